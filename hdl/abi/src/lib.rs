@@ -1,0 +1,1 @@
+//! The card's own registers and counters, shared by hardware and driver

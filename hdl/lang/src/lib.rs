@@ -1,0 +1,1 @@
+//! The hardware layer over rust-hdl-core: #[hw] runtime, registers, memories, FIFOs, streams

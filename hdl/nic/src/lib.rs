@@ -1,0 +1,1 @@
+//! The card: MAC, DMA, virtqueues and PCI function in #[hw] Rust

@@ -1,0 +1,1 @@
+//! Runs one #[hw] module in Verilator under random idle and back-pressure

@@ -1,0 +1,1 @@
+//! PCI functions and DMA memory

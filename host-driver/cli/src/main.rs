@@ -1,0 +1,2 @@
+//! The `hematite` command.
+fn main() {}

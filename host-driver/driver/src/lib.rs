@@ -1,0 +1,1 @@
+//! virtio-net driver: packed virtqueues and NAPI

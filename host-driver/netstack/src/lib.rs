@@ -1,0 +1,1 @@
+//! A sans-I/O IP stack on Linux's packet path

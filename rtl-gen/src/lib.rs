@@ -1,0 +1,1 @@
+//! Elaborates a card configuration into Verilog, a file list and a report

@@ -1,0 +1,1 @@
+//! The Verilated card, elaborated and compiled by its build script

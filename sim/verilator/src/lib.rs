@@ -1,0 +1,1 @@
+//! Verilator from Rust: build a model, link or load it, drive its ports

@@ -1,0 +1,1 @@
+//! Co-simulation and conformance tests that cross crates
