@@ -61,11 +61,19 @@ pub struct GmiiSymbol {
 
 impl GmiiSymbol {
     /// Between frames.
-    pub const IDLE: GmiiSymbol = GmiiSymbol { data: 0, valid: false, error: false };
+    pub const IDLE: GmiiSymbol = GmiiSymbol {
+        data: 0,
+        valid: false,
+        error: false,
+    };
 
     /// A byte of a frame.
     pub const fn byte(data: u8) -> Self {
-        GmiiSymbol { data, valid: true, error: false }
+        GmiiSymbol {
+            data,
+            valid: true,
+            error: false,
+        }
     }
 }
 

@@ -51,7 +51,11 @@ impl PendingRead {
         let last = reach / rcb * rcb;
         // One payload may reach no boundary only if MPS < RCB, and MPS is at least 128.
         let whole_fits = aligned_end <= reach;
-        let boundaries = if first < self.end { (last.min(self.end - 1) / rcb).saturating_sub(first / rcb) + 1 } else { 0 };
+        let boundaries = if first < self.end {
+            (last.min(self.end - 1) / rcb).saturating_sub(first / rcb) + 1
+        } else {
+            0
+        };
         let end = match split {
             Split::Largest if whole_fits => self.end,
             Split::Largest => last,
@@ -59,10 +63,18 @@ impl PendingRead {
             Split::Random => {
                 let choices = boundaries + u64::from(whole_fits);
                 let pick = rng.random_range(0..choices.max(1));
-                if pick < boundaries { first + pick * rcb } else { self.end }
+                if pick < boundaries {
+                    first + pick * rcb
+                } else {
+                    self.end
+                }
             }
         };
-        Chunk { address: self.next, end, is_last: end == self.end }
+        Chunk {
+            address: self.next,
+            end,
+            is_last: end == self.end,
+        }
     }
 
     /// The header for a chunk with data.
@@ -131,7 +143,7 @@ mod tests {
                 prop_assert!(chunk.end > chunk.address && chunk.end <= read.end);
                 prop_assert!(chunk.end.div_ceil(4) * 4 - chunk.address / 4 * 4 <= mps, "over MPS: {:?}", chunk);
                 prop_assert!(chunk.is_last == (chunk.end == read.end));
-                prop_assert!(chunk.is_last || chunk.end % rcb == 0, "ends off RCB: {:?}", chunk);
+                prop_assert!(chunk.is_last || chunk.end.is_multiple_of(rcb), "ends off RCB: {:?}", chunk);
                 if chunk.is_last { break; }
                 read.next = chunk.end;
             }
@@ -142,7 +154,9 @@ mod tests {
     fn random_splitting_uses_every_choice() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let read = read(0x20, 200);
-        let mut ends: Vec<u64> = (0..200).map(|_| read.chunk(Split::Random, 64, 256, &mut rng).end).collect();
+        let mut ends: Vec<u64> = (0..200)
+            .map(|_| read.chunk(Split::Random, 64, 256, &mut rng).end)
+            .collect();
         ends.sort_unstable();
         ends.dedup();
         assert_eq!(ends, [0x40, 0x80, 0xc0, 0x20 + 200]);

@@ -47,8 +47,14 @@ pub struct DirectionCount {
 impl DirectionCount {
     pub(crate) fn add(&mut self, header: &Header, words: usize) {
         let class = match header.kind {
-            Kind::Memory { direction: Direction::Write, .. } => &mut self.memory_write,
-            Kind::Memory { direction: Direction::Read, .. } => &mut self.memory_read,
+            Kind::Memory {
+                direction: Direction::Write,
+                ..
+            } => &mut self.memory_write,
+            Kind::Memory {
+                direction: Direction::Read,
+                ..
+            } => &mut self.memory_read,
             Kind::Completion { .. } => &mut self.completion,
             Kind::Config { .. } => &mut self.config,
         };
@@ -57,12 +63,18 @@ impl DirectionCount {
 
     /// Bytes on the link, all classes.
     pub fn link_bytes(&self) -> u64 {
-        [self.memory_write, self.memory_read, self.completion, self.config].iter().map(|c| c.link_bytes).sum()
+        [self.memory_write, self.memory_read, self.completion, self.config]
+            .iter()
+            .map(|c| c.link_bytes)
+            .sum()
     }
 
     /// Packets, all classes.
     pub fn tlps(&self) -> u64 {
-        [self.memory_write, self.memory_read, self.completion, self.config].iter().map(|c| c.tlps).sum()
+        [self.memory_write, self.memory_read, self.completion, self.config]
+            .iter()
+            .map(|c| c.tlps)
+            .sum()
     }
 
     /// The difference to an earlier reading.

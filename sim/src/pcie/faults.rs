@@ -63,7 +63,11 @@ impl FaultPlan {
 
     /// `fault` on the next read that touches `range`.
     pub fn once_at(&mut self, range: Range<u64>, fault: CompletionFault) {
-        self.push(FaultRule { reads: FaultMatch::Address(range), fault, times: 1 });
+        self.push(FaultRule {
+            reads: FaultMatch::Address(range),
+            fault,
+            times: 1,
+        });
     }
 
     /// Removes all rules.

@@ -28,7 +28,11 @@ impl LinkConfig {
     pub const GEN3_X8: LinkConfig = LinkConfig::new(127);
 
     const fn new(ps_per_byte: u64) -> Self {
-        LinkConfig { ps_per_byte, propagation: SimTime::from_ns(150), transmit_buffer: 512 }
+        LinkConfig {
+            ps_per_byte,
+            propagation: SimTime::from_ns(150),
+            transmit_buffer: 512,
+        }
     }
 }
 
@@ -41,7 +45,10 @@ pub(crate) struct Lane {
 
 impl Lane {
     pub(crate) fn new(config: LinkConfig) -> Self {
-        Lane { config, busy_until: SimTime::ZERO }
+        Lane {
+            config,
+            busy_until: SimTime::ZERO,
+        }
     }
 
     /// Takes a packet of `dwords` at `now`; returns when the other end has it.

@@ -2,7 +2,6 @@
 
 pub mod completer;
 pub mod counters;
-pub mod enumerate;
 pub mod faults;
 pub mod link;
 pub mod requester;
@@ -10,6 +9,8 @@ pub mod root_complex;
 pub mod rules;
 pub mod tlp;
 
+#[cfg(test)]
+mod root_complex_tests;
 #[cfg(test)]
 pub(crate) mod soft_endpoint;
 

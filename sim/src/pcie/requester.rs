@@ -32,7 +32,13 @@ pub struct Transaction {
 enum Slot {
     Free,
     /// Waiting; `first_byte` and `len` say which bytes of the payload count (0 for writes).
-    Outstanding { first_byte: u64, len: u32, attributes: u8, deadline: SimTime, config: bool },
+    Outstanding {
+        first_byte: u64,
+        len: u32,
+        attributes: u8,
+        deadline: SimTime,
+        config: bool,
+    },
     Done(Result<u64, RequestError>),
 }
 
@@ -69,7 +75,13 @@ impl Requester {
             .find(|&t| matches!(self.slots[usize::from(t)], Slot::Free))
             .ok_or(RequestError::NoTag)?;
         self.next_tag = (tag + 1) % count;
-        self.slots[usize::from(tag)] = Slot::Outstanding { first_byte, len, attributes: 0, deadline, config };
+        self.slots[usize::from(tag)] = Slot::Outstanding {
+            first_byte,
+            len,
+            attributes: 0,
+            deadline,
+            config,
+        };
         self.outstanding += 1;
         self.next_deadline = self.next_deadline.min(deadline);
         Ok(Transaction { tag })
@@ -77,17 +89,39 @@ impl Requester {
 
     /// A completion of the card arrived.
     pub(crate) fn complete(&mut self, header: &Header, payload: &[u32], mut report: impl FnMut(Violation)) {
-        let Kind::Completion { status, byte_count, tag, lower_address, with_data, .. } = header.kind else {
+        let Kind::Completion {
+            status,
+            byte_count,
+            tag,
+            lower_address,
+            with_data,
+            ..
+        } = header.kind
+        else {
             return;
         };
         let slot = self.slots.get_mut(usize::from(tag));
         let Some(slot @ Slot::Outstanding { .. }) = slot else {
             return report(Violation::UnexpectedCompletion(tag));
         };
-        let Slot::Outstanding { first_byte, len, attributes, config, .. } = *slot else { return };
+        let Slot::Outstanding {
+            first_byte,
+            len,
+            attributes,
+            config,
+            ..
+        } = *slot
+        else {
+            return;
+        };
         let mut expect = |field, got: u32, expected: u32| {
             if got != expected {
-                report(Violation::CompletionField { tag, field, got, expected });
+                report(Violation::CompletionField {
+                    tag,
+                    field,
+                    got,
+                    expected,
+                });
             }
         };
         expect("Attr", header.attributes.into(), attributes.into());
@@ -167,7 +201,15 @@ pub(crate) fn config_header(
     first_be: u8,
 ) -> Header {
     Header {
-        kind: Kind::Config { direction, requester, tag, first_be, target, register, type1: false },
+        kind: Kind::Config {
+            direction,
+            requester,
+            tag,
+            first_be,
+            target,
+            register,
+            type1: false,
+        },
         traffic_class: 0,
         attributes: 0,
         poisoned: false,

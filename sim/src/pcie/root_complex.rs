@@ -100,6 +100,20 @@ const DOWN_QUEUE: usize = 16;
 /// Reads that a pipelined card may start after credit was withdrawn.
 const CREDIT_SLACK: usize = 2;
 
+// Flow-control classes (PCIe 2.6.1), indices of `RootComplex::stalled_until`.
+const POSTED: usize = 0;
+const NON_POSTED: usize = 1;
+const COMPLETION: usize = 2;
+
+/// The class of a packet by Fmt and Type, legal or not.
+fn class_of(dw0: u32) -> usize {
+    match dw0 >> 24 & 0x5f {
+        0x40 => POSTED,
+        0x0a | 0x4a => COMPLETION,
+        _ => NON_POSTED,
+    }
+}
+
 /// See the module's documentation.
 pub struct RootComplex {
     config: RootComplexConfig,
@@ -113,6 +127,8 @@ pub struct RootComplex {
     up: VecDeque<InFlight>,
     down: VecDeque<InFlight>,
     posted_bytes: u64,
+    /// Non-posted packets of the card between its transmitter and their last completion.
+    non_posted: usize,
     stalled_until: [SimTime; 3],
     deframer: Deframer,
     offered: Option<Beat>,
@@ -138,7 +154,11 @@ impl RootComplex {
     pub fn new(config: RootComplexConfig, memory: DmaSpace, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(0x5243);
-        let credits = Credits { posted: true, non_posted: true, completion: true };
+        let credits = Credits {
+            posted: true,
+            non_posted: true,
+            completion: true,
+        };
         RootComplex {
             config,
             rng,
@@ -151,6 +171,7 @@ impl RootComplex {
             up: VecDeque::new(),
             down: VecDeque::new(),
             posted_bytes: 0,
+            non_posted: 0,
             stalled_until: [SimTime::ZERO; 3],
             deframer: Deframer::default(),
             offered: None,
@@ -163,7 +184,12 @@ impl RootComplex {
             scratch: vec![0; 4096],
             vectors: 0,
             raised: VecDeque::new(),
-            inputs: PcieInputs { rx: None, tx_ready: true, link_up: true, credits },
+            inputs: PcieInputs {
+                rx: None,
+                tx_ready: true,
+                link_up: true,
+                credits,
+            },
             faults: FaultPlan::default(),
             violations: Violations::default(),
             counters: PcieCounters::default(),
@@ -213,7 +239,10 @@ impl RootComplex {
 
     /// The message of a vector: address and data, to be written into the MSI-X table.
     pub fn message(vector: u16) -> (u64, u32) {
-        (MESSAGE_BASE + 4 * u64::from(vector), MESSAGE_DATA + u32::from(vector))
+        (
+            MESSAGE_BASE + 4 * u64::from(vector),
+            MESSAGE_DATA + u32::from(vector),
+        )
     }
 
     /// The oldest interrupt that has arrived, with its arrival time.
@@ -228,9 +257,17 @@ impl RootComplex {
 
     /// Starts a configuration read of the double word at `register`.
     pub fn start_config_read(&mut self, now: SimTime, register: u16) -> Result<Transaction, RequestError> {
-        let transaction = self.requester.open(0, 4, true, now + self.config.request_timeout)?;
-        let header =
-            config_header(Direction::Read, self.id, self.function.id, transaction.tag(), register, 0xf);
+        let transaction = self
+            .requester
+            .open(0, 4, true, now + self.config.request_timeout)?;
+        let header = config_header(
+            Direction::Read,
+            self.id,
+            self.function.id,
+            transaction.tag(),
+            register,
+            0xf,
+        );
         self.send(now, &header, &[]);
         Ok(transaction)
     }
@@ -243,7 +280,9 @@ impl RootComplex {
         value: u32,
         byte_enables: u8,
     ) -> Result<Transaction, RequestError> {
-        let transaction = self.requester.open(0, 0, true, now + self.config.request_timeout)?;
+        let transaction = self
+            .requester
+            .open(0, 0, true, now + self.config.request_timeout)?;
         let (target, tag) = (self.function.id, transaction.tag());
         let header = config_header(Direction::Write, self.id, target, tag, register, byte_enables);
         self.send(now, &header, &[value]);
@@ -252,6 +291,7 @@ impl RootComplex {
     }
 
     fn follow_config_write(&mut self, register: u16, value: u32, byte_enables: u8) {
+        self.function.id_captured = true;
         const COMMAND: u16 = 4;
         const BUS_MASTER: u32 = 1 << 2;
         if register == COMMAND && byte_enables & 1 != 0 {
@@ -266,8 +306,6 @@ impl RootComplex {
     /// After a function-level or conventional reset: the card's registers are back at their defaults.
     pub fn function_was_reset(&mut self) {
         self.function = FunctionState::reset(self.function.id);
-        self.reads.clear();
-        self.next_ready = SimTime::NEVER;
         self.set_vectors(0);
     }
 
@@ -278,7 +316,9 @@ impl RootComplex {
         address: u64,
         len: u32,
     ) -> Result<Transaction, RequestError> {
-        let transaction = self.requester.open(address, len, false, now + self.config.request_timeout)?;
+        let transaction = self
+            .requester
+            .open(address, len, false, now + self.config.request_timeout)?;
         let header = Header::memory(Direction::Read, self.id, transaction.tag(), address, len);
         self.send(now, &header, &[]);
         Ok(transaction)
@@ -368,7 +408,7 @@ impl RootComplex {
         let [posted, non_posted, completion] = self.stalled_until.map(|until| until <= now);
         self.inputs.credits = Credits {
             posted: posted && self.posted_bytes < self.config.posted_buffer,
-            non_posted: non_posted && self.reads.len() < self.config.max_reads,
+            non_posted: non_posted && self.non_posted < self.config.max_reads,
             completion,
         };
     }
@@ -400,16 +440,17 @@ impl RootComplex {
 
     /// A whole packet goes onto the upstream lane.
     fn launch(&mut self, now: SimTime, words: Vec<u32>) {
-        const POSTED: usize = 0;
-        const NON_POSTED: usize = 1;
-        const COMPLETION: usize = 2;
-        let class = match words[0] >> 24 & 0x5f {
-            0x40 => POSTED,
-            0x0a | 0x4a => COMPLETION,
-            _ => NON_POSTED,
-        };
-        if class == POSTED {
-            self.posted_bytes += words.len() as u64 * 4;
+        let class = class_of(words[0]);
+        match class {
+            POSTED => self.posted_bytes += words.len() as u64 * 4,
+            NON_POSTED => {
+                self.non_posted += 1;
+                if self.non_posted > self.config.max_reads + CREDIT_SLACK {
+                    self.violations
+                        .push(now, Violation::CreditOverrun(self.non_posted));
+                }
+            }
+            _ => {}
         }
         if self.config.credit_stall > 0.0 && self.rng.random_bool(self.config.credit_stall) {
             self.stalled_until[class] = now + SimTime::from_ns(self.rng.random_range(8..1000));
@@ -420,27 +461,45 @@ impl RootComplex {
 
     /// A packet of the card has reached the root complex.
     fn arrive(&mut self, now: SimTime, words: &[u32]) {
-        if words[0] >> 24 & 0x5f == 0x40 {
+        if class_of(words[0]) == POSTED {
             self.posted_bytes -= words.len() as u64 * 4;
         }
         let (header, payload) = match Header::parse(words) {
             Ok(parsed) => parsed,
-            Err(error) => return self.violations.push(now, error.into()),
+            Err(error) => {
+                self.non_posted -= usize::from(class_of(words[0]) == NON_POSTED);
+                return self.violations.push(now, error.into());
+            }
         };
         self.counters.up.add(&header, words.len());
         let violations = &mut self.violations;
-        self.function.check(&header, |violation| violations.push(now, violation));
+        self.function
+            .check(&header, |violation| violations.push(now, violation));
         match header.kind {
-            Kind::Memory { direction: Direction::Write, first_be, last_be, address, .. } => {
+            Kind::Memory {
+                direction: Direction::Write,
+                first_be,
+                last_be,
+                address,
+                ..
+            } => {
                 self.memory_write(now, &header, address, first_be, last_be, payload);
             }
-            Kind::Memory { direction: Direction::Read, requester, tag, first_be, last_be, address } => {
+            Kind::Memory {
+                direction: Direction::Read,
+                requester,
+                tag,
+                first_be,
+                last_be,
+                address,
+            } => {
                 self.memory_read(now, &header, requester, tag, (address, first_be, last_be));
             }
             Kind::Completion { .. } => {
-                self.requester.complete(&header, payload, |violation| violations.push(now, violation));
+                self.requester
+                    .complete(&header, payload, |violation| violations.push(now, violation));
             }
-            Kind::Config { .. } => {} // reported by the check
+            Kind::Config { .. } => self.non_posted -= 1, // reported by the check
         }
     }
 
@@ -457,7 +516,8 @@ impl RootComplex {
             return self.message_write(now, header, address, payload[0]);
         }
         self.scratch.clear();
-        self.scratch.extend(payload.iter().flat_map(|dw| dw.to_le_bytes()));
+        self.scratch
+            .extend(payload.iter().flat_map(|dw| dw.to_le_bytes()));
         let last_index = payload.len() - 1;
         let enabled = |byte: usize| match byte / 4 {
             0 => first_be >> (byte % 4) & 1 != 0,
@@ -471,11 +531,14 @@ impl RootComplex {
                 at += 1;
                 continue;
             }
-            let end = (at..self.scratch.len()).find(|&i| !enabled(i)).unwrap_or(self.scratch.len());
+            let end = (at..self.scratch.len())
+                .find(|&i| !enabled(i))
+                .unwrap_or(self.scratch.len());
             let target = address + at as u64;
             if self.memory.device_write(target, &self.scratch[at..end]).is_err() {
                 let len = (end - at) as u32;
-                self.violations.push(now, Violation::WriteFault { address: target, len });
+                self.violations
+                    .push(now, Violation::WriteFault { address: target, len });
             }
             at = end;
         }
@@ -484,7 +547,9 @@ impl RootComplex {
     fn message_write(&mut self, now: SimTime, header: &Header, address: u64, data: u32) {
         let vector = ((address - MESSAGE_BASE) / 4) as u16;
         if header.length != 1 || vector >= self.vectors || Self::message(vector) != (address, data) {
-            return self.violations.push(now, Violation::UnknownMessage { address, data });
+            return self
+                .violations
+                .push(now, Violation::UnknownMessage { address, data });
         }
         self.counters.interrupts += 1;
         self.raised.push_back((now, vector));
@@ -499,17 +564,24 @@ impl RootComplex {
         (address, first_be, last_be): (u64, u8, u8),
     ) {
         let (skip, len) = enabled_span(first_be, last_be, header.length);
-        let start = address + u64::from(skip);
+        // Nothing lives in the top quarter of the address space: folding it keeps the arithmetic below from wrapping.
+        const FOLD: u64 = 1 << 62;
+        let start = if address < FOLD {
+            address
+        } else {
+            FOLD | address & (FOLD - 1)
+        } + u64::from(skip);
         let end = start + u64::from(len);
         let index = self.read_index;
         self.read_index += 1;
         let fault = self.faults.draw(index, start..end, &mut self.rng);
         let late = matches!(fault, Some(CompletionFault::Late(_)));
-        if self.reads.iter().any(|read| read.tag == tag && !matches!(read.fault, Some(CompletionFault::Late(_)))) {
+        if self
+            .reads
+            .iter()
+            .any(|read| read.tag == tag && !matches!(read.fault, Some(CompletionFault::Late(_))))
+        {
             self.violations.push(now, Violation::TagReused(tag));
-        }
-        if self.reads.len() > self.config.max_reads + CREDIT_SLACK {
-            self.violations.push(now, Violation::CreditOverrun(self.reads.len()));
         }
         let jitter = self.config.read_latency_jitter.ps();
         let mut ready_at = now + self.config.read_latency;
@@ -539,14 +611,26 @@ impl RootComplex {
             let ready = |read: &PendingRead| read.ready_at <= now;
             let count = self.reads.iter().filter(|read| ready(read)).count();
             if count == 0 {
-                self.next_ready = self.reads.iter().map(|read| read.ready_at).min().unwrap_or(SimTime::NEVER);
+                self.next_ready = self
+                    .reads
+                    .iter()
+                    .map(|read| read.ready_at)
+                    .min()
+                    .unwrap_or(SimTime::NEVER);
                 return;
             }
             let shuffle =
                 count > 1 && self.config.reorder > 0.0 && self.rng.random_bool(self.config.reorder.min(1.0));
-            let nth = if shuffle { self.rng.random_range(0..count) } else { 0 };
-            let Some(index) = (0..self.reads.len()).filter(|&i| ready(&self.reads[i])).nth(nth) else { return };
+            let nth = if shuffle {
+                self.rng.random_range(0..count)
+            } else {
+                0
+            };
+            let Some(index) = (0..self.reads.len()).filter(|&i| ready(&self.reads[i])).nth(nth) else {
+                return;
+            };
             if self.complete_one(now, index) {
+                self.non_posted -= 1;
                 self.reads.remove(index);
             }
         }
@@ -567,9 +651,19 @@ impl RootComplex {
         self.scratch.resize(dword_bytes, 0xa5);
         let skip = (chunk.address & 3) as usize;
         let wanted = skip..skip + (chunk.end - chunk.address) as usize;
-        if self.memory.device_read(chunk.address, &mut self.scratch[wanted]).is_err() {
+        if self
+            .memory
+            .device_read(chunk.address, &mut self.scratch[wanted])
+            .is_err()
+        {
             let len = (chunk.end - chunk.address) as u32;
-            self.violations.push(now, Violation::ReadFault { address: chunk.address, len });
+            self.violations.push(
+                now,
+                Violation::ReadFault {
+                    address: chunk.address,
+                    len,
+                },
+            );
             self.counters.read_faults += 1;
             let header = read.error_header(completer, Status::UnsupportedRequest);
             self.send(now, &header, &[]);
@@ -596,7 +690,11 @@ impl RootComplex {
             }
             _ => {}
         }
-        let copies = if chunk.is_last && fault == Some(CompletionFault::Duplicate) { 2 } else { 1 };
+        let copies = if chunk.is_last && fault == Some(CompletionFault::Duplicate) {
+            2
+        } else {
+            1
+        };
         for _ in 0..copies {
             let mut words = self.pool.pop().unwrap_or_default();
             header.emit(&mut words);
@@ -614,8 +712,13 @@ impl RootComplex {
     /// A completion for a tag that nothing is outstanding for.
     fn send_unexpected(&mut self, now: SimTime, mut header: Header) {
         let limit = if self.function.extended_tags { 256 } else { 32 };
-        let free = (0..limit).rev().map(|tag| tag as u8).find(|&t| self.reads.iter().all(|read| read.tag != t));
-        let Kind::Completion { tag, .. } = &mut header.kind else { return };
+        let free = (0..limit)
+            .rev()
+            .map(|tag| tag as u8)
+            .find(|&t| self.reads.iter().all(|read| read.tag != t));
+        let Kind::Completion { tag, .. } = &mut header.kind else {
+            return;
+        };
         let Some(free) = free else { return };
         *tag = free;
         let payload = vec![0xdead_beef; usize::from(header.length)];
@@ -624,6 +727,9 @@ impl RootComplex {
 
     /// Whether nothing is under way in either direction.
     pub fn is_idle(&self) -> bool {
-        self.up.is_empty() && self.down.is_empty() && self.reads.is_empty() && !self.deframer.is_inside_packet()
+        self.up.is_empty()
+            && self.down.is_empty()
+            && self.reads.is_empty()
+            && !self.deframer.is_inside_packet()
     }
 }

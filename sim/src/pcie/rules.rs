@@ -158,6 +158,8 @@ impl Violations {
 pub struct FunctionState {
     /// Where the card sits.
     pub id: Bdf,
+    /// A configuration write has told the card its bus and device number since the latest reset (PCIe 2.2.6.2).
+    pub id_captured: bool,
     /// Command register bit 2.
     pub bus_master: bool,
     /// Device Control: Max_Payload_Size in bytes.
@@ -175,6 +177,7 @@ impl FunctionState {
     pub fn reset(id: Bdf) -> Self {
         FunctionState {
             id,
+            id_captured: false,
             bus_master: false,
             max_payload: 128,
             max_read_request: 512,
@@ -188,7 +191,8 @@ impl FunctionState {
         self.max_payload = 128 << (value >> 5 & 7).min(5);
         self.max_read_request = 128 << (value >> 12 & 7).min(5);
         self.extended_tags = value & 1 << 8 != 0;
-        self.attributes = (value >> 4 & 1) as u8 * 2 | (value >> 11 & 1) as u8;
+        let (relaxed, no_snoop) = (value >> 4 & 1, value >> 11 & 1);
+        self.attributes = (relaxed << 1 | no_snoop) as u8;
     }
 
     /// Checks a packet's header against the configuration; what it finds goes to `report`.
@@ -201,10 +205,19 @@ impl FunctionState {
             report(Violation::Poisoned);
         }
         if header.has_payload() && bytes > self.max_payload {
-            report(Violation::PayloadTooLong { bytes, limit: self.max_payload });
+            report(Violation::PayloadTooLong {
+                bytes,
+                limit: self.max_payload,
+            });
         }
         let got = match header.kind {
-            Kind::Memory { requester, direction, tag, address, .. } => {
+            Kind::Memory {
+                requester,
+                direction,
+                tag,
+                address,
+                ..
+            } => {
                 if !self.bus_master {
                     report(Violation::NotBusMaster(address));
                 }
@@ -213,7 +226,10 @@ impl FunctionState {
                 }
                 if direction == Direction::Read {
                     if bytes > self.max_read_request {
-                        report(Violation::ReadTooLong { bytes, limit: self.max_read_request });
+                        report(Violation::ReadTooLong {
+                            bytes,
+                            limit: self.max_read_request,
+                        });
                     }
                     if tag > 31 && !self.extended_tags {
                         report(Violation::TagTooLarge(tag));
@@ -227,8 +243,11 @@ impl FunctionState {
                 requester
             }
         };
-        if got != self.id {
-            report(Violation::WrongId { got, expected: self.id });
+        if self.id_captured && got != self.id {
+            report(Violation::WrongId {
+                got,
+                expected: self.id,
+            });
         }
     }
 }

@@ -199,7 +199,7 @@ impl Header {
     pub fn memory(direction: Direction, requester: Bdf, tag: u8, address: u64, bytes: u32) -> Header {
         let start = address & !3;
         let end = address + u64::from(bytes);
-        let length = ((end + 3) / 4).saturating_sub(start / 4).max(1) as u16;
+        let length = end.div_ceil(4).saturating_sub(start / 4).max(1) as u16;
         let head = 0xf << (address & 3) & 0xf;
         let tail = 0xf >> ((4 - (end & 3)) & 3);
         let (first_be, last_be) = match (bytes, length) {
@@ -208,7 +208,14 @@ impl Header {
             _ => (head, tail),
         };
         Header {
-            kind: Kind::Memory { direction, requester, tag, first_be, last_be, address: start },
+            kind: Kind::Memory {
+                direction,
+                requester,
+                tag,
+                first_be,
+                last_be,
+                address: start,
+            },
             traffic_class: 0,
             attributes: 0,
             poisoned: false,
@@ -253,21 +260,41 @@ impl Header {
                 | u32::from(self.length & 0x3ff),
         );
         match self.kind {
-            Kind::Memory { requester, tag, first_be, last_be, address, .. } => {
+            Kind::Memory {
+                requester,
+                tag,
+                first_be,
+                last_be,
+                address,
+                ..
+            } => {
                 out.push(request_dw1(requester, tag, first_be, last_be));
                 if wide {
                     out.push((address >> 32) as u32);
                 }
                 out.push(address as u32 & !3);
             }
-            Kind::Config { requester, tag, first_be, target, register, .. } => {
+            Kind::Config {
+                requester,
+                tag,
+                first_be,
+                target,
+                register,
+                ..
+            } => {
                 out.push(request_dw1(requester, tag, first_be, 0));
                 out.push(u32::from(target.0) << 16 | u32::from(register & 0xffc));
             }
-            Kind::Completion { completer, status, byte_count, requester, tag, lower_address, .. } => {
-                out.push(
-                    u32::from(completer.0) << 16 | status.bits() << 13 | u32::from(byte_count & 0xfff),
-                );
+            Kind::Completion {
+                completer,
+                status,
+                byte_count,
+                requester,
+                tag,
+                lower_address,
+                ..
+            } => {
+                out.push(u32::from(completer.0) << 16 | status.bits() << 13 | u32::from(byte_count & 0xfff));
                 out.push(
                     u32::from(requester.0) << 16 | u32::from(tag) << 8 | u32::from(lower_address & 0x7f),
                 );
@@ -281,13 +308,20 @@ impl Header {
             return Err(TlpError::ShortHeader(words.len()));
         };
         let (fmt, type_bits) = (dw0 >> 29, dw0 >> 24 & 0x1f);
-        let direction = if fmt & 2 != 0 { Direction::Write } else { Direction::Read };
+        let direction = if fmt & 2 != 0 {
+            Direction::Write
+        } else {
+            Direction::Read
+        };
         let wide = fmt & 1 != 0;
         let length = match dw0 & 0x3ff {
             0 => 1024,
             n => n as u16,
         };
-        let unknown = TlpError::UnknownType { fmt: fmt as u8, kind: type_bits as u8 };
+        let unknown = TlpError::UnknownType {
+            fmt: fmt as u8,
+            kind: type_bits as u8,
+        };
         // TH, TD, AT and the reserved bits: none of them is used at this interface.
         const RESERVED: u32 = 1 << 23 | 1 << 19 | 1 << 17 | 1 << 16 | 1 << 15 | 3 << 10;
         let (requester, tag) = (Bdf((dw1 >> 16) as u16), (dw1 >> 8) as u8);
@@ -309,7 +343,14 @@ impl Header {
                 if raw & 3 != 0 {
                     return Err(TlpError::UnalignedAddress);
                 }
-                Kind::Memory { direction, requester, tag, first_be, last_be, address: raw }
+                Kind::Memory {
+                    direction,
+                    requester,
+                    tag,
+                    first_be,
+                    last_be,
+                    address: raw,
+                }
             }
             (0b0_0100 | 0b0_0101, false) => Kind::Config {
                 direction,
@@ -348,18 +389,33 @@ impl Header {
 
     /// The rules that need no knowledge of the link's configuration.
     fn check_form(&self, wide: bool, last_be: u8, payload: usize) -> Result<(), TlpError> {
-        let expected = if self.has_payload() { usize::from(self.length) } else { 0 };
+        let expected = if self.has_payload() {
+            usize::from(self.length)
+        } else {
+            0
+        };
         if payload != expected {
-            return Err(TlpError::LengthMismatch { length: expected, payload });
+            return Err(TlpError::LengthMismatch {
+                length: expected,
+                payload,
+            });
         }
         match self.kind {
-            Kind::Memory { first_be, last_be, address, .. } => {
+            Kind::Memory {
+                first_be,
+                last_be,
+                address,
+                ..
+            } => {
                 if wide && address <= u64::from(u32::MAX) {
                     return Err(TlpError::WideHeaderLowAddress(address));
                 }
                 check_byte_enables(first_be, last_be, self.length, address)?;
                 if (address & 0xfff) + u64::from(self.length) * 4 > 4096 {
-                    return Err(TlpError::Crosses4KiB { address, length: self.length });
+                    return Err(TlpError::Crosses4KiB {
+                        address,
+                        length: self.length,
+                    });
                 }
             }
             Kind::Config { .. } => {
@@ -367,7 +423,9 @@ impl Header {
                     return Err(TlpError::ConfigurationForm(self.length));
                 }
             }
-            Kind::Completion { status, with_data, .. } => {
+            Kind::Completion {
+                status, with_data, ..
+            } => {
                 if with_data && status != Status::Success {
                     return Err(TlpError::DataWithError(status));
                 }
@@ -387,7 +445,11 @@ fn check_byte_enables(first: u8, last: u8, length: u16, address: u64) -> Result<
         2 if address & 7 == 0 => first != 0 && last != 0,
         _ => from_top(first) && from_bottom(last),
     };
-    if legal { Ok(()) } else { Err(TlpError::ByteEnables { first, last, length }) }
+    if legal {
+        Ok(())
+    } else {
+        Err(TlpError::ByteEnables { first, last, length })
+    }
 }
 
 const fn request_dw1(requester: Bdf, tag: u8, first_be: u8, last_be: u8) -> u32 {
@@ -421,7 +483,11 @@ pub fn pack_payload(address: u64, bytes: &[u8], out: &mut Vec<u32>) {
 
 /// Bytes of a payload in address order, from byte `skip` of its first DW.
 pub fn payload_bytes(payload: &[u32], skip: usize, len: usize) -> impl Iterator<Item = u8> + '_ {
-    payload.iter().flat_map(|dw| dw.to_le_bytes()).skip(skip).take(len)
+    payload
+        .iter()
+        .flat_map(|dw| dw.to_le_bytes())
+        .skip(skip)
+        .take(len)
 }
 
 #[cfg(test)]

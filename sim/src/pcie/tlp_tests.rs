@@ -81,19 +81,34 @@ fn each_rule_is_reported() {
     assert_eq!(parse(&[0x4000_0001]), Err(TlpError::ShortHeader(1)));
     assert_eq!(
         parse(&[0x0000_0002, 0x0100_000f, 0x1000]),
-        Err(TlpError::ByteEnables { first: 15, last: 0, length: 2 })
+        Err(TlpError::ByteEnables {
+            first: 15,
+            last: 0,
+            length: 2
+        })
     );
     assert_eq!(
         parse(&[0x0000_0001, 0x0100_00ff, 0x1000]),
-        Err(TlpError::ByteEnables { first: 15, last: 15, length: 1 })
+        Err(TlpError::ByteEnables {
+            first: 15,
+            last: 15,
+            length: 1
+        })
     );
     assert_eq!(
         parse(&[0x0000_0003, 0x0100_00f5, 0x1000]),
-        Err(TlpError::ByteEnables { first: 5, last: 15, length: 3 })
+        Err(TlpError::ByteEnables {
+            first: 5,
+            last: 15,
+            length: 3
+        })
     );
     assert_eq!(
         parse(&[0x0000_0002, 0x0100_00ff, 0x1ffc]),
-        Err(TlpError::Crosses4KiB { address: 0x1ffc, length: 2 })
+        Err(TlpError::Crosses4KiB {
+            address: 0x1ffc,
+            length: 2
+        })
     );
     assert_eq!(
         parse(&[0x2000_0001, 0x0100_000f, 0, 0x1000]),
@@ -101,9 +116,15 @@ fn each_rule_is_reported() {
     );
     assert_eq!(
         parse(&[0x4000_0002, 0x0100_00ff, 0x1000, 1]),
-        Err(TlpError::LengthMismatch { length: 2, payload: 1 })
+        Err(TlpError::LengthMismatch {
+            length: 2,
+            payload: 1
+        })
     );
-    assert_eq!(parse(&[0x0000_8001, 0x0100_000f, 0x1000]), Err(TlpError::ReservedBits(0x8000)));
+    assert_eq!(
+        parse(&[0x0000_8001, 0x0100_000f, 0x1000]),
+        Err(TlpError::ReservedBits(0x8000))
+    );
     assert_eq!(
         parse(&[0x4a00_0001, 0x0100_2004, 0, 0]),
         Err(TlpError::DataWithError(Status::UnsupportedRequest))

@@ -1,12 +1,14 @@
 //! Packet captures: everything on a wire into a pcapng file, a pcap or pcapng file onto a wire.
 
-use super::frame::{Damage, Frame};
 use super::WireEndpoint;
+use super::frame::{Damage, Frame};
 use crate::time::SimTime;
 use pcap_file::DataLink;
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
-use pcap_file::pcapng::blocks::interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption};
+use pcap_file::pcapng::blocks::interface_description::{
+    InterfaceDescriptionBlock, InterfaceDescriptionOption,
+};
 use pcap_file::pcapng::{Block, PcapNgBlock, PcapNgReader, PcapNgWriter};
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -58,7 +60,11 @@ impl Capture {
             ],
         };
         writer.write_block(&description.into_block())?;
-        Ok(Capture { writer, failed: None, frames: 0 })
+        Ok(Capture {
+            writer,
+            failed: None,
+            frames: 0,
+        })
     }
 
     /// Frames written.

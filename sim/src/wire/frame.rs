@@ -34,7 +34,10 @@ pub struct Frame {
 impl Frame {
     /// A good frame.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Frame { bytes, damage: Damage::None }
+        Frame {
+            bytes,
+            damage: Damage::None,
+        }
     }
 
     /// Empties it for reuse.

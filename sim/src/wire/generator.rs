@@ -63,8 +63,8 @@ pub fn write_test_frame(
 fn content(sequence: u64, at: usize, size: usize) -> u8 {
     let x = sequence
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        .wrapping_add(at as u64 * 0xff51_afd7_ed55_8ccd)
-        .wrapping_add(size as u64 * 0x2545_f491);
+        .wrapping_add((at as u64).wrapping_mul(0xff51_afd7_ed55_8ccd))
+        .wrapping_add((size as u64).wrapping_mul(0x2545_f491));
     (x >> 56) as u8 ^ (x >> 24) as u8
 }
 
@@ -153,7 +153,14 @@ impl Generator {
     pub fn new(config: GeneratorConfig, seed: u64, start: SimTime) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(0x47454e);
-        Generator { config, rng, next_at: start, sent: 0, line_time: 0, checker: Checker::default() }
+        Generator {
+            config,
+            rng,
+            next_at: start,
+            sent: 0,
+            line_time: 0,
+            checker: Checker::default(),
+        }
     }
 
     /// Frames sent.
@@ -187,7 +194,13 @@ impl WireEndpoint for Generator {
             self.next_at = now + interval;
         }
         let size = self.rng.random_range(self.config.sizes.clone());
-        write_test_frame(&mut frame.bytes, self.config.destination, self.config.source, self.sent, size);
+        write_test_frame(
+            &mut frame.bytes,
+            self.config.destination,
+            self.config.source,
+            self.sent,
+            size,
+        );
         self.sent += 1;
         self.line_time += (frame.bytes.len() + FRAME_OVERHEAD) as u64;
         true

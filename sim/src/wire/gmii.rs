@@ -85,7 +85,11 @@ impl Encoder {
         if let Some(&octet) = self.octets.get(self.at) {
             let error = self.error_at == Some(self.at);
             self.at += 1;
-            return GmiiSymbol { data: octet, valid: true, error };
+            return GmiiSymbol {
+                data: octet,
+                valid: true,
+                error,
+            };
         }
         self.gap = self.gap.saturating_sub(1);
         GmiiSymbol::IDLE
@@ -114,7 +118,12 @@ pub struct Decoder {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Decoder { octets: Vec::with_capacity(2048), error: None, active: false, gap: INTER_FRAME_GAP }
+        Decoder {
+            octets: Vec::with_capacity(2048),
+            error: None,
+            active: false,
+            gap: INTER_FRAME_GAP,
+        }
     }
 }
 
@@ -133,7 +142,8 @@ impl Decoder {
                     self.error = (self.gap < INTER_FRAME_GAP).then_some(LineError::Gap(self.gap));
                 }
                 if symbol.error {
-                    self.error.get_or_insert(LineError::TransmitError(self.octets.len()));
+                    self.error
+                        .get_or_insert(LineError::TransmitError(self.octets.len()));
                 }
                 self.octets.push(symbol.data);
                 Decoded::Nothing
@@ -153,7 +163,13 @@ impl Decoder {
         if let Some(error) = self.error {
             return Err(error);
         }
-        let expected = |octet| if octet < PREAMBLE_OCTETS { 0x55 } else { START_FRAME_DELIMITER };
+        let expected = |octet| {
+            if octet < PREAMBLE_OCTETS {
+                0x55
+            } else {
+                START_FRAME_DELIMITER
+            }
+        };
         for octet in 0..=PREAMBLE_OCTETS {
             let value = self.octets.get(octet).copied().unwrap_or(0);
             if value != expected(octet) {
@@ -161,7 +177,9 @@ impl Decoder {
             }
         }
         let frame = &self.octets[PREAMBLE_OCTETS + 1..];
-        let Some((body, &fcs)) = frame.split_last_chunk::<4>().filter(|(body, _)| body.len() >= MIN_FRAME)
+        let Some((body, &fcs)) = frame
+            .split_last_chunk::<4>()
+            .filter(|(body, _)| body.len() >= MIN_FRAME)
         else {
             return Err(LineError::Runt(frame.len()));
         };
@@ -219,7 +237,10 @@ mod tests {
     fn every_damage_is_seen() {
         let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());
         let mut send = |damage, size| {
-            encoder.start(&Frame { bytes: vec![9; size], damage });
+            encoder.start(&Frame {
+                bytes: vec![9; size],
+                damage,
+            });
             cross(&mut encoder, &mut decoder)
         };
         assert_eq!(send(Damage::BadFcs, 100), [Decoded::Bad(LineError::Fcs(104))]);
@@ -228,7 +249,10 @@ mod tests {
             send(Damage::SymbolError { at: 5 }, 100),
             [Decoded::Bad(LineError::TransmitError(13))]
         );
-        assert_eq!(send(Damage::Cut { at: 80 }, 100), [Decoded::Bad(LineError::Fcs(80))]);
+        assert_eq!(
+            send(Damage::Cut { at: 80 }, 100),
+            [Decoded::Bad(LineError::Fcs(80))]
+        );
         assert_eq!(send(Damage::None, 100), [Decoded::Frame]);
     }
 
@@ -257,7 +281,12 @@ mod tests {
             (0..72).map(|_| encoder.next_symbol()).collect()
         };
         let mut events = Vec::new();
-        for symbol in frame.iter().chain(&[GmiiSymbol::IDLE; 3]).chain(&frame).chain(&[GmiiSymbol::IDLE; 1]) {
+        for symbol in frame
+            .iter()
+            .chain(&[GmiiSymbol::IDLE; 3])
+            .chain(&frame)
+            .chain(&[GmiiSymbol::IDLE; 1])
+        {
             match decoder.push(*symbol) {
                 Decoded::Nothing => {}
                 other => events.push(other),

@@ -92,7 +92,13 @@ impl Impairment {
     pub fn new(config: ImpairmentConfig, seed: u64, stream: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
-        Impairment { config, rng, queue: VecDeque::new(), counters: ImpairmentCounters::default(), passed: 0 }
+        Impairment {
+            config,
+            rng,
+            queue: VecDeque::new(),
+            counters: ImpairmentCounters::default(),
+            passed: 0,
+        }
     }
 
     /// Changes the probabilities in mid-run.
@@ -140,7 +146,11 @@ impl Impairment {
     }
 
     fn enqueue(&mut self, due: SimTime, after_frames: u64, frame: Frame) {
-        self.queue.push_back(Waiting { due, after_frames, frame });
+        self.queue.push_back(Waiting {
+            due,
+            after_frames,
+            frame,
+        });
     }
 
     fn damage(&mut self, frame: &mut Frame) {
@@ -165,18 +175,27 @@ impl Impairment {
             frame.bytes.resize(config.oversize_to, 0xee);
         } else if self.draw(config.symbol_error) {
             self.counters.symbol_error += 1;
-            frame.damage = Damage::SymbolError { at: self.rng.random_range(0..len) };
+            frame.damage = Damage::SymbolError {
+                at: self.rng.random_range(0..len),
+            };
         } else if self.draw(config.cut) {
             self.counters.cut += 1;
-            frame.damage = Damage::Cut { at: self.rng.random_range(1..len) };
+            frame.damage = Damage::Cut {
+                at: self.rng.random_range(1..len),
+            };
         }
     }
 
     /// The next frame that is due.
     pub fn pop(&mut self, now: SimTime) -> Option<Frame> {
         let passed = self.passed;
-        let ready =
-            |w: &Waiting| if w.after_frames > 0 { w.after_frames <= passed || w.due <= now } else { w.due <= now };
+        let ready = |w: &Waiting| {
+            if w.after_frames > 0 {
+                w.after_frames <= passed || w.due <= now
+            } else {
+                w.due <= now
+            }
+        };
         let index = self.queue.iter().position(ready)?;
         self.passed += 1;
         self.queue.remove(index).map(|waiting| waiting.frame)
@@ -234,12 +253,18 @@ mod tests {
         let pairs = [
             (count(&|f| f.damage == Damage::BadFcs), c.bad_fcs),
             (count(&|f| f.damage == Damage::Runt), c.runt),
-            (count(&|f| matches!(f.damage, Damage::SymbolError { .. })), c.symbol_error),
+            (
+                count(&|f| matches!(f.damage, Damage::SymbolError { .. })),
+                c.symbol_error,
+            ),
             (count(&|f| matches!(f.damage, Damage::Cut { .. })), c.cut),
             (count(&|f| f.bytes.len() == 2000), c.oversize),
         ];
         for (seen, counted) in pairs {
-            assert!(counted > 0 && seen >= counted && seen <= counted + c.duplicated, "{seen} {counted}");
+            assert!(
+                counted > 0 && seen >= counted && seen <= counted + c.duplicated,
+                "{seen} {counted}"
+            );
         }
         assert!(c.lost > 0 && c.duplicated > 0 && c.reordered > 0 && c.delayed > 0 && c.corrupted > 0);
     }
@@ -254,14 +279,29 @@ mod tests {
     fn nothing_configured_changes_nothing() {
         let (out, c) = run(ImpairmentConfig::default(), 1);
         assert_eq!(out.len(), 2000);
-        assert_eq!(c, ImpairmentCounters { frames: 2000, ..Default::default() });
+        assert_eq!(
+            c,
+            ImpairmentCounters {
+                frames: 2000,
+                ..Default::default()
+            }
+        );
         assert!(out.is_sorted_by_key(|f| f.bytes[..4].to_vec()));
     }
 
     #[test]
     fn reordering_changes_the_order() {
-        let (out, c) = run(ImpairmentConfig { reorder: 0.1, ..Default::default() }, 1);
-        let swaps = out.windows(2).filter(|w| w[0].bytes[..4] > w[1].bytes[..4]).count() as u64;
+        let (out, c) = run(
+            ImpairmentConfig {
+                reorder: 0.1,
+                ..Default::default()
+            },
+            1,
+        );
+        let swaps = out
+            .windows(2)
+            .filter(|w| w[0].bytes[..4] > w[1].bytes[..4])
+            .count() as u64;
         assert!(swaps > 0 && c.reordered > 0, "{swaps} {}", c.reordered);
     }
 }

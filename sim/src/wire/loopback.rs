@@ -19,13 +19,18 @@ impl Loopback {
 
     /// Exchanges the MAC addresses, so that an address filter lets the frame in.
     pub fn swapping() -> Self {
-        Loopback { queue: VecDeque::new(), swap_addresses: true }
+        Loopback {
+            queue: VecDeque::new(),
+            swap_addresses: true,
+        }
     }
 }
 
 impl WireEndpoint for Loopback {
     fn transmit(&mut self, _now: SimTime, frame: &mut Frame) -> bool {
-        let Some(bytes) = self.queue.pop_front() else { return false };
+        let Some(bytes) = self.queue.pop_front() else {
+            return false;
+        };
         frame.bytes = bytes;
         true
     }
@@ -33,8 +38,9 @@ impl WireEndpoint for Loopback {
     fn receive(&mut self, _now: SimTime, frame: &[u8]) {
         let mut bytes = frame.to_vec();
         if self.swap_addresses
-            && let Some((destination, source)) =
-                bytes.get_mut(..12).and_then(|addresses| addresses.split_at_mut_checked(6))
+            && let Some((destination, source)) = bytes
+                .get_mut(..12)
+                .and_then(|addresses| addresses.split_at_mut_checked(6))
         {
             destination.swap_with_slice(source);
         }

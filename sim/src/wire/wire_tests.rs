@@ -33,7 +33,10 @@ fn a_perfect_wire_loses_nothing() {
     let mut wire = Wire::new(generator(200));
     let violations = run(&mut wire, 200 * 1600);
     let found = wire.endpoint.checker.counters();
-    assert_eq!((found.good, found.corrupt, found.missing, found.reordered), (200, 0, 0, 0));
+    assert_eq!(
+        (found.good, found.corrupt, found.missing, found.reordered),
+        (200, 0, 0, 0)
+    );
     assert_eq!(violations.total(), 0);
     assert_eq!(wire.counters().to_card_octets, wire.counters().from_card_octets);
     assert!(wire.is_quiet());
@@ -51,7 +54,10 @@ fn every_damaged_frame_is_a_counted_violation_of_the_mirror() {
     let mut wire = Wire::new(generator(400));
     wire.impair_to_card(Some(Impairment::new(config, 11, 1)));
     let violations = run(&mut wire, 400 * 1600);
-    let injected = wire.to_card_impairment().map(|stage| stage.counters()).unwrap_or_default();
+    let injected = wire
+        .to_card_impairment()
+        .map(|stage| stage.counters())
+        .unwrap_or_default();
     let found = wire.endpoint.checker.counters();
     assert!(injected.bad_frames() > 100, "{injected:?}");
     assert_eq!(violations.total(), injected.bad_frames());
@@ -62,17 +68,27 @@ fn every_damaged_frame_is_a_counted_violation_of_the_mirror() {
 
 #[test]
 fn the_checker_finds_what_the_wire_does() {
-    let config = ImpairmentConfig { loss: 0.1, corrupt: 0.1, ..ImpairmentConfig::default() };
+    let config = ImpairmentConfig {
+        loss: 0.1,
+        corrupt: 0.1,
+        ..ImpairmentConfig::default()
+    };
     let mut wire = Wire::new(generator(400));
     wire.impair_to_card(Some(Impairment::new(config, 12, 1)));
     run(&mut wire, 400 * 1600);
-    let injected = wire.to_card_impairment().map(|stage| stage.counters()).unwrap_or_default();
+    let injected = wire
+        .to_card_impairment()
+        .map(|stage| stage.counters())
+        .unwrap_or_default();
     let found = wire.endpoint.checker.counters();
     assert!(injected.lost > 10 && injected.corrupted > 10);
     // A flip in the addresses is not content: the checker lets those few pass.
     let caught = found.corrupt + found.foreign;
     assert_eq!(found.good + caught, 400 - injected.lost);
-    assert!(caught <= injected.corrupted && caught > injected.corrupted / 2, "{found:?} {injected:?}");
+    assert!(
+        caught <= injected.corrupted && caught > injected.corrupted / 2,
+        "{found:?} {injected:?}"
+    );
     assert_eq!(wire.endpoint.checker.lost_of(400), injected.lost + caught);
 }
 
@@ -83,11 +99,17 @@ fn captures_can_be_replayed() {
     let mut wire = Wire::new(generator(50));
     wire.set_capture(Some(Capture::create(&path, "card0").expect("a capture")));
     run(&mut wire, 50 * 1600);
-    let frames = wire.take_capture().map(|capture| capture.finish().expect("written")).unwrap_or_default();
+    let frames = wire
+        .take_capture()
+        .map(|capture| capture.finish().expect("written"))
+        .unwrap_or_default();
     assert_eq!(frames, 100, "both directions");
     let mut replayed = Wire::new(capture::Replay::open(&path, SimTime::ZERO).expect("readable"));
     let violations = run(&mut replayed, 100 * 1600);
-    assert_eq!((replayed.endpoint.remaining(), replayed.endpoint.received()), (0, 100));
+    assert_eq!(
+        (replayed.endpoint.remaining(), replayed.endpoint.received()),
+        (0, 100)
+    );
     assert_eq!(violations.total(), 0);
 }
 
