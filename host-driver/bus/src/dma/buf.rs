@@ -1,0 +1,136 @@
+//! Buffers that have one owner at a time: the driver or the device.
+
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+
+use super::region::{DmaRegion, OutOfBounds};
+use super::space::{AllocError, DmaSpace};
+
+/// Who owns a buffer now. Sealed: [`Cpu`] or [`Device`].
+pub trait Owner: sealed::Sealed {}
+
+/// The driver owns the buffer and may read and write it.
+#[derive(Debug)]
+pub enum Cpu {}
+
+/// The device owns the buffer; the driver knows its address and nothing else.
+#[derive(Debug)]
+pub enum Device {}
+
+impl Owner for Cpu {}
+impl Owner for Device {}
+
+mod sealed {
+    pub trait Sealed {
+        /// Whether a dropped buffer may be reused at once.
+        const FREE_ON_DROP: bool;
+    }
+    impl Sealed for super::Cpu {
+        const FREE_ON_DROP: bool = true;
+    }
+    impl Sealed for super::Device {
+        const FREE_ON_DROP: bool = false;
+    }
+}
+
+/// A packet buffer with its owner in the type (`dma_map_single` / `dma_unmap_single`, or `dma_sync_*`).
+///
+/// The only ways across are [`give`](DmaBuf::give) and [`take_back`](DmaBuf::take_back). A virtqueue takes a `DmaBuf<Cpu>`,
+/// keeps the `DmaBuf<Device>` beside the descriptor and returns the `DmaBuf<Cpu>` for a used descriptor, so reading a
+/// buffer that the device may still write doesn't compile:
+///
+/// ```compile_fail
+/// # let space = hematite_bus::DmaSpace::new().unwrap();
+/// let buffer = hematite_bus::DmaBuf::new(&space, 1536).unwrap().give();
+/// let mut frame = [0; 60];
+/// buffer.copy_to_slice(0, &mut frame);
+/// ```
+///
+/// A buffer dropped in the device's hands is quarantined, not freed: see [`DmaStats::quarantined`](super::DmaStats).
+pub struct DmaBuf<O: Owner> {
+    region: ManuallyDrop<DmaRegion>,
+    _owner: PhantomData<O>,
+}
+
+impl<O: Owner> DmaBuf<O> {
+    /// The address to give to the device.
+    pub fn iova(&self) -> u64 {
+        self.region.iova()
+    }
+
+    /// Capacity in bytes; never 0.
+    #[expect(clippy::len_without_is_empty, reason = "a buffer is never empty")]
+    pub fn len(&self) -> usize {
+        self.region.len()
+    }
+
+    fn into_region(self) -> DmaRegion {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` isn't dropped or used again, so the region has one owner: the value returned.
+        unsafe { ManuallyDrop::take(&mut this.region) }
+    }
+}
+
+impl DmaBuf<Cpu> {
+    /// A zeroed buffer of `len` bytes, aligned to a cache line (64).
+    ///
+    /// # Errors
+    /// [`AllocError`].
+    pub fn new(space: &DmaSpace, len: usize) -> Result<Self, AllocError> {
+        Ok(Self {
+            region: ManuallyDrop::new(space.alloc(len, 64)?),
+            _owner: PhantomData,
+        })
+    }
+
+    /// Copies `from` into the buffer.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`]; then nothing was copied.
+    pub fn copy_from_slice(&mut self, offset: usize, from: &[u8]) -> Result<(), OutOfBounds> {
+        self.region.copy_from_slice(offset, from)
+    }
+
+    /// Copies out of the buffer.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`]; then `to` is unchanged.
+    pub fn copy_to_slice(&self, offset: usize, to: &mut [u8]) -> Result<(), OutOfBounds> {
+        self.region.copy_to_slice(offset, to)
+    }
+
+    /// Hands the buffer to the device. Its address becomes known to the device by a descriptor published afterwards.
+    pub fn give(self) -> DmaBuf<Device> {
+        DmaBuf {
+            region: ManuallyDrop::new(self.into_region()),
+            _owner: PhantomData,
+        }
+    }
+}
+
+impl DmaBuf<Device> {
+    /// Takes the buffer back. Only after the device returned it: its used descriptor was read (acquire), or the queue's
+    /// or the device's reset completed.
+    pub fn take_back(self) -> DmaBuf<Cpu> {
+        DmaBuf {
+            region: ManuallyDrop::new(self.into_region()),
+            _owner: PhantomData,
+        }
+    }
+}
+
+impl<O: Owner> Drop for DmaBuf<O> {
+    fn drop(&mut self) {
+        // SAFETY: the struct is being dropped, so the region isn't used again.
+        let region = unsafe { ManuallyDrop::take(&mut self.region) };
+        if !<O as sealed::Sealed>::FREE_ON_DROP {
+            region.quarantine();
+        }
+    }
+}
+
+impl<O: Owner> std::fmt::Debug for DmaBuf<O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.region.fmt(f)
+    }
+}
