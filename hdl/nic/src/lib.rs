@@ -1,1 +1,7 @@
-//! The card: MAC, DMA, virtqueues and PCI function in #[hw] Rust
+//! The card: MAC, DMA, virtqueues and PCI function in `#[hw]` Rust, one folder a room.
+
+pub mod dma;
+pub mod mac;
+pub mod pcie;
+pub mod queue;
+pub mod virtio;

@@ -1,0 +1,155 @@
+//! First-in first-out queues in one clock: valid/ready on both sides, first word falls through.
+
+use crate::prelude::*;
+use crate::ram::{LutRam, Ram};
+
+/// A shallow queue of `2^A` words in distributed RAM. One word in and one out each cycle; a word is
+/// readable the cycle after it was written. Neither side's handshake depends on the other's
+/// combinationally.
+#[hw]
+pub struct Fifo<T: Synth, const A: usize> {
+    /// Rising edge.
+    pub clock: Signal<In, Clock>,
+    /// Empties the queue.
+    pub reset: Signal<In, Bit>,
+    /// The word offered.
+    pub write_data: Signal<In, T>,
+    /// A word is offered.
+    pub write_valid: Signal<In, Bit>,
+    /// There is room for it.
+    pub write_ready: Signal<Out, Bit>,
+    /// The oldest word.
+    pub read_data: Signal<Out, T>,
+    /// There is one.
+    pub read_valid: Signal<Out, Bit>,
+    /// It is taken.
+    pub read_ready: Signal<In, Bit>,
+    /// Words held now.
+    pub level: Signal<Out, Bits<16>>,
+    memory: LutRam<T, A>,
+    head: Reg<Bits<A>>,
+    tail: Reg<Bits<A>>,
+    count: Reg<Bits<16>>,
+}
+
+#[hw]
+impl<T: Synth, const A: usize> Logic for Fifo<T, A> {
+    fn update(&mut self) {
+        registers!(self.clock, self.reset => self.head, self.tail, self.count);
+        clocked!(self.clock => self.memory);
+        let room = self.count.q.val() != bits::<16>(1 << A);
+        let some = self.count.q.val().any();
+        let push = self.write_valid.val() && room;
+        let pop = self.read_ready.val() && some;
+        self.write_ready.next = room;
+        self.read_valid.next = some;
+        self.level.next = self.count.q.val();
+        self.memory.write_enable.next = push;
+        self.memory.write_address.next = self.tail.q.val();
+        self.memory.write_data.next = self.write_data.val();
+        self.memory.read_address.next = self.head.q.val();
+        self.read_data.next = self.memory.read_data.val();
+        if push {
+            self.tail.d.next = self.tail.q.val() + 1;
+        }
+        if pop {
+            self.head.d.next = self.head.q.val() + 1;
+        }
+        if push && !pop {
+            self.count.d.next = self.count.q.val() + 1;
+        }
+        if pop && !push {
+            self.count.d.next = self.count.q.val() - 1;
+        }
+    }
+}
+
+/// A deep queue of `2^A` words in block RAM, with the same ports and throughput as [`Fifo`]; a word
+/// is readable three cycles after it was written to an empty queue. Two further words sit in
+/// registers behind the RAM's output.
+#[hw]
+pub struct BlockFifo<T: Synth, const A: usize> {
+    /// Rising edge.
+    pub clock: Signal<In, Clock>,
+    /// Empties the queue.
+    pub reset: Signal<In, Bit>,
+    /// The word offered.
+    pub write_data: Signal<In, T>,
+    /// A word is offered.
+    pub write_valid: Signal<In, Bit>,
+    /// There is room for it.
+    pub write_ready: Signal<Out, Bit>,
+    /// The oldest word.
+    pub read_data: Signal<Out, T>,
+    /// There is one.
+    pub read_valid: Signal<Out, Bit>,
+    /// It is taken.
+    pub read_ready: Signal<In, Bit>,
+    /// Words in the RAM now, not counting those on their way out.
+    pub level: Signal<Out, Bits<16>>,
+    memory: Ram<T, A>,
+    head: Reg<Bits<A>>,
+    tail: Reg<Bits<A>>,
+    count: Reg<Bits<16>>,
+    /// A word arrives from the RAM in this cycle.
+    fetched: Reg<Bit>,
+    first: Reg<T>,
+    first_valid: Reg<Bit>,
+    second: Reg<T>,
+    second_valid: Reg<Bit>,
+}
+
+#[hw]
+impl<T: Synth, const A: usize> Logic for BlockFifo<T, A> {
+    fn update(&mut self) {
+        registers!(self.clock, self.reset => self.head, self.tail, self.count, self.fetched);
+        registers!(self.clock, self.reset => self.first_valid, self.second_valid);
+        registers!(self.clock => self.first, self.second);
+        clocked!(self.clock => self.memory);
+        let room = self.count.q.val() != bits::<16>(1 << A);
+        let push = self.write_valid.val() && room;
+        let pop = self.read_ready.val() && self.first_valid.q.val();
+        self.write_ready.next = room;
+        self.level.next = self.count.q.val();
+        self.memory.write_enable.next = push;
+        self.memory.write_address.next = self.tail.q.val();
+        self.memory.write_data.next = self.write_data.val();
+        self.memory.read_address.next = self.head.q.val();
+        self.read_data.next = self.first.q.val();
+        self.read_valid.next = self.first_valid.q.val();
+        // Fetch only what the two registers can surely take.
+        let held = cat::<2>((bits::<1>(0), self.first_valid.q.val()))
+            + cat::<2>((bits::<1>(0), self.second_valid.q.val()))
+            + cat::<2>((bits::<1>(0), self.fetched.q.val()));
+        let fetch = self.count.q.val().any() && (held < bits::<2>(2) || (pop && held == bits::<2>(2)));
+        self.fetched.d.next = fetch;
+        if push {
+            self.tail.d.next = self.tail.q.val() + 1;
+        }
+        if fetch {
+            self.head.d.next = self.head.q.val() + 1;
+        }
+        if push && !fetch {
+            self.count.d.next = self.count.q.val() + 1;
+        }
+        if fetch && !push {
+            self.count.d.next = self.count.q.val() - 1;
+        }
+        // The pair of output registers.
+        if pop {
+            self.first.d.next = self.second.q.val();
+            self.first_valid.d.next = self.second_valid.q.val();
+            self.second_valid.d.next = false;
+        }
+        if self.fetched.q.val() {
+            let first_free = !self.first_valid.q.val() || (pop && !self.second_valid.q.val());
+            if first_free {
+                self.first.d.next = self.memory.read_data.val();
+                self.first_valid.d.next = true;
+            } else {
+                self.second.d.next = self.memory.read_data.val();
+                self.second_valid.d.next = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The Ethernet MAC and the frame FIFOs behind it.

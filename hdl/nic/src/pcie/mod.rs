@@ -1,0 +1,1 @@
+//! The PCI function at TLP level: configuration space, completer, MSI-X, TLP arbitration.

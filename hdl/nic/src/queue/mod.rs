@@ -1,0 +1,1 @@
+//! Packed virtqueues: descriptor fetch, receive, transmit, used write-back, notification.

@@ -1,0 +1,77 @@
+//! What the virtio registers tell a queue engine, and what they hear from it.
+
+use hematite_lang::prelude::*;
+
+/// One virtqueue's configuration, leaving the virtio registers (virtio 1.3 section 4.1.4.3).
+#[hw(interface)]
+#[join(QueueConfigIn)]
+pub struct QueueConfigOut {
+    /// The queue is enabled and the driver is ready (DRIVER_OK). Falling: take no new work, finish
+    /// what is in flight; the configuration stays stable until `idle`.
+    pub run: Signal<Out, Bit>,
+    /// Descriptors in the ring, 1..=4096, not necessarily a power of two.
+    pub size: Signal<Out, Bits<16>>,
+    /// Descriptor ring.
+    pub descriptors: Signal<Out, Bits<64>>,
+    /// Driver event suppression structure.
+    pub driver_events: Signal<Out, Bits<64>>,
+    /// Device event suppression structure.
+    pub device_events: Signal<Out, Bits<64>>,
+    /// MSI-X vector, 0xffff for none.
+    pub vector: Signal<Out, Bits<16>>,
+    /// High for one cycle at each doorbell of this queue.
+    pub notify: Signal<Out, Bit>,
+    /// The engine has nothing in flight and has forgotten its ring position.
+    pub idle: Signal<In, Bit>,
+    /// The queue hit an error that needs a device reset; high until `run` falls.
+    pub failed: Signal<In, Bit>,
+}
+
+/// One virtqueue's configuration, entering its engine.
+#[hw(interface)]
+#[join(QueueConfigOut)]
+pub struct QueueConfigIn {
+    /// The queue is enabled and the driver is ready (DRIVER_OK). Falling: take no new work, finish
+    /// what is in flight; the configuration stays stable until `idle`.
+    pub run: Signal<In, Bit>,
+    /// Descriptors in the ring, 1..=4096, not necessarily a power of two.
+    pub size: Signal<In, Bits<16>>,
+    /// Descriptor ring.
+    pub descriptors: Signal<In, Bits<64>>,
+    /// Driver event suppression structure.
+    pub driver_events: Signal<In, Bits<64>>,
+    /// Device event suppression structure.
+    pub device_events: Signal<In, Bits<64>>,
+    /// MSI-X vector, 0xffff for none.
+    pub vector: Signal<In, Bits<16>>,
+    /// High for one cycle at each doorbell of this queue.
+    pub notify: Signal<In, Bit>,
+    /// The engine has nothing in flight and has forgotten its ring position.
+    pub idle: Signal<Out, Bit>,
+    /// The queue hit an error that needs a device reset; high until `run` falls.
+    pub failed: Signal<Out, Bit>,
+}
+
+/// A request for an MSI-X message, leaving a queue or the virtio registers.
+#[hw(interface)]
+#[join(InterruptIn)]
+pub struct InterruptOut {
+    /// MSI-X vector; 0xffff is taken and dropped.
+    pub vector: Signal<Out, Bits<16>>,
+    /// A message is asked for.
+    pub valid: Signal<Out, Bit>,
+    /// The request is taken; every write whose `done` was seen before reaches the host first.
+    pub ready: Signal<In, Bit>,
+}
+
+/// A request for an MSI-X message, entering the MSI-X block.
+#[hw(interface)]
+#[join(InterruptOut)]
+pub struct InterruptIn {
+    /// MSI-X vector; 0xffff is taken and dropped.
+    pub vector: Signal<In, Bits<16>>,
+    /// A message is asked for.
+    pub valid: Signal<In, Bit>,
+    /// The request is taken; every write whose `done` was seen before reaches the host first.
+    pub ready: Signal<Out, Bit>,
+}
