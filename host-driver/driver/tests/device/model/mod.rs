@@ -266,7 +266,7 @@ impl Model {
         Ok(true)
     }
 
-    fn misbehave(&mut self, batch: &mut Vec<UsedElem>, chains: &[Chain]) -> Result<(), DmaFault> {
+    fn misbehave(&mut self, batch: &mut [UsedElem], chains: &[Chain]) -> Result<(), DmaFault> {
         let Some(malice) = self.malice.take_if(|malice| !malice.is_for_transmit()) else {
             return Ok(());
         };
