@@ -8,6 +8,8 @@ pub mod function;
 pub mod machine;
 pub mod pcie;
 pub mod pins;
+#[cfg(test)]
+mod soft_card;
 pub mod time;
 pub mod wire;
 
