@@ -142,30 +142,32 @@ impl Verilate {
     pub fn lint(&self) -> Result<(), Error> {
         let toolchain = Toolchain::find()?;
         let sources = self.read_sources()?;
-        let key = cache::key(
-            sources
-                .iter()
-                .flat_map(|(name, text)| [name.as_bytes(), text.as_bytes()]),
-        );
-        let unique = format!("lint-{}-{key}-{}", self.top, std::process::id());
-        let work = self
-            .directory
-            .join(format!("{unique}-{:?}", std::thread::current().id()));
-        fs::create_dir_all(&work).map_err(Error::io(&work))?;
-        let mut command = toolchain.command();
-        command
-            .current_dir(&work)
-            .args(["--lint-only", "-Wall", "--no-timing", "--timescale", "1ns/1ps"]);
-        command.args(LINT_WAIVERS).args(["--top-module", &self.top]);
-        let result = write_sources(&work, &sources).and_then(|names| run_verilator(command.args(names)));
-        let removed = fs::remove_dir_all(&work).map_err(Error::io(&work));
-        match result? {
-            Some(log) => Err(Error::Lint {
-                top: self.top.clone(),
-                log,
-            }),
-            None => removed,
-        }
+        let identity = toolchain.identity()?;
+        let options: Vec<_> = ["--lint-only", "-Wall", "--no-timing", "--timescale", "1ns/1ps"]
+            .into_iter()
+            .chain(LINT_WAIVERS)
+            .chain(["--top-module", &self.top])
+            .collect();
+        let fixed = [identity.as_bytes()]
+            .into_iter()
+            .chain(options.iter().map(|option| option.as_bytes()));
+        let texts = sources
+            .iter()
+            .flat_map(|(name, text)| [name.as_bytes(), text.as_bytes()]);
+        let key = cache::key(fixed.chain(texts));
+        // An entry says that these sources were found clean; what was found fault with is not kept.
+        cache::entry(&self.directory, &format!("lint-{}-{key}", self.top), |work| {
+            let mut command = toolchain.command();
+            let names = write_sources(work, &sources)?;
+            match run_verilator(command.current_dir(work).args(&options).args(names))? {
+                Some(log) => Err(Error::Lint {
+                    top: self.top.clone(),
+                    log,
+                }),
+                None => Ok(()),
+            }
+        })
+        .map(|_| ())
     }
 
     fn symbol(&self) -> String {
@@ -192,7 +194,7 @@ impl Verilate {
         let sources = self.read_sources()?;
         let runtime = Runtime::get(toolchain, &self.directory, self.optimization, self.waves)?;
         // The runtime's name stands for Verilator, the compiler, its flags and the prelude.
-        let settings = format!("{product:?} {} {}", self.top, runtime.directory.display());
+        let settings = format!("{product:?} {} {}", self.top, runtime.name());
         let options = self.verilator_options().join(" ");
         let texts = sources
             .iter()
