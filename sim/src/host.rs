@@ -107,6 +107,7 @@ impl<C: CardPins, E: WireEndpoint> Host<C, E> {
         let mut stack = Stack::new(config.stack, config.seed);
         let ifindex = stack.add_interface(&net as &dyn NetDevice);
         stack.add_address(ifindex, config.address)?;
+        Ok(Host { machine, net, stack, ifindex, cpu: config.cpu })
     }
 
     /// The machine that the host is in.

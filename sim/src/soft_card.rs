@@ -6,7 +6,9 @@ use crate::pcie::soft_endpoint::{Application, MSIX_TABLE, SoftEndpoint};
 use crate::pins::GmiiSymbol;
 use crate::wire::gmii::{Decoded, Decoder, Encoder, LineError};
 use crate::wire::Frame;
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 const COMMON: usize = 0x0000;
 const ISR: usize = 0x1000;
@@ -104,7 +106,7 @@ pub(crate) struct SoftCard {
     to_send: VecDeque<Vec<u8>>,
     encoder: Encoder,
     decoder: Decoder,
-    pub(crate) counters: SoftCounters,
+    counters: Rc<Cell<SoftCounters>>,
 }
 
 impl SoftCard {
@@ -121,7 +123,9 @@ impl SoftCard {
             at += 0x10;
         }
         endpoint.config[at] = 4; // notify_off_multiplier
-        endpoint.application = Some(Box::new(SoftCard::new()));
+        let card = SoftCard::new();
+        endpoint.counters = card.counters.clone();
+        endpoint.application = Some(Box::new(card));
         endpoint
     }
 
@@ -138,7 +142,7 @@ impl SoftCard {
             to_send: VecDeque::new(),
             encoder: Encoder::default(),
             decoder: Decoder::default(),
-            counters: SoftCounters::default(),
+            counters: Rc::default(),
         };
         card.reset();
         card
@@ -150,6 +154,12 @@ impl SoftCard {
         self.queues = std::array::from_fn(|_| Queue { size: 1024, vector: 0xffff, wrap: true, ..Queue::default() });
         self.stages = [Stage::Idle; 2];
         self.received.clear();
+    }
+
+    fn count(&self, bump: impl FnOnce(&mut SoftCounters)) {
+        let mut counters = self.counters.get();
+        bump(&mut counters);
+        self.counters.set(counters);
     }
 
     fn common_read(&self, offset: usize) -> u64 {
@@ -217,7 +227,7 @@ impl SoftCard {
                 if !self.queues[q].is_available(descriptor.flags) {
                     if q == 0 && self.received.len() > 64 {
                         self.received.pop_front();
-                        self.counters.rx_missed += 1;
+                        self.count(|c| c.rx_missed += 1);
                     }
                     self.stages[q] = Stage::Idle;
                     return;
@@ -314,14 +324,14 @@ impl Application for SoftCard {
         // RX_ER has the meaning of TX_ER for the decoder.
         match self.decoder.push(received) {
             Decoded::Nothing => {}
-            Decoded::Frame if self.received.len() >= 256 => self.counters.rx_missed += 1,
+            Decoded::Frame if self.received.len() >= 256 => self.count(|c| c.rx_missed += 1),
             Decoded::Frame => {
-                self.counters.rx_good += 1;
+                self.count(|c| c.rx_good += 1);
                 self.received.push_back(self.decoder.frame().to_vec());
             }
-            Decoded::Bad(LineError::Fcs(_)) => self.counters.rx_bad_fcs += 1,
-            Decoded::Bad(LineError::Runt(_)) => self.counters.rx_runt += 1,
-            Decoded::Bad(LineError::TransmitError(_)) => self.counters.rx_symbol_error += 1,
+            Decoded::Bad(LineError::Fcs(_)) => self.count(|c| c.rx_bad_fcs += 1),
+            Decoded::Bad(LineError::Runt(_)) => self.count(|c| c.rx_runt += 1),
+            Decoded::Bad(LineError::TransmitError(_)) => self.count(|c| c.rx_symbol_error += 1),
             Decoded::Bad(_) => {}
         }
         if self.encoder.is_ready()

@@ -3,7 +3,10 @@
 use super::link::{Deframed, Deframer, Framer};
 use super::tlp::{Bdf, Direction, Header, Kind, Status, enabled_span, pack_payload, payload_bytes};
 use crate::pins::{CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs};
+use crate::soft_card::SoftCounters;
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 pub(crate) const BAR_SIZE: u64 = 0x1_0000;
 const EXPRESS: usize = 0x40;
@@ -53,6 +56,8 @@ pub(crate) struct SoftEndpoint {
     pub(crate) unexpected: u64,
     pub(crate) misbehaviour: Misbehaviour,
     pub(crate) application: Option<Box<dyn Application>>,
+    /// The application's, if it is a card.
+    pub(crate) counters: Rc<Cell<SoftCounters>>,
     gmii_in: GmiiSymbol,
     gmii_out: GmiiSymbol,
     /// The reads of each [`SoftEndpoint::start_dma`] channel, in address order.
@@ -122,10 +127,15 @@ impl SoftEndpoint {
             unexpected: 0,
             misbehaviour: Misbehaviour::None,
             application: None,
+            counters: Rc::default(),
             gmii_in: GmiiSymbol::IDLE,
             gmii_out: GmiiSymbol::IDLE,
             channels: Default::default(),
         }
+    }
+
+    pub(crate) fn counters(&self) -> Rc<Cell<SoftCounters>> {
+        self.counters.clone()
     }
 
     pub(crate) fn start_read(&mut self, address: u64, len: usize) {
@@ -184,14 +194,14 @@ impl SoftEndpoint {
             self.tx.push_back(words);
             return;
         }
-        let used: Vec<u8> = self
-            .reads
-            .iter()
-            .filter(|r| r.status.is_none())
-            .filter_map(|r| r.tag)
-            .collect();
+        let all = || self.reads.iter().chain(self.channels.iter().flatten());
+        if !all().any(|r| r.tag.is_none()) {
+            return;
+        }
+        let used: Vec<u8> = all().filter(|r| r.status.is_none()).filter_map(|r| r.tag).collect();
         let free = (0..=255u8).find(|tag| !used.contains(tag));
-        let waiting = self.reads.iter_mut().find(|r| r.tag.is_none());
+        let waiting =
+            self.reads.iter_mut().chain(self.channels.iter_mut().flatten()).find(|r| r.tag.is_none());
         if self.inputs.credits.non_posted
             && let (Some(tag), Some(read)) = (free, waiting)
         {
@@ -310,10 +320,8 @@ impl SoftEndpoint {
                 lower_address,
                 ..
             } => {
-                let read = self
-                    .reads
-                    .iter_mut()
-                    .find(|r| r.tag == Some(tag) && r.status.is_none());
+                let mut all = self.reads.iter_mut().chain(self.channels.iter_mut().flatten());
+                let read = all.find(|r| r.tag == Some(tag) && r.status.is_none());
                 let Some(read) = read else {
                     self.unexpected += 1;
                     return;

@@ -30,6 +30,14 @@ impl<F: FnMut(&mut Stack)> PeerApplication for F {
     }
 }
 
+impl<A: PeerApplication> PeerApplication for Option<A> {
+    fn poll(&mut self, stack: &mut Stack) {
+        if let Some(application) = self {
+            application.poll(stack);
+        }
+    }
+}
+
 /// The peer's network device: a queue in front of the line.
 #[derive(Default)]
 struct LineDevice {

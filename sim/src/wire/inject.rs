@@ -49,6 +49,11 @@ impl<E: WireEndpoint> Injector<E> {
         self.next_at = now;
     }
 
+    /// The address that injected frames carry: the card's own, so that no filter hides a frame that got through.
+    pub fn set_destination(&mut self, destination: [u8; 6]) {
+        self.destination = destination;
+    }
+
     /// Stops.
     pub fn stop(&mut self) {
         self.next_at = SimTime::NEVER;
