@@ -256,7 +256,9 @@ fn datagram(out: &mut Vec<u8>, round: u8, size: usize) {
     out.push(round);
     let mut x = u64::from(round) << 32 | size as u64;
     out.extend((1..size).map(|_| {
-        x = x.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        x = x
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(0x1405_7b7e_f767_814f);
         (x >> 56) as u8
     }));
 }
@@ -284,7 +286,14 @@ impl EchoServer {
     /// Opens its socket.
     fn start(stack: &mut Stack) -> io::Result<Self> {
         let socket = UdpSocket::bind(stack, (Ipv4Addr::UNSPECIFIED, ECHO_PORT))?;
-        Ok(EchoServer { socket, buffer: vec![0; 2048], scratch: Vec::new(), echoed: 0, corrupt: 0, unsent: 0 })
+        Ok(EchoServer {
+            socket,
+            buffer: vec![0; 2048],
+            scratch: Vec::new(),
+            echoed: 0,
+            corrupt: 0,
+            unsent: 0,
+        })
     }
 }
 
@@ -337,14 +346,21 @@ impl<C: CardPins> Demo<C> {
             options.seed ^ 0x7065_6572,
             PEER_MAC,
             Ipv4Cidr::new(PEER_ADDRESS, PREFIX).map_err(|_| Errno::Inval)?,
-            |stack| EchoServer::start(stack).map_err(|error| started = Err(error)).ok(),
+            |stack| {
+                EchoServer::start(stack)
+                    .map_err(|error| started = Err(error))
+                    .ok()
+            },
         )?;
         started?;
         let wire = Injector::new(peer, options.seed, [0; 6]);
         let machine = Machine::new(card, rc, Wire::new(wire), options.phases);
         let machine = Rc::new(RefCell::new(machine));
         if let Some(path) = &options.capture {
-            machine.borrow_mut().wire.set_capture(Some(Capture::create(path, "hematite0")?));
+            machine
+                .borrow_mut()
+                .wire
+                .set_capture(Some(Capture::create(path, "hematite0")?));
         }
         let config = HostConfig {
             driver: Options::default(),
@@ -364,8 +380,18 @@ impl<C: CardPins> Demo<C> {
         });
         let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
         rng.set_stream(0x4445_4d4f);
-        let summary = Summary { seed: options.seed, ..Summary::default() };
-        Ok(Demo { host, options, rng, delivered, tx_peak: 0, summary })
+        let summary = Summary {
+            seed: options.seed,
+            ..Summary::default()
+        };
+        Ok(Demo {
+            host,
+            options,
+            rng,
+            delivered,
+            tx_peak: 0,
+            summary,
+        })
     }
 
     /// One echo request after the other; the first one resolves the peer's address.
@@ -400,7 +426,10 @@ impl<C: CardPins> Demo<C> {
         {
             let mut machine = self.host.machine().borrow_mut();
             machine.wire.endpoint.set_destination(mac);
-            machine.wire.endpoint.start(start, self.options.bad_frame_interval);
+            machine
+                .wire
+                .endpoint
+                .start(start, self.options.bad_frame_interval);
         }
         let before = self.line_octets();
         let socket = UdpSocket::bind(&mut self.host.stack, (Ipv4Addr::UNSPECIFIED, 0))?;
@@ -416,7 +445,11 @@ impl<C: CardPins> Demo<C> {
             if client.receive(&socket, &mut self.host.stack) {
                 last_progress = self.host.now();
                 let cycles = self.host.machine().borrow().cycles();
-                progress(Progress { done: client.udp.received, total: self.options.datagrams, cycles });
+                progress(Progress {
+                    done: client.udp.received,
+                    total: self.options.datagrams,
+                    cycles,
+                });
             }
         }
         let elapsed = self.host.now() - start;
@@ -448,11 +481,30 @@ impl<C: CardPins> Demo<C> {
         let packets = stats.rx.packets + stats.tx.packets;
         summary.irq.packets_per_interrupt = packets as f64 / stats.irq.total.max(1) as f64;
         let (rx, tx) = (stats.rx, stats.tx);
-        summary.rx = QueueSummary { packets: rx.packets, bytes: rx.bytes, ring: rings.rx.into(), ring_peak: 0, kicks: rx.kicks };
+        summary.rx = QueueSummary {
+            packets: rx.packets,
+            bytes: rx.bytes,
+            ring: rings.rx.into(),
+            ring_peak: 0,
+            kicks: rx.kicks,
+        };
         let ring_peak = self.tx_peak;
-        summary.tx = QueueSummary { packets: tx.packets, bytes: tx.bytes, ring: rings.tx.into(), ring_peak, kicks: tx.kicks };
+        summary.tx = QueueSummary {
+            packets: tx.packets,
+            bytes: tx.bytes,
+            ring: rings.tx.into(),
+            ring_peak,
+            kicks: tx.kicks,
+        };
         summary.ethtool = stats.iter().collect();
-        summary.drops = self.host.stack.drops().iter().map(|(reason, n)| (reason.name(), n)).filter(|d| d.1 > 0).collect();
+        summary.drops = self
+            .host
+            .stack
+            .drops()
+            .iter()
+            .map(|(reason, n)| (reason.name(), n))
+            .filter(|d| d.1 > 0)
+            .collect();
         let machine = self.host.machine().clone();
         drop(self.host);
         let mut machine = machine.borrow_mut();
@@ -466,14 +518,22 @@ impl<C: CardPins> Demo<C> {
             symbol_error_counted: counted.symbol_error,
             bad_delivered: self.delivered.load(Ordering::Relaxed),
         };
-        summary.udp.corrupt += machine.wire.endpoint.inner.application().as_ref().map_or(0, |echo| echo.corrupt);
+        summary.udp.corrupt += machine
+            .wire
+            .endpoint
+            .inner
+            .application()
+            .as_ref()
+            .map_or(0, |echo| echo.corrupt);
         summary.wire = machine.wire.counters();
         summary.pcie = machine.rc.counters();
         summary.sim.cycles = machine.cycles();
         summary.sim.time_ns = machine.now().ns();
         summary.sim.violations = machine.rc.violations.total();
         let broken = machine.rc.violations.kept().iter().take(8);
-        summary.broken_rules = broken.map(|seen| format!("{}: {}", seen.at, seen.violation)).collect();
+        summary.broken_rules = broken
+            .map(|seen| format!("{}: {}", seen.at, seen.violation))
+            .collect();
         if let Some(capture) = machine.wire.take_capture() {
             capture.finish()?;
         }
@@ -525,7 +585,9 @@ impl EchoClient {
                 self.sizes.shuffle(rng);
                 self.round = self.round.wrapping_add(1);
             }
-            let Some(&size) = self.sizes.last() else { return Ok(()) };
+            let Some(&size) = self.sizes.last() else {
+                return Ok(());
+            };
             datagram(&mut self.scratch, self.round, size);
             match socket.send_to(stack, &self.scratch, (PEER_ADDRESS, ECHO_PORT)) {
                 Ok(_) => {}

@@ -25,7 +25,10 @@ pub struct CpuModel {
 impl Default for CpuModel {
     /// A server of today: an interrupt in 2 us, half a million packets a second and core through the stack.
     fn default() -> Self {
-        CpuModel { interrupt_latency: SimTime::from_us(2), per_packet: SimTime::from_ns(500) }
+        CpuModel {
+            interrupt_latency: SimTime::from_us(2),
+            per_packet: SimTime::from_ns(500),
+        }
     }
 }
 
@@ -107,7 +110,13 @@ impl<C: CardPins, E: WireEndpoint> Host<C, E> {
         let mut stack = Stack::new(config.stack, config.seed);
         let ifindex = stack.add_interface(&net as &dyn NetDevice);
         stack.add_address(ifindex, config.address)?;
-        Ok(Host { machine, net, stack, ifindex, cpu: config.cpu })
+        Ok(Host {
+            machine,
+            net,
+            stack,
+            ifindex,
+            cpu: config.cpu,
+        })
     }
 
     /// The machine that the host is in.
@@ -130,7 +139,10 @@ impl<C: CardPins, E: WireEndpoint> Host<C, E> {
     /// # Errors
     /// [`HostError`]; after [`HostError::Driver`] the interface is down until it is restored.
     pub fn advance(&mut self, limit: SimTime) -> Result<(), HostError> {
-        let timer = self.stack.next_deadline().map_or(SimTime::NEVER, |at| SimTime::from_ns(at.as_nanos()));
+        let timer = self
+            .stack
+            .next_deadline()
+            .map_or(SimTime::NEVER, |at| SimTime::from_ns(at.as_nanos()));
         self.machine.borrow_mut().run_until(limit.min(timer))?;
         let interrupt = self.machine.borrow().rc.pending_interrupt();
         if let Some((arrived, _)) = interrupt {
@@ -163,7 +175,11 @@ impl<C: CardPins, E: WireEndpoint> Host<C, E> {
         while self.net.is_pending() {
             let machine = self.machine.clone();
             let clock = move || instant(machine.borrow().now());
-            let mut upper = Upper { stack: &mut self.stack, ifindex: self.ifindex, now: clock() };
+            let mut upper = Upper {
+                stack: &mut self.stack,
+                ifindex: self.ifindex,
+                now: clock(),
+            };
             let round = self.net.net_rx_action(clock, &mut upper)?;
             self.spend(round.work)?;
             self.flush()?;

@@ -4,8 +4,8 @@
 
 use crate::pcie::soft_endpoint::{Application, MSIX_TABLE, SoftEndpoint};
 use crate::pins::GmiiSymbol;
-use crate::wire::gmii::{Decoded, Decoder, Encoder, LineError};
 use crate::wire::Frame;
+use crate::wire::gmii::{Decoded, Decoder, Encoder, LineError};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -62,7 +62,9 @@ struct Descriptor {
 impl Descriptor {
     fn parse(bytes: &[u8]) -> Self {
         let field = |at: usize, len: usize| {
-            (0..len).rev().fold(0u64, |value, i| value << 8 | u64::from(bytes[at + i]))
+            (0..len)
+                .rev()
+                .fold(0u64, |value, i| value << 8 | u64::from(bytes[at + i]))
         };
         Descriptor {
             address: field(0, 8),
@@ -113,11 +115,25 @@ impl SoftCard {
     pub(crate) fn endpoint() -> SoftEndpoint {
         let mut endpoint = SoftEndpoint::new();
         let mut at = 0x90;
-        let areas = [(1u8, COMMON, 0x40u32), (3, ISR, 4), (4, DEVICE, 16), (2, NOTIFY, 8)];
+        let areas = [
+            (1u8, COMMON, 0x40u32),
+            (3, ISR, 4),
+            (4, DEVICE, 16),
+            (2, NOTIFY, 8),
+        ];
         endpoint.config[0x81] = at as u8;
         for (i, (kind, offset, len)) in areas.into_iter().enumerate() {
             let next = if i == 3 { 0 } else { at as u8 + 0x10 };
-            endpoint.config[at..at + 8].copy_from_slice(&[9, next, if kind == 2 { 20 } else { 16 }, kind, 0, 0, 0, 0]);
+            endpoint.config[at..at + 8].copy_from_slice(&[
+                9,
+                next,
+                if kind == 2 { 20 } else { 16 },
+                kind,
+                0,
+                0,
+                0,
+                0,
+            ]);
             endpoint.config[at + 8..at + 12].copy_from_slice(&(offset as u32).to_le_bytes());
             endpoint.config[at + 12..at + 16].copy_from_slice(&len.to_le_bytes());
             at += 0x10;
@@ -151,7 +167,12 @@ impl SoftCard {
     fn reset(&mut self) {
         self.status = 0;
         self.driver_features = 0;
-        self.queues = std::array::from_fn(|_| Queue { size: 1024, vector: 0xffff, wrap: true, ..Queue::default() });
+        self.queues = std::array::from_fn(|_| Queue {
+            size: 1024,
+            vector: 0xffff,
+            wrap: true,
+            ..Queue::default()
+        });
         self.stages = [Stage::Idle; 2];
         self.received.clear();
     }
@@ -191,7 +212,9 @@ impl SoftCard {
             0x16 => self.queue_select = value as u16,
             _ => {}
         }
-        let Some(queue) = self.queues.get_mut(usize::from(self.queue_select)) else { return };
+        let Some(queue) = self.queues.get_mut(usize::from(self.queue_select)) else {
+            return;
+        };
         match offset {
             0x18 => queue.size = value as u16,
             0x1a => queue.vector = value as u16,
@@ -214,7 +237,11 @@ impl SoftCard {
         }
         match self.stages[q] {
             Stage::Idle => {
-                let wanted = if q == 0 { !self.received.is_empty() } else { self.to_send.len() < 2 };
+                let wanted = if q == 0 {
+                    !self.received.is_empty()
+                } else {
+                    self.to_send.len() < 2
+                };
                 if wanted && self.queues[q].kicked {
                     self.queues[q].kicked = false;
                     endpoint.start_dma(q, self.queues[q].descriptor_at(), 16);
@@ -258,7 +285,9 @@ impl SoftCard {
     }
 
     fn write_frame(&mut self, descriptor: Descriptor, endpoint: &mut SoftEndpoint) {
-        let Some(frame) = self.received.pop_front() else { return };
+        let Some(frame) = self.received.pop_front() else {
+            return;
+        };
         let mut bytes = vec![0; HEADER];
         bytes[10] = 1;
         bytes.extend(frame);

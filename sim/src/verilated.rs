@@ -76,7 +76,11 @@ impl VerilatedCard {
             credit_nonposted: model.input("pcie_credit_nonposted")?,
             credit_completion: model.input("pcie_credit_completion")?,
         };
-        Ok(VerilatedCard { model, ports, trace_until: None })
+        Ok(VerilatedCard {
+            model,
+            ports,
+            trace_until: None,
+        })
     }
 
     /// Writes waves (FST) up to `until`. The model must have been built with waves.
@@ -132,9 +136,12 @@ impl CardPins for VerilatedCard {
         self.model.set(self.ports.rx_error, beat.error.into());
         self.model.set(self.ports.tx_ready, inputs.tx_ready.into());
         self.model.set(self.ports.link_up, inputs.link_up.into());
-        self.model.set(self.ports.credit_posted, inputs.credits.posted.into());
-        self.model.set(self.ports.credit_nonposted, inputs.credits.non_posted.into());
-        self.model.set(self.ports.credit_completion, inputs.credits.completion.into());
+        self.model
+            .set(self.ports.credit_posted, inputs.credits.posted.into());
+        self.model
+            .set(self.ports.credit_nonposted, inputs.credits.non_posted.into());
+        self.model
+            .set(self.ports.credit_completion, inputs.credits.completion.into());
     }
 
     fn sample_pcie(&self) -> PcieOutputs {
@@ -145,7 +152,10 @@ impl CardPins for VerilatedCard {
             last: get(self.ports.tx_last),
             error: get(self.ports.tx_error),
         });
-        PcieOutputs { tx, rx_ready: get(self.ports.rx_ready) }
+        PcieOutputs {
+            tx,
+            rx_ready: get(self.ports.rx_ready),
+        }
     }
 
     fn drive_gmii(&mut self, symbol: GmiiSymbol) {
@@ -168,6 +178,8 @@ impl CardPins for VerilatedCard {
             Some(until) => self.dump(now, until),
             None => Ok(()),
         };
-        evaluated.and(traced).map_err(|error| CardFault(error.to_string()))
+        evaluated
+            .and(traced)
+            .map_err(|error| CardFault(error.to_string()))
     }
 }

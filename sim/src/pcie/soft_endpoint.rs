@@ -66,7 +66,14 @@ pub(crate) struct SoftEndpoint {
 
 impl DmaRead {
     fn new(address: u64, wanted: usize) -> Self {
-        DmaRead { address, data: Vec::new(), wanted, status: None, poisoned: false, tag: None }
+        DmaRead {
+            address,
+            data: Vec::new(),
+            wanted,
+            status: None,
+            poisoned: false,
+            tag: None,
+        }
     }
 }
 
@@ -151,10 +158,18 @@ impl SoftEndpoint {
 
     /// The bytes of the channel's read when all of them are there.
     pub(crate) fn take_dma(&mut self, channel: usize) -> Option<Vec<u8>> {
-        if !self.channels[channel].iter().all(|read| read.status == Some(Status::Success)) {
+        if !self.channels[channel]
+            .iter()
+            .all(|read| read.status == Some(Status::Success))
+        {
             return None;
         }
-        Some(self.channels[channel].drain(..).flat_map(|read| read.data).collect())
+        Some(
+            self.channels[channel]
+                .drain(..)
+                .flat_map(|read| read.data)
+                .collect(),
+        )
     }
 
     /// Writes any range, split as the rules want.
@@ -198,10 +213,16 @@ impl SoftEndpoint {
         if !all().any(|r| r.tag.is_none()) {
             return;
         }
-        let used: Vec<u8> = all().filter(|r| r.status.is_none()).filter_map(|r| r.tag).collect();
+        let used: Vec<u8> = all()
+            .filter(|r| r.status.is_none())
+            .filter_map(|r| r.tag)
+            .collect();
         let free = (0..=255u8).find(|tag| !used.contains(tag));
-        let waiting =
-            self.reads.iter_mut().chain(self.channels.iter_mut().flatten()).find(|r| r.tag.is_none());
+        let waiting = self
+            .reads
+            .iter_mut()
+            .chain(self.channels.iter_mut().flatten())
+            .find(|r| r.tag.is_none());
         if self.inputs.credits.non_posted
             && let (Some(tag), Some(read)) = (free, waiting)
         {

@@ -3,8 +3,8 @@
 use super::{Frame, WireEndpoint};
 use crate::time::SimTime;
 use hematite_netstack::{
-    DeviceFlags, IfIndex, Instant, Ipv4Cidr, MacAddr, NetDevice, QdiscState, RtnlLinkStats64, SkBuff, SkbPool, Stack,
-    StackConfig, TxBusy,
+    DeviceFlags, IfIndex, Instant, Ipv4Cidr, MacAddr, NetDevice, QdiscState, RtnlLinkStats64, SkBuff,
+    SkbPool, Stack, StackConfig, TxBusy,
 };
 use std::collections::VecDeque;
 
@@ -104,11 +104,20 @@ impl<A: PeerApplication> StackEndpoint<A> {
         start: impl FnOnce(&mut Stack) -> A,
     ) -> Result<Self, hematite_netstack::Errno> {
         let mut stack = Stack::new(config, seed);
-        let device = LineDevice { mac, ..LineDevice::default() };
+        let device = LineDevice {
+            mac,
+            ..LineDevice::default()
+        };
         let ifindex = stack.add_interface(&device);
         stack.add_address(ifindex, address)?;
         let application = start(&mut stack);
-        Ok(StackEndpoint { stack, device, ifindex, application, deadline: SimTime::ZERO })
+        Ok(StackEndpoint {
+            stack,
+            device,
+            ifindex,
+            application,
+            deadline: SimTime::ZERO,
+        })
     }
 
     /// The program.
@@ -130,7 +139,12 @@ impl<A: PeerApplication> StackEndpoint<A> {
 
     fn settle(&mut self, now: SimTime) {
         self.application.poll(&mut self.stack);
-        while self.stack.qdisc_run(self.ifindex, &mut self.device, instant(now)).state == QdiscState::Quota {}
+        while self
+            .stack
+            .qdisc_run(self.ifindex, &mut self.device, instant(now))
+            .state
+            == QdiscState::Quota
+        {}
         let deadline = self.stack.next_deadline();
         self.deadline = deadline.map_or(SimTime::NEVER, |at| SimTime::from_ns(at.as_nanos()).max(now));
     }
@@ -142,7 +156,9 @@ impl<A: PeerApplication> WireEndpoint for StackEndpoint<A> {
             self.stack.poll(instant(now));
             self.settle(now);
         }
-        let Some(skb) = self.device.queue.pop_front() else { return false };
+        let Some(skb) = self.device.queue.pop_front() else {
+            return false;
+        };
         frame.bytes.extend_from_slice(skb.data());
         self.device.sent.push(skb);
         if self.device.queue.is_empty() {
@@ -152,7 +168,9 @@ impl<A: PeerApplication> WireEndpoint for StackEndpoint<A> {
     }
 
     fn receive(&mut self, now: SimTime, frame: &[u8]) {
-        let Some(mut skb) = self.stack.skb_pool().alloc(HEADROOM + frame.len()) else { return };
+        let Some(mut skb) = self.stack.skb_pool().alloc(HEADROOM + frame.len()) else {
+            return;
+        };
         if skb.reserve(HEADROOM).and_then(|()| skb.put_slice(frame)).is_err() {
             return self.stack.skb_pool().recycle(skb);
         }

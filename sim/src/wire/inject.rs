@@ -40,7 +40,14 @@ impl<E: WireEndpoint> Injector<E> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(0x494e_4a45);
         let next_at = SimTime::NEVER;
-        Injector { inner, rng, destination, interval: SimTime::ZERO, next_at, counters: InjectedCounters::default() }
+        Injector {
+            inner,
+            rng,
+            destination,
+            interval: SimTime::ZERO,
+            next_at,
+            counters: InjectedCounters::default(),
+        }
     }
 
     /// From `now` on one bad frame every `interval` on average.
@@ -67,7 +74,13 @@ impl<E: WireEndpoint> Injector<E> {
     fn bad_frame(&mut self, frame: &mut Frame) {
         let size = self.rng.random_range(MIN_FRAME..=1514);
         let sequence = self.rng.random();
-        write_test_frame(&mut frame.bytes, self.destination, [0x02, 0xba, 0xdf, 0xca, 0xda, 0x01], sequence, size);
+        write_test_frame(
+            &mut frame.bytes,
+            self.destination,
+            [0x02, 0xba, 0xdf, 0xca, 0xda, 0x01],
+            sequence,
+            size,
+        );
         match self.rng.random_range(0..3) {
             0 => {
                 self.counters.bad_fcs += 1;
@@ -80,7 +93,9 @@ impl<E: WireEndpoint> Injector<E> {
             }
             _ => {
                 self.counters.symbol_error += 1;
-                frame.damage = Damage::SymbolError { at: self.rng.random_range(0..size) };
+                frame.damage = Damage::SymbolError {
+                    at: self.rng.random_range(0..size),
+                };
             }
         }
     }
