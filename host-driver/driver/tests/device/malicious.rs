@@ -132,9 +132,10 @@ fn surprise_removal_quarantines_and_never_panics() {
     );
     let mut sink = Sink::default();
     assert!(send(&mut net, &frame(2, 60)));
+    net.check_device().unwrap();
     net.function().gone = true;
-    net.function().interrupts.push_back(0);
-    let error = settle(&mut net, &mut sink).unwrap_err();
+    settle(&mut net, &mut sink).unwrap();
+    let error = net.check_device().unwrap_err();
     assert!(
         matches!(
             error,
@@ -145,6 +146,9 @@ fn surprise_removal_quarantines_and_never_panics() {
         ),
         "{error}"
     );
+    net.function().interrupts.push_back(0);
+    settle(&mut net, &mut sink).unwrap();
+    assert_eq!(net.ethtool_stats().device_faults, 1, "reported once");
     assert!(net.reset_and_restore().is_err());
     assert!(matches!(net.state(), State::Failed(_)));
     // Rings (three areas each), 32 receive buffers, one transmit buffer: a device that can't be reset keeps them.

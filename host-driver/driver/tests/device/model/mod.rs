@@ -100,6 +100,9 @@ pub struct Model {
     /// Delivered within the next doorbell write of the receive queue: between the driver's last look and its re-arm.
     pub on_rx_doorbell: VecDeque<Vec<u8>>,
     pub doorbells: [u64; 2],
+    /// Looks for available descriptors when a doorbell rings, and at no other time.
+    pub fetch_on_doorbell_only: bool,
+    rung: [bool; 2],
     pub malice: Option<Malice>,
     /// Reads answer all ones and resets fail: the card was pulled out.
     pub gone: bool,
@@ -135,6 +138,8 @@ impl Model {
             random_suppression: false,
             on_rx_doorbell: VecDeque::new(),
             doorbells: [0; 2],
+            fetch_on_doorbell_only: false,
+            rung: [false; 2],
             malice: None,
             gone: false,
             stuck: false,
@@ -163,7 +168,10 @@ impl Model {
             return Ok(());
         }
         let dma = self.settings.dma.clone();
-        for queue in &mut self.queues {
+        for (queue, rung) in self.queues.iter_mut().zip(&mut self.rung) {
+            if self.fetch_on_doorbell_only && !std::mem::take(rung) {
+                continue;
+            }
             queue.fetch(&dma, &mut self.violations)?;
             if self.random_suppression && queue.enabled {
                 let flags = self.rng.random_range(0..3u16);
@@ -498,6 +506,7 @@ impl PciFunction for Model {
                     ));
                 } else {
                     self.doorbells[queue as usize] += 1;
+                    self.rung[queue as usize] = true;
                     if queue == 0
                         && let Some(frame) = self.on_rx_doorbell.pop_front()
                     {
