@@ -231,6 +231,8 @@ pub struct Summary {
     pub drops: BTreeMap<&'static str, u64>,
     /// The driver's counters.
     pub ethtool: BTreeMap<&'static str, u64>,
+    /// The card's own counters that are not zero; empty until somebody who knows its registers fills it in.
+    pub card: BTreeMap<&'static str, u64>,
     /// The first broken rules.
     pub broken_rules: Vec<String>,
 }
@@ -251,7 +253,7 @@ impl Summary {
 }
 
 /// Fills `out` with the datagram of a round: its first byte names the round, so either end can check it.
-fn datagram(out: &mut Vec<u8>, round: u8, size: usize) {
+pub(crate) fn datagram(out: &mut Vec<u8>, round: u8, size: usize) {
     out.clear();
     out.push(round);
     let mut x = u64::from(round) << 32 | size as u64;
@@ -263,7 +265,8 @@ fn datagram(out: &mut Vec<u8>, round: u8, size: usize) {
     }));
 }
 
-fn is_right(scratch: &mut Vec<u8>, bytes: &[u8]) -> bool {
+/// Whether all of a datagram's bytes are what its first one and its length say.
+pub(crate) fn is_right(scratch: &mut Vec<u8>, bytes: &[u8]) -> bool {
     let Some(&round) = bytes.first() else { return false };
     datagram(scratch, round, bytes.len());
     scratch == bytes

@@ -10,8 +10,12 @@ pub mod host;
 pub mod machine;
 pub mod pcie;
 pub mod pins;
+pub mod raw_host;
+pub mod record;
 #[cfg(test)]
 mod soft_card;
+#[cfg(target_os = "linux")]
+pub mod tap_demo;
 pub mod time;
 pub mod verilated;
 pub mod wire;

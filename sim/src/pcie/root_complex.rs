@@ -141,6 +141,7 @@ pub struct RootComplex {
     scratch: Vec<u8>,
     vectors: u16,
     raised: VecDeque<(SimTime, u16)>,
+    last_message: SimTime,
     inputs: PcieInputs,
     /// Faults to inject.
     pub faults: FaultPlan,
@@ -184,6 +185,7 @@ impl RootComplex {
             scratch: vec![0; 4096],
             vectors: 0,
             raised: VecDeque::new(),
+            last_message: SimTime::ZERO,
             inputs: PcieInputs {
                 rx: None,
                 tx_ready: true,
@@ -248,6 +250,11 @@ impl RootComplex {
     /// The oldest interrupt that has arrived, with its arrival time.
     pub fn take_interrupt(&mut self) -> Option<(SimTime, u16)> {
         self.raised.pop_front()
+    }
+
+    /// When the latest MSI-X message left the card (not when it arrived).
+    pub fn last_message(&self) -> SimTime {
+        self.last_message
     }
 
     /// Looks without taking.
@@ -451,6 +458,14 @@ impl RootComplex {
                 }
             }
             _ => {}
+        }
+        let window = MESSAGE_BASE..MESSAGE_BASE + MESSAGE_LEN;
+        if class == POSTED
+            && words
+                .get(2)
+                .is_some_and(|&address| window.contains(&address.into()))
+        {
+            self.last_message = now;
         }
         if self.config.credit_stall > 0.0 && self.rng.random_bool(self.config.credit_stall) {
             self.stalled_until[class] = now + SimTime::from_ns(self.rng.random_range(8..1000));
