@@ -288,3 +288,30 @@ fn echo_request(sequence: u16, payload: usize) -> Vec<u8> {
 fn is_reply(reply: &[u8], request: &[u8]) -> bool {
     reply.first() == Some(&0) && reply.get(4..) == request.get(4..)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::soft_card::SoftCard;
+
+    #[test]
+    fn the_kernel_and_the_card_talk() {
+        if let Err(error) = tap::enter_new_network_namespace() {
+            eprintln!("not run: a network namespace needs root ({error})");
+            return;
+        }
+        let options = TapOptions { datagrams: 100, ..TapOptions::default() };
+        let summary = run(SoftCard::endpoint(), options).expect("finished");
+        assert!(summary.is_success(), "{summary:#?}");
+    }
+
+    #[test]
+    fn echo_requests_have_a_right_checksum() {
+        for payload in [0, 1, 56, 1001] {
+            let message = echo_request(7, payload);
+            let words = message.chunks(2).map(|p| u32::from(p[0]) << 8 | u32::from(p.get(1).copied().unwrap_or(0)));
+            let sum: u32 = words.sum();
+            assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
+        }
+    }
+}
