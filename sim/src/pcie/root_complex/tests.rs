@@ -1,7 +1,7 @@
 //! The root complex against a software endpoint.
 
-use super::soft_endpoint::{BAR_SIZE, DmaRead, Misbehaviour, SoftEndpoint};
-use super::*;
+use crate::pcie::soft_endpoint::{BAR_SIZE, DmaRead, Misbehaviour, SoftEndpoint};
+use crate::pcie::*;
 use crate::wire::{Unplugged, Wire};
 use crate::{BarPlacement, ClockPhases, Machine, SharedMachine, SimFunction, SimTime};
 use hematite_bus::{BusError, DmaRegion, DmaSpace, PciFunction, Width, pci};
