@@ -38,7 +38,13 @@ fn good(kind: u8, payload: &[u8]) -> Vec<u8> {
             OUR_MAC,
             PEER_MAC,
             0x0806,
-            &arp(1 + u16::from(payload.len() % 2 == 0), PEER_MAC, PEER, OUR_MAC, US),
+            &arp(
+                1 + u16::from(payload.len().is_multiple_of(2)),
+                PEER_MAC,
+                PEER,
+                OUR_MAC,
+                US,
+            ),
         ),
     }
 }

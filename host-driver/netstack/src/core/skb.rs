@@ -24,7 +24,8 @@ use crate::wire::ethernet::EtherType;
 ///
 /// The driver finds its own type again with `skb.storage()` and [`Any`]'s downcast.
 pub trait SkbData: Any + Send {
-    /// The whole buffer, from `head` to `end`. The length must never change.
+    /// The whole buffer, from `head` to `end`. The length must never change; accesses beyond the end of one
+    /// that shrank find nothing.
     fn bytes(&self) -> &[u8];
     /// The whole buffer, writable.
     fn bytes_mut(&mut self) -> &mut [u8];

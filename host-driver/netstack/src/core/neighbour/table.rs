@@ -78,7 +78,7 @@ impl Neighbours {
             }
         }
         // A new entry must not look recently confirmed (`neigh_create`).
-        let confirmed = now - self.parms.base_reachable_time * 2;
+        let confirmed = now - self.parms.base_reachable_time.saturating_mul(2);
         let entry = NeighEntry {
             key,
             lladdr: None,
@@ -262,7 +262,7 @@ impl Neighbours {
         if !same {
             n.entry.lladdr = Some(lladdr);
             if !new.is_connected() {
-                n.entry.confirmed = now - base * 2;
+                n.entry.confirmed = now - base.saturating_mul(2);
             }
         }
         (!old.is_valid() && new.is_valid()).then_some(id)
