@@ -20,6 +20,9 @@ mod config {
     pub const MTU: u64 = 10;
 }
 
+/// `VIRTIO_NET_S_LINK_UP`.
+const LINK_UP: u64 = virtio_spec::net::S::LINK_UP.bits().to_ne() as u64;
+
 impl<F: PciFunction> VirtioNet<F> {
     /// Device initialisation (3.1.1) up to `DRIVER_OK`.
     pub(crate) fn init(&mut self) -> Result<(), Error> {
@@ -123,15 +126,14 @@ impl<F: PciFunction> VirtioNet<F> {
                     *byte = device.read(config::MAC + at as u64, Width::U8)? as u8;
                 }
             }
-            let mtu = match features.contains(net::F::MTU) {
-                true => device.read(config::MTU, Width::U16)? as u16,
-                false => ETH_DATA_LEN,
+            let mtu = if features.contains(net::F::MTU) {
+                device.read(config::MTU, Width::U16)? as u16
+            } else {
+                ETH_DATA_LEN
             };
-            let link = match features.contains(net::F::STATUS) {
-                true => device.read(config::STATUS, Width::U16)? & 1 != 0,
-                false => true,
-            };
-            Ok((mac, mtu, link))
+            let link_up =
+                !features.contains(net::F::STATUS) || device.read(config::STATUS, Width::U16)? & LINK_UP != 0;
+            Ok((mac, mtu, link_up))
         })?;
         if max_mtu < ETH_MIN_MTU {
             return Err(Error::Mtu {
@@ -157,17 +159,18 @@ impl<F: PciFunction> VirtioNet<F> {
     }
 
     fn needs_reset(&mut self) -> Result<(), Error> {
-        match self
+        if !self
             .transport
             .status()?
             .contains(DeviceStatus::DEVICE_NEEDS_RESET)
         {
-            true => Err(Error::Device {
-                queue: u16::MAX,
-                fault: DeviceFault::NeedsReset,
-            }),
-            false => Ok(()),
+            return Ok(());
         }
+        let fault = DeviceFault::NeedsReset;
+        Err(Error::Device {
+            queue: u16::MAX,
+            fault,
+        })
     }
 
     /// A configuration change (2.4): does the device ask for a reset, and how is the link?
@@ -180,7 +183,7 @@ impl<F: PciFunction> VirtioNet<F> {
         if self.features.contains(net::F::STATUS) {
             let up = self
                 .transport
-                .device_config(|device| Ok(device.read(config::STATUS, Width::U16)? & 1 != 0))?;
+                .device_config(|device| Ok(device.read(config::STATUS, Width::U16)? & LINK_UP != 0))?;
             self.link_changes += u64::from(up != self.info.link_up);
             self.info.link_up = up;
         }

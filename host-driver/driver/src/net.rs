@@ -216,10 +216,9 @@ impl<F: PciFunction> VirtioNet<F> {
         self.quiet();
         self.release();
         self.pending_fault = None;
-        let restored = self.init().and_then(|()| match self.admin_up {
-            true => self.start(),
-            false => Ok(()),
-        });
+        let restored = self
+            .init()
+            .and_then(|()| if self.admin_up { self.start() } else { Ok(()) });
         match restored {
             Ok(()) => {
                 self.restores += 1;
@@ -332,11 +331,11 @@ impl<F: PciFunction> VirtioNet<F> {
 
     /// Length of a posted buffer.
     fn rx_buffer_len(&self) -> usize {
-        match self.features.contains(net::F::MRG_RXBUF) {
-            true => MERGEABLE_LEN,
-            // Without merging, one buffer holds the longest frame.
-            false => (HDR_LEN + FRAME_OVERHEAD + usize::from(self.info.max_mtu)).next_multiple_of(64),
+        if self.features.contains(net::F::MRG_RXBUF) {
+            return MERGEABLE_LEN;
         }
+        // Without merging, one buffer holds the longest frame.
+        (HDR_LEN + FRAME_OVERHEAD + usize::from(self.info.max_mtu)).next_multiple_of(64)
     }
 
     /// Polls nothing and asks for no interrupts.
@@ -424,12 +423,12 @@ impl<F: PciFunction> VirtioNet<F> {
 }
 
 fn check_ring(size: u16, max: u16) -> Result<(), Error> {
-    match (MIN_RING..=max).contains(&size) {
-        true => Ok(()),
-        false => Err(Error::RingSize {
-            size,
-            min: MIN_RING,
-            max,
-        }),
+    if (MIN_RING..=max).contains(&size) {
+        return Ok(());
     }
+    Err(Error::RingSize {
+        size,
+        min: MIN_RING,
+        max,
+    })
 }

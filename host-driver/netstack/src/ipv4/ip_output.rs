@@ -153,8 +153,13 @@ impl Stack {
 
     /// An entry became usable: what waited leaves.
     pub(crate) fn neigh_flush_queue(&mut self, id: NeighId) {
-        let Some(mac) = self.neigh.lladdr(id) else { return };
+        let Some(key) = self.neigh.key(id) else { return };
         while let Some(skb) = self.neigh.dequeue(id) {
+            // Through the state machine, since a stale address must be checked when used.
+            let Resolution::Ready(mac) = self.neigh.resolve(key, self.now) else {
+                self.kfree_skb(skb, SkbDropReason::NeighFailed);
+                continue;
+            };
             if self.dev_hard_header_xmit(skb, mac, EtherType::IPV4).is_err() {
                 self.mib.ip.out_discards += 1;
             }

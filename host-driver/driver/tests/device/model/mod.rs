@@ -59,6 +59,7 @@ pub struct Settings {
     pub vectors: u16,
     pub mtu: u16,
     pub dma: DmaSpace,
+    pub mac: [u8; 6],
 }
 
 impl Default for Settings {
@@ -69,6 +70,7 @@ impl Default for Settings {
             vectors: 3,
             mtu: 1500,
             dma: DmaSpace::new().unwrap(),
+            mac: MAC,
         }
     }
 }
@@ -477,7 +479,7 @@ impl PciFunction for Model {
             0x00..0x40 => self.common_read(offset),
             pci::ISR => 0,
             pci::DEVICE..pci::NOTIFY => {
-                let mut device = MAC.to_vec();
+                let mut device = self.settings.mac.to_vec();
                 device.extend([u8::from(self.link_up), 0, 1, 0]);
                 device.extend(self.settings.mtu.to_le_bytes());
                 let at = (offset - pci::DEVICE) as usize;
