@@ -7,6 +7,7 @@
 pub mod demo;
 pub mod function;
 pub mod host;
+pub mod line_rate;
 pub mod machine;
 pub mod pcie;
 pub mod pins;

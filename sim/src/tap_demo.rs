@@ -300,7 +300,10 @@ mod tests {
             eprintln!("not run: a network namespace needs root ({error})");
             return;
         }
-        let options = TapOptions { datagrams: 100, ..TapOptions::default() };
+        let options = TapOptions {
+            datagrams: 100,
+            ..TapOptions::default()
+        };
         let summary = run(SoftCard::endpoint(), options).expect("finished");
         assert!(summary.is_success(), "{summary:#?}");
     }
@@ -309,7 +312,9 @@ mod tests {
     fn echo_requests_have_a_right_checksum() {
         for payload in [0, 1, 56, 1001] {
             let message = echo_request(7, payload);
-            let words = message.chunks(2).map(|p| u32::from(p[0]) << 8 | u32::from(p.get(1).copied().unwrap_or(0)));
+            let words = message
+                .chunks(2)
+                .map(|p| u32::from(p[0]) << 8 | u32::from(p.get(1).copied().unwrap_or(0)));
             let sum: u32 = words.sum();
             assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
         }

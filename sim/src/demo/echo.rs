@@ -106,7 +106,12 @@ impl EchoClient {
     }
 
     /// Sends until the window is full. Every size once a round, in an order of the seed's.
-    pub(super) fn send(&mut self, socket: &UdpSocket, stack: &mut Stack, rng: &mut ChaCha8Rng) -> io::Result<()> {
+    pub(super) fn send(
+        &mut self,
+        socket: &UdpSocket,
+        stack: &mut Stack,
+        rng: &mut ChaCha8Rng,
+    ) -> io::Result<()> {
         while self.outstanding < WINDOW && self.udp.sent < self.total {
             if self.sizes.is_empty() {
                 self.sizes.extend(1..=MAX_DATAGRAM);

@@ -9,21 +9,19 @@ mod summary;
 
 pub use echo::EchoServer;
 pub(crate) use echo::{datagram, is_right};
-pub use summary::{
-    IrqSummary, MacSummary, PingSummary, QueueSummary, SimSummary, Summary, UdpSummary,
-};
+pub use summary::{IrqSummary, MacSummary, PingSummary, QueueSummary, SimSummary, Summary, UdpSummary};
 
 use crate::function::{BarPlacement, SimFunction};
-use echo::EchoClient;
 use crate::host::{CpuModel, Host, HostConfig, HostError};
 use crate::machine::{ClockPhases, Machine};
 use crate::pcie::{RootComplex, RootComplexConfig};
 use crate::pins::CardPins;
 use crate::time::SimTime;
+use crate::wire::Wire;
 use crate::wire::capture::{Capture, CaptureError};
 use crate::wire::host::StackEndpoint;
 use crate::wire::inject::{INJECTED_ETHERTYPE, Injector};
-use crate::wire::Wire;
+use echo::EchoClient;
 use hematite_bus::{BusError, DmaSpace};
 use hematite_driver::Options;
 use hematite_netstack::{Errno, Ipv4Cidr, MacAddr, PingSocket, StackConfig, TapPacket, UdpSocket};

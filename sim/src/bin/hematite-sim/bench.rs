@@ -1,65 +1,17 @@
 //! `hematite-sim bench`: the card at line rate with nothing else in the way, and the simulation against its bare model.
 
 use crate::{BenchArguments, card};
-use anyhow::{Context, Result, ensure};
-use hematite_bus::DmaSpace;
+use anyhow::{Context, Result};
 use hematite_sim::demo::{self, DemoOptions, MAX_DATAGRAM};
-use hematite_sim::machine::CYCLE;
-use hematite_sim::pcie::{PcieCounters, RootComplex, RootComplexConfig};
-use hematite_sim::raw_host::RawHost;
+use hematite_sim::line_rate::{self, FCS, LINE_OVERHEAD, Load};
 use hematite_sim::record::{Recorder, Recording};
-use hematite_sim::verilated::VerilatedCard;
-use hematite_sim::wire::Wire;
-use hematite_sim::wire::generator::{Checker, Generator, GeneratorConfig, Pace, write_test_frame};
-use hematite_sim::{ClockPhases, Machine, SimTime};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
-use std::cell::RefCell;
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::time::Instant;
 
 /// Frame sizes with FCS.
 const SIZES: [usize; 6] = [64, 128, 256, 512, 1024, 1518];
-const FCS: usize = 4;
-/// Preamble and gap.
-const LINE_OVERHEAD: usize = 20;
-const PS_PER_OCTET: u64 = 8_000;
-const RING: u16 = 512;
-/// Virtual time between two looks of the host at its rings.
-const POLL: SimTime = SimTime::from_us(10);
-const HOST_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
-const PEER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Load {
-    Receive,
-    Transmit,
-    Both,
-}
-
-impl Load {
-    const ALL: [Load; 3] = [Load::Receive, Load::Transmit, Load::Both];
-
-    fn name(self) -> &'static str {
-        match self {
-            Load::Receive => "rx",
-            Load::Transmit => "tx",
-            Load::Both => "both",
-        }
-    }
-}
-
-/// One measurement.
-struct Measured {
-    share: f64,
-    lost: u64,
-    /// Core cycles per frame and direction.
-    cycles_per_packet: f64,
-    /// Link bytes per frame, up and down.
-    up: f64,
-    down: f64,
-}
 
 pub fn run(arguments: &BenchArguments) -> Result<ExitCode> {
     let bar = ProgressBar::new((SIZES.len() * Load::ALL.len() + 2) as u64);
@@ -73,8 +25,14 @@ pub fn run(arguments: &BenchArguments) -> Result<ExitCode> {
         for size in SIZES {
             bar.set_message(format!("{} {size}", load.name()));
             let frames = (arguments.frames * 84 / (size + LINE_OVERHEAD) as u64).max(200);
-            let measured = measure(arguments.seed, load, size, frames)
-                .with_context(|| format!("{} at {size} bytes", load.name()))?;
+            let measured = line_rate::measure(
+                card::instantiate(arguments.seed)?,
+                arguments.seed,
+                load,
+                size,
+                frames,
+            )
+            .with_context(|| format!("{} at {size} bytes", load.name()))?;
             by_size[size.to_string()] = json!({"share": measured.share, "lost": measured.lost});
             line += &format!(" {:>7.1} %{}", measured.share * 100.0, lost_mark(measured.lost));
             if size == SIZES[0] {
@@ -96,7 +54,7 @@ pub fn run(arguments: &BenchArguments) -> Result<ExitCode> {
         rates[load.name()] = by_size;
         lines.push(line);
     }
-    let wire_to_msix = wire_to_msix_cycles(arguments.seed)?;
+    let wire_to_msix = line_rate::wire_to_msix_cycles(card::instantiate(arguments.seed)?, arguments.seed)?;
     bar.inc(1);
     let speed = cosim_against_bare(arguments.seed)?;
     bar.finish_and_clear();
@@ -147,109 +105,6 @@ fn lost_mark(lost: u64) -> String {
     } else {
         format!(" (lost {lost})")
     }
-}
-
-fn raw_host(seed: u64, generator: Generator) -> Result<RawHost<VerilatedCard, Generator>> {
-    let rc = RootComplex::new(RootComplexConfig::default(), DmaSpace::new()?, seed);
-    let machine = Machine::new(
-        card::instantiate(seed)?,
-        rc,
-        Wire::new(generator),
-        ClockPhases::ALIGNED,
-    );
-    Ok(RawHost::bring_up(Rc::new(RefCell::new(machine)), RING)?)
-}
-
-fn generator(seed: u64, size: usize, count: u64) -> Generator {
-    let frame = size - FCS;
-    let config = GeneratorConfig {
-        destination: HOST_MAC,
-        source: PEER_MAC,
-        sizes: frame..=frame,
-        count,
-        pace: Pace::LineRate,
-    };
-    Generator::new(config, seed, SimTime::ZERO)
-}
-
-fn measure(seed: u64, load: Load, size: usize, frames: u64) -> Result<Measured> {
-    let (to_card, from_card) = match load {
-        Load::Receive => (frames, 0),
-        Load::Transmit => (0, frames),
-        Load::Both => (frames, frames),
-    };
-    let mut host = raw_host(seed, generator(seed, size, 0))?;
-    let mut checker = Checker::default();
-    let mut sent = 0;
-    let before = host.machine().borrow().rc.counters();
-    let start = {
-        let mut machine = host.machine().borrow_mut();
-        machine.wire.endpoint = generator(seed, size, to_card);
-        machine.now()
-    };
-    // Line time of the load, twice, is long enough for any card that is worth measuring.
-    let line_time = SimTime::from_ps(frames * (size + LINE_OVERHEAD) as u64 * PS_PER_OCTET);
-    let limit = start + line_time + line_time + SimTime::from_ms(1);
-    loop {
-        host.transmit(|frame| {
-            let more = sent < from_card;
-            if more {
-                write_test_frame(frame, PEER_MAC, HOST_MAC, sent, size - FCS);
-                sent += 1;
-            }
-            more
-        })?;
-        host.run_for(POLL)?;
-        host.receive(|frame| checker.check(frame))?;
-        let machine = host.machine().borrow();
-        let arrived = machine.wire.endpoint.checker.counters().good;
-        let all = checker.counters().good >= to_card && arrived >= from_card;
-        if all && host.in_flight() == 0 || machine.now() >= limit {
-            break;
-        }
-    }
-    let machine = host.machine().borrow();
-    let violations = machine.rc.violations.kept();
-    ensure!(violations.is_empty(), "the card broke {:?}", violations);
-    let traffic: PcieCounters = machine.rc.counters().since(&before);
-    let peer = &machine.wire.endpoint;
-    let lost = checker.lost_of(to_card) + peer.checker.lost_of(from_card);
-    let frame_time = (size + LINE_OVERHEAD) as u64 * PS_PER_OCTET;
-    let rx_share = (to_card > 0).then(|| checker.counters().good as f64 / to_card as f64);
-    let tx_share = (from_card > 0).then(|| match peer.received_span() {
-        Some((first, last)) if last > first => {
-            (peer.checker.counters().good.saturating_sub(1) * frame_time) as f64 / (last - first).ps() as f64
-        }
-        _ => 0.0,
-    });
-    let share = rx_share.into_iter().chain(tx_share).fold(1.0, f64::min);
-    Ok(Measured {
-        share,
-        lost,
-        cycles_per_packet: frame_time as f64 / share / CYCLE.ps() as f64,
-        up: traffic.up.link_bytes() as f64 / frames as f64,
-        down: traffic.down.link_bytes() as f64 / frames as f64,
-    })
-}
-
-/// The worst of a few frames, each into an idle card.
-fn wire_to_msix_cycles(seed: u64) -> Result<u64> {
-    let mut host = raw_host(seed, generator(seed, SIZES[0], 0))?;
-    let mut worst = 0;
-    for n in 0..8 {
-        host.receive(|_| {})?;
-        host.arm_receive_interrupt()?;
-        host.machine().borrow_mut().wire.endpoint = generator(seed + n, SIZES[0], 1);
-        host.run_for(SimTime::from_us(50))?;
-        ensure!(
-            host.take_interrupt() == Some(1),
-            "no interrupt for a frame into an idle card"
-        );
-        let machine = host.machine().borrow();
-        let latency = machine.rc.last_message() - machine.wire.last_octet_to_card();
-        worst = worst.max(latency.ps() / CYCLE.ps());
-    }
-    Ok(worst)
 }
 
 struct Speed {

@@ -1,7 +1,7 @@
 //! The card's side: its writes, messages and reads as they arrive, and the completions of the reads.
 
-use super::{MESSAGE_BASE, MESSAGE_LEN, NON_POSTED, POSTED, RootComplex, class_of};
 use super::DOWN_QUEUE;
+use super::{MESSAGE_BASE, MESSAGE_LEN, NON_POSTED, POSTED, RootComplex, class_of};
 use crate::pcie::completer::PendingRead;
 use crate::pcie::faults::CompletionFault;
 use crate::pcie::rules::Violation;
