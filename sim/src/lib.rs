@@ -11,6 +11,8 @@ pub mod line_rate;
 pub mod machine;
 pub mod pcie;
 pub mod pins;
+#[cfg(test)]
+mod random;
 pub mod raw_host;
 pub mod record;
 #[cfg(test)]

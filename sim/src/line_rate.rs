@@ -24,7 +24,6 @@ const SHORTEST: usize = 64;
 const RING: u16 = 512;
 /// Virtual time between two looks of the host at its rings.
 const POLL: SimTime = SimTime::from_us(10);
-const HOST_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 const PEER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
 
 /// A measurement that means nothing.
@@ -84,20 +83,21 @@ pub struct Measured {
     pub down: f64,
 }
 
-fn raw_host<C: CardPins>(
-    card: C,
-    seed: u64,
-    generator: Generator,
-) -> Result<RawHost<C, Generator>, MeasureError> {
+fn raw_host<C: CardPins>(card: C, seed: u64) -> Result<RawHost<C, Generator>, MeasureError> {
     let rc = RootComplex::new(RootComplexConfig::default(), DmaSpace::new()?, seed);
-    let machine = Machine::new(card, rc, Wire::new(generator), ClockPhases::ALIGNED);
+    let machine = Machine::new(
+        card,
+        rc,
+        Wire::new(generator(seed, [0; 6], SHORTEST, 0)),
+        ClockPhases::ALIGNED,
+    );
     Ok(RawHost::bring_up(Rc::new(RefCell::new(machine)), RING)?)
 }
 
-fn generator(seed: u64, size: usize, count: u64) -> Generator {
+fn generator(seed: u64, mac: [u8; 6], size: usize, count: u64) -> Generator {
     let frame = size - FCS;
     let config = GeneratorConfig {
-        destination: HOST_MAC,
+        destination: mac,
         source: PEER_MAC,
         sizes: frame..=frame,
         count,
@@ -122,13 +122,14 @@ pub fn measure<C: CardPins>(
         Load::Transmit => (0, frames),
         Load::Both => (frames, frames),
     };
-    let mut host = raw_host(card, seed, generator(seed, size, 0))?;
+    let mut host = raw_host(card, seed)?;
+    let mac = host.mac();
     let mut checker = Checker::default();
     let mut sent = 0;
     let before = host.machine().borrow().rc.counters();
     let start = {
         let mut machine = host.machine().borrow_mut();
-        machine.wire.endpoint = generator(seed, size, to_card);
+        machine.wire.endpoint = generator(seed, mac, size, to_card);
         machine.now()
     };
     // Line time of the load, twice, is long enough for any card that is worth measuring.
@@ -138,7 +139,7 @@ pub fn measure<C: CardPins>(
         host.transmit(|frame| {
             let more = sent < from_card;
             if more {
-                write_test_frame(frame, PEER_MAC, HOST_MAC, sent, size - FCS);
+                write_test_frame(frame, PEER_MAC, mac, sent, size - FCS);
                 sent += 1;
             }
             more
@@ -183,12 +184,13 @@ pub fn measure<C: CardPins>(
 /// # Errors
 /// [`MeasureError`].
 pub fn wire_to_msix_cycles<C: CardPins>(card: C, seed: u64) -> Result<u64, MeasureError> {
-    let mut host = raw_host(card, seed, generator(seed, SHORTEST, 0))?;
+    let mut host = raw_host(card, seed)?;
+    let mac = host.mac();
     let mut worst = 0;
     for n in 0..8 {
         host.receive(|_| {})?;
         host.arm_receive_interrupt()?;
-        host.machine().borrow_mut().wire.endpoint = generator(seed + n, SHORTEST, 1);
+        host.machine().borrow_mut().wire.endpoint = generator(seed + n, mac, SHORTEST, 1);
         host.run_for(SimTime::from_us(50))?;
         if host.take_interrupt() != Some(1) {
             return Err(MeasureError::NoInterrupt);

@@ -5,7 +5,7 @@ use crate::host::HostError;
 use crate::pins::CardPins;
 use crate::time::SimTime;
 use crate::wire::WireEndpoint;
-use hematite_bus::{Cpu, DmaBuf, PciFunction};
+use hematite_bus::{Cpu, DmaBuf, PciFunction, Width};
 use hematite_driver::features;
 use hematite_driver::packed::{Direction, Element, PackedQueue, QueueError};
 use hematite_driver::rx::HDR_LEN;
@@ -83,6 +83,7 @@ pub struct RawHost<C, E> {
     transport: VirtioPci<SimFunction<C, E>>,
     rx: RawQueue,
     tx: RawQueue,
+    mac: [u8; 6],
     scratch: Vec<u8>,
     in_flight: u64,
 }
@@ -101,6 +102,14 @@ impl<C: CardPins, E: WireEndpoint> RawHost<C, E> {
         let wanted = features::negotiate(transport.device_features()?)?;
         transport.set_driver_features(wanted.difference(virtio_spec::net::F::EVENT_IDX))?;
         transport.add_status(DeviceStatus::FEATURES_OK)?;
+        // The first field of `struct virtio_net_config` (virtio 1.3 section 5.1.4).
+        let mac = transport.device_config(|config| {
+            let mut mac = [0; 6];
+            for (offset, octet) in mac.iter_mut().enumerate() {
+                *octet = config.read(offset as u64, Width::U8)? as u8;
+            }
+            Ok(mac)
+        })?;
         transport.function().enable_msix(3)?;
         transport.set_config_vector(0)?;
         let rx = RawQueue::setup(&mut transport, 0, ring)?;
@@ -113,6 +122,7 @@ impl<C: CardPins, E: WireEndpoint> RawHost<C, E> {
             transport,
             rx,
             tx,
+            mac,
             scratch: vec![0; BUFFER],
             in_flight: 0,
         };
@@ -123,6 +133,11 @@ impl<C: CardPins, E: WireEndpoint> RawHost<C, E> {
         // The doorbell arrives and the first descriptors are fetched before anything is measured.
         host.run_for(SimTime::from_us(20))?;
         Ok(host)
+    }
+
+    /// The card's address.
+    pub fn mac(&self) -> [u8; 6] {
+        self.mac
     }
 
     /// The machine.

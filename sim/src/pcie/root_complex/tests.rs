@@ -93,7 +93,7 @@ fn enumeration_is_an_os() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(crate::random::cases(24))]
     #[test]
     fn every_byte_is_right_whatever_the_order(
         seed: u64, high: bool, wide_rcb: bool,
