@@ -59,6 +59,7 @@ pub struct Settings {
     pub vectors: u16,
     pub mtu: u16,
     pub dma: DmaSpace,
+    pub mac: [u8; 6],
 }
 
 impl Default for Settings {
@@ -69,6 +70,7 @@ impl Default for Settings {
             vectors: 3,
             mtu: 1500,
             dma: DmaSpace::new().unwrap(),
+            mac: MAC,
         }
     }
 }
@@ -109,6 +111,8 @@ pub struct Model {
     /// Status never returns to 0 (the driver must go for a function-level reset).
     pub stuck: bool,
     pub feature_refusal: bool,
+    /// Chance in percent that a register read returns nonsense.
+    pub lies: u32,
     pub function_resets: u64,
     /// What the driver did wrong.
     pub violations: Vec<String>,
@@ -144,6 +148,7 @@ impl Model {
             gone: false,
             stuck: false,
             feature_refusal: false,
+            lies: 0,
             function_resets: 0,
             violations: Vec::new(),
         }
@@ -336,6 +341,10 @@ impl Model {
         }
     }
 
+    fn lie(&mut self) -> bool {
+        self.lies > 0 && self.rng.random_range(0..100) < self.lies
+    }
+
     fn device_reset(&mut self) {
         let max = self.settings.max_queue;
         self.queues = [Queue::new(max), Queue::new(max)];
@@ -449,6 +458,9 @@ impl PciFunction for Model {
         if self.gone {
             return Ok(width.all_ones() as u32);
         }
+        if self.lie() {
+            return Ok(self.rng.random::<u32>() & width.all_ones() as u32);
+        }
         let (at, mut value) = (usize::from(offset), [0; 4]);
         value[..width.bytes()].copy_from_slice(&self.config.bytes[at..at + width.bytes()]);
         Ok(u32::from_le_bytes(value))
@@ -470,6 +482,9 @@ impl PciFunction for Model {
 
     fn mmio_read(&mut self, bar: u8, offset: u64, width: Width) -> Result<u64, BusError> {
         width.check(Some(bar), offset, self.bar_size(bar)?)?;
+        if self.lie() {
+            return Ok(self.rng.random::<u64>() & width.all_ones());
+        }
         if self.gone {
             return Ok(width.all_ones());
         }
@@ -477,7 +492,7 @@ impl PciFunction for Model {
             0x00..0x40 => self.common_read(offset),
             pci::ISR => 0,
             pci::DEVICE..pci::NOTIFY => {
-                let mut device = MAC.to_vec();
+                let mut device = self.settings.mac.to_vec();
                 device.extend([u8::from(self.link_up), 0, 1, 0]);
                 device.extend(self.settings.mtu.to_le_bytes());
                 let at = (offset - pci::DEVICE) as usize;
