@@ -111,6 +111,8 @@ pub struct Model {
     /// Status never returns to 0 (the driver must go for a function-level reset).
     pub stuck: bool,
     pub feature_refusal: bool,
+    /// Chance in percent that a register read returns nonsense.
+    pub lies: u32,
     pub function_resets: u64,
     /// What the driver did wrong.
     pub violations: Vec<String>,
@@ -146,6 +148,7 @@ impl Model {
             gone: false,
             stuck: false,
             feature_refusal: false,
+            lies: 0,
             function_resets: 0,
             violations: Vec::new(),
         }
@@ -338,6 +341,10 @@ impl Model {
         }
     }
 
+    fn lie(&mut self) -> bool {
+        self.lies > 0 && self.rng.random_range(0..100) < self.lies
+    }
+
     fn device_reset(&mut self) {
         let max = self.settings.max_queue;
         self.queues = [Queue::new(max), Queue::new(max)];
@@ -451,6 +458,9 @@ impl PciFunction for Model {
         if self.gone {
             return Ok(width.all_ones() as u32);
         }
+        if self.lie() {
+            return Ok(self.rng.random::<u32>() & width.all_ones() as u32);
+        }
         let (at, mut value) = (usize::from(offset), [0; 4]);
         value[..width.bytes()].copy_from_slice(&self.config.bytes[at..at + width.bytes()]);
         Ok(u32::from_le_bytes(value))
@@ -472,6 +482,9 @@ impl PciFunction for Model {
 
     fn mmio_read(&mut self, bar: u8, offset: u64, width: Width) -> Result<u64, BusError> {
         width.check(Some(bar), offset, self.bar_size(bar)?)?;
+        if self.lie() {
+            return Ok(self.rng.random::<u64>() & width.all_ones());
+        }
         if self.gone {
             return Ok(width.all_ones());
         }
