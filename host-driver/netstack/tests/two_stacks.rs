@@ -280,6 +280,7 @@ fn routes_choose_the_gateway_or_the_error() {
     let stack = &mut net.hosts[0].stack;
     let send = |stack: &mut Stack| kind(ping.send_to(stack, b"x", far, 1));
     assert_eq!(send(stack), Err(ErrorKind::NetworkUnreachable));
+    assert_eq!(stack.snmp().ip.out_no_routes, 1);
     assert!(
         stack.add_route(Route::via(Ipv4Cidr::DEFAULT, far)).is_err(),
         "a gateway must be on a link"
