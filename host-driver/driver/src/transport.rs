@@ -139,6 +139,17 @@ impl<F: PciFunction> VirtioPci<F> {
         self.function
     }
 
+    /// BAR and offset of the common, notify, ISR and device structures.
+    pub fn layout(&self) -> [Option<(u8, u64)>; 4] {
+        let place = |area: Area| (area.bar, area.offset);
+        [
+            Some(place(self.common)),
+            Some(place(self.notify)),
+            Some(place(self.isr)),
+            self.device.map(place),
+        ]
+    }
+
     /// `device_status`.
     ///
     /// # Errors
