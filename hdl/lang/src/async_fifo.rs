@@ -49,7 +49,11 @@ pub struct AsyncFifo<T: Synth, const A: usize, const P: usize> {
 #[hw]
 impl<T: Synth, const A: usize, const P: usize> Logic for AsyncFifo<T, A, P> {
     fn update(&mut self) {
-        assert_eq!(P, A + 1, "the pointers of an AsyncFifo have one bit more than its addresses");
+        assert_eq!(
+            P,
+            A + 1,
+            "the pointers of an AsyncFifo have one bit more than its addresses"
+        );
         registers!(self.write_clock, self.write_reset => self.tail, self.tail_gray);
         registers!(self.read_clock, self.read_reset => self.head, self.head_gray);
         clocked!(self.read_clock, self.read_reset => self.prefetch);

@@ -16,14 +16,46 @@ pub const RESIDUE: u32 = 0xdebb_20e3;
 #[hw]
 pub fn step(crc: Bits<32>, byte: Bits<8>) -> Bits<32> {
     let leaving = crc.get_bits::<8>(0) ^ byte;
-    let t0 = if leaving.get_bit(0) { bits::<32>(0x7707_3096) } else { bits::<32>(0) };
-    let t1 = if leaving.get_bit(1) { bits::<32>(0xee0e_612c) } else { bits::<32>(0) };
-    let t2 = if leaving.get_bit(2) { bits::<32>(0x076d_c419) } else { bits::<32>(0) };
-    let t3 = if leaving.get_bit(3) { bits::<32>(0x0edb_8832) } else { bits::<32>(0) };
-    let t4 = if leaving.get_bit(4) { bits::<32>(0x1db7_1064) } else { bits::<32>(0) };
-    let t5 = if leaving.get_bit(5) { bits::<32>(0x3b6e_20c8) } else { bits::<32>(0) };
-    let t6 = if leaving.get_bit(6) { bits::<32>(0x76dc_4190) } else { bits::<32>(0) };
-    let t7 = if leaving.get_bit(7) { bits::<32>(0xedb8_8320) } else { bits::<32>(0) };
+    let t0 = if leaving.get_bit(0) {
+        bits::<32>(0x7707_3096)
+    } else {
+        bits::<32>(0)
+    };
+    let t1 = if leaving.get_bit(1) {
+        bits::<32>(0xee0e_612c)
+    } else {
+        bits::<32>(0)
+    };
+    let t2 = if leaving.get_bit(2) {
+        bits::<32>(0x076d_c419)
+    } else {
+        bits::<32>(0)
+    };
+    let t3 = if leaving.get_bit(3) {
+        bits::<32>(0x0edb_8832)
+    } else {
+        bits::<32>(0)
+    };
+    let t4 = if leaving.get_bit(4) {
+        bits::<32>(0x1db7_1064)
+    } else {
+        bits::<32>(0)
+    };
+    let t5 = if leaving.get_bit(5) {
+        bits::<32>(0x3b6e_20c8)
+    } else {
+        bits::<32>(0)
+    };
+    let t6 = if leaving.get_bit(6) {
+        bits::<32>(0x76dc_4190)
+    } else {
+        bits::<32>(0)
+    };
+    let t7 = if leaving.get_bit(7) {
+        bits::<32>(0xedb8_8320)
+    } else {
+        bits::<32>(0)
+    };
     // A balanced tree: three levels of exclusive or behind the shifted register.
     (((t0 ^ t1) ^ (t2 ^ t3)) ^ ((t4 ^ t5) ^ (t6 ^ t7))) ^ (crc >> 8)
 }

@@ -172,7 +172,7 @@ impl<const A: usize, const L: usize, const WAIT: bool> Logic for FrameFifo<A, L,
         self.space.next = self.free.q.val();
         self.missed.next = self.was_missed.q.val();
         self.discarded.next = self.was_discarded.q.val();
-        self.frame_length.d.next = (self.beats.q.val() << 3) + top.resize::<16>() + 1;
+        self.frame_length.d.next = cat::<16>((self.beats.q.val().get_bits::<13>(0), top)) + 1;
 
         self.stored.d.next = StoredBeat {
             data: self.input.data.val(),

@@ -23,7 +23,8 @@ pub enum Waiting {
 /// Throughput: one byte a cycle, at any gap of one byte or more; one beat in eight cycles, and one more
 /// at the end of a frame. Latency: a byte leaves at most 14 cycles after it came.
 /// Back-pressure: the wire cannot wait. A beat that finds `ready` low is lost; the frame then ends at once
-/// with `error` and, if it was good otherwise, is counted by `rx_overrun`.
+/// with `error` and, if it was good otherwise, is counted by `rx_overrun`. As an offer is not held, the reader
+/// has to be a FIFO.
 ///
 /// Each bad frame is counted once, by the first that applies:
 /// - `rx_symbol_error`: RX_ER inside the frame or its preamble, or a preamble byte other than 0x55;
@@ -166,7 +167,10 @@ impl Logic for Receive {
                 let data = self.delay.q.val().get_bits::<8>(32);
                 let holds_data = self.delayed.q.val() == bits::<3>(5);
                 let damaged = self.crc.q.val() != bits::<32>(crc::RESIDUE as u64);
-                let bad = self.symbol_error.q.val() || self.too_long.q.val() || !self.long_enough.q.val() || damaged;
+                let bad = self.symbol_error.q.val()
+                    || self.too_long.q.val()
+                    || !self.long_enough.q.val()
+                    || damaged;
                 if holds_data {
                     let lane = self.lane.q.val();
                     let mut word = self.word.q.val();

@@ -139,7 +139,11 @@ impl Logic for Transmit {
                     self.er.d.next = true;
                     self.underrun.d.next = true;
                     self.count.d.next = bits::<6>(0);
-                    self.sending.d.next = if self.last.q.val() { Sending::Gap } else { Sending::Remains };
+                    self.sending.d.next = if self.last.q.val() {
+                        Sending::Gap
+                    } else {
+                        Sending::Remains
+                    };
                 }
             }
             Sending::Padding => {
