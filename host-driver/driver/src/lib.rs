@@ -21,6 +21,7 @@
 pub mod error;
 pub mod ethtool;
 pub mod features;
+mod init;
 pub mod napi;
 pub mod net;
 mod netdev;

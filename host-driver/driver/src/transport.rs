@@ -350,10 +350,10 @@ impl<F: PciFunction> VirtioPci<F> {
     }
 
     fn check_vector(&mut self, offset: u64, vector: u16) -> Result<(), Error> {
-        match self.read(offset, Width::U16)? == u64::from(vector) {
-            true => Ok(()),
-            false => Err(Error::VectorRefused { vector }),
+        if self.read(offset, Width::U16)? == u64::from(vector) {
+            return Ok(());
         }
+        Err(Error::VectorRefused { vector })
     }
 
     fn gone(&self) -> Error {

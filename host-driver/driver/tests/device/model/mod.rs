@@ -59,6 +59,7 @@ pub struct Settings {
     pub vectors: u16,
     pub mtu: u16,
     pub dma: DmaSpace,
+    pub mac: [u8; 6],
 }
 
 impl Default for Settings {
@@ -69,6 +70,7 @@ impl Default for Settings {
             vectors: 3,
             mtu: 1500,
             dma: DmaSpace::new().unwrap(),
+            mac: MAC,
         }
     }
 }
@@ -100,12 +102,17 @@ pub struct Model {
     /// Delivered within the next doorbell write of the receive queue: between the driver's last look and its re-arm.
     pub on_rx_doorbell: VecDeque<Vec<u8>>,
     pub doorbells: [u64; 2],
+    /// Looks for available descriptors when a doorbell rings, and at no other time.
+    pub fetch_on_doorbell_only: bool,
+    rung: [bool; 2],
     pub malice: Option<Malice>,
     /// Reads answer all ones and resets fail: the card was pulled out.
     pub gone: bool,
     /// Status never returns to 0 (the driver must go for a function-level reset).
     pub stuck: bool,
     pub feature_refusal: bool,
+    /// Chance in percent that a register read returns nonsense.
+    pub lies: u32,
     pub function_resets: u64,
     /// What the driver did wrong.
     pub violations: Vec<String>,
@@ -135,10 +142,13 @@ impl Model {
             random_suppression: false,
             on_rx_doorbell: VecDeque::new(),
             doorbells: [0; 2],
+            fetch_on_doorbell_only: false,
+            rung: [false; 2],
             malice: None,
             gone: false,
             stuck: false,
             feature_refusal: false,
+            lies: 0,
             function_resets: 0,
             violations: Vec::new(),
         }
@@ -163,7 +173,10 @@ impl Model {
             return Ok(());
         }
         let dma = self.settings.dma.clone();
-        for queue in &mut self.queues {
+        for (queue, rung) in self.queues.iter_mut().zip(&mut self.rung) {
+            if self.fetch_on_doorbell_only && !std::mem::take(rung) {
+                continue;
+            }
             queue.fetch(&dma, &mut self.violations)?;
             if self.random_suppression && queue.enabled {
                 let flags = self.rng.random_range(0..3u16);
@@ -328,6 +341,10 @@ impl Model {
         }
     }
 
+    fn lie(&mut self) -> bool {
+        self.lies > 0 && self.rng.random_range(0..100) < self.lies
+    }
+
     fn device_reset(&mut self) {
         let max = self.settings.max_queue;
         self.queues = [Queue::new(max), Queue::new(max)];
@@ -441,6 +458,9 @@ impl PciFunction for Model {
         if self.gone {
             return Ok(width.all_ones() as u32);
         }
+        if self.lie() {
+            return Ok(self.rng.random::<u32>() & width.all_ones() as u32);
+        }
         let (at, mut value) = (usize::from(offset), [0; 4]);
         value[..width.bytes()].copy_from_slice(&self.config.bytes[at..at + width.bytes()]);
         Ok(u32::from_le_bytes(value))
@@ -462,6 +482,9 @@ impl PciFunction for Model {
 
     fn mmio_read(&mut self, bar: u8, offset: u64, width: Width) -> Result<u64, BusError> {
         width.check(Some(bar), offset, self.bar_size(bar)?)?;
+        if self.lie() {
+            return Ok(self.rng.random::<u64>() & width.all_ones());
+        }
         if self.gone {
             return Ok(width.all_ones());
         }
@@ -469,7 +492,7 @@ impl PciFunction for Model {
             0x00..0x40 => self.common_read(offset),
             pci::ISR => 0,
             pci::DEVICE..pci::NOTIFY => {
-                let mut device = MAC.to_vec();
+                let mut device = self.settings.mac.to_vec();
                 device.extend([u8::from(self.link_up), 0, 1, 0]);
                 device.extend(self.settings.mtu.to_le_bytes());
                 let at = (offset - pci::DEVICE) as usize;
@@ -498,6 +521,7 @@ impl PciFunction for Model {
                     ));
                 } else {
                     self.doorbells[queue as usize] += 1;
+                    self.rung[queue as usize] = true;
                     if queue == 0
                         && let Some(frame) = self.on_rx_doorbell.pop_front()
                     {
