@@ -6,7 +6,7 @@ use hematite_lang::prelude::*;
 use super::completer::Completer;
 use super::config::Config;
 use super::counters::Counters;
-use super::interconnect::Interconnect;
+use super::register_bus::RegisterBus;
 use super::msix::Msix;
 use super::quiesce::Quiesce;
 use super::receive::Receive;
@@ -84,7 +84,7 @@ pub struct Function {
     receive: Receive,
     writer: Writer,
     completer: Completer,
-    interconnect: Interconnect,
+    register_bus: RegisterBus,
     config: Config<VECTORS, QUEUES>,
     msix: Msix<VECTORS, 2, SOURCES>,
     registers: Registers<QUEUES, VECTORS>,
@@ -96,7 +96,7 @@ pub struct Function {
 #[hw]
 impl Logic for Function {
     fn update(&mut self) {
-        clocked!(self.clock, self.reset => self.receive, self.writer, self.completer, self.interconnect);
+        clocked!(self.clock, self.reset => self.receive, self.writer, self.completer, self.register_bus);
         clocked!(self.clock, self.reset => self.config, self.counters, self.transmit, self.quiesce);
         clocked!(self.clock => self.msix, self.registers);
         let function_reset = self.quiesce.function_reset.val();
@@ -122,12 +122,12 @@ impl Logic for Function {
         self.transmit.credit_completion.next = self.credit_completion.val();
 
         // Registers.
-        self.writer.bus.join(&mut self.interconnect.writes);
-        self.completer.bus.join(&mut self.interconnect.reads);
+        self.writer.bus.join(&mut self.register_bus.writes);
+        self.completer.bus.join(&mut self.register_bus.reads);
         self.completer.config.join(&mut self.config.access);
-        self.interconnect.virtio.join(&mut self.registers.access);
-        self.interconnect.vendor.join(&mut self.counters.access);
-        self.interconnect.msix.join(&mut self.msix.access);
+        self.register_bus.virtio.join(&mut self.registers.access);
+        self.register_bus.vendor.join(&mut self.counters.access);
+        self.register_bus.msix.join(&mut self.msix.access);
 
         // What configuration space rules.
         self.receive.max_payload.next = self.config.max_payload.val();
@@ -196,6 +196,6 @@ impl Logic for Function {
         self.counters.events[counter::IRQ_SENT].next = self.msix.irq_sent.val();
         self.counters.events[counter::IRQ_MASKED].next = self.msix.irq_masked.val();
         self.counters.events[counter::IRQ_DROPPED].next = self.msix.irq_dropped.val();
-        self.counters.events[counter::FUNCTION_RESET].next = self.quiesce.event.val();
+        self.counters.events[counter::FUNCTION_RESET].next = self.quiesce.done.val();
     }
 }
