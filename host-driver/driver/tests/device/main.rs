@@ -9,6 +9,7 @@ mod model;
 mod polling;
 mod ring;
 mod setup;
+mod stack;
 mod traffic;
 
 use hematite_driver::{NapiReceive, Options, VirtioNet};
@@ -17,8 +18,8 @@ use model::{Model, Settings};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// The generator of a random test, seeded from `HEMATITE_SEED` or anew. Prints the seed, which the harness shows when the
-/// test fails.
+/// The generator of a random test, seeded from `HEMATITE_SEED` or anew. Prints the seed, which the harness
+/// shows when the test fails.
 pub fn seeded() -> ChaCha8Rng {
     use std::hash::{BuildHasher, Hasher};
     let seed = match std::env::var("HEMATITE_SEED") {
