@@ -44,7 +44,13 @@ fn configuration_space_is_walked_as_an_os_does() {
             seen.push(head & 0xff);
             if head & 0xff == 9 {
                 let (bar, offset) = (host.config_read(at + 4)? & 0xff, host.config_read(at + 8)?);
-                virtio.push((head >> 24, head >> 16 & 0xff, bar, offset, host.config_read(at + 12)?));
+                virtio.push((
+                    head >> 24,
+                    head >> 16 & 0xff,
+                    bar,
+                    offset,
+                    host.config_read(at + 12)?,
+                ));
             }
             assert!(seen.len() < 20, "the list ends");
             at = head >> 8 & 0xff;
@@ -67,10 +73,18 @@ fn configuration_space_is_walked_as_an_os_does() {
         assert_eq!(host.config_read(msix + 8)?, bar0::MSIX_PENDING);
         let express = u32::from(pci::PCI_EXPRESS);
         assert_eq!(host.config_read(express)? >> 16, 2, "version 2, endpoint");
-        assert_ne!(host.config_read(express + 4)? & 1 << 28, 0, "function-level reset");
+        assert_ne!(
+            host.config_read(express + 4)? & 1 << 28,
+            0,
+            "function-level reset"
+        );
         assert_eq!(host.config_read(express + 8)? & 0xffff, 0x2000);
         host.config_write(express + 8, 0x3, 0x50af)?;
-        assert_eq!(host.config_read(express + 8)? & 0xffff, 0x500f, "MPS beyond what is supported");
+        assert_eq!(
+            host.config_read(express + 8)? & 0xffff,
+            0x500f,
+            "MPS beyond what is supported"
+        );
         host.config_write(express + 8, 0x1, 0x2f)?;
         assert_eq!(host.bench.get("dma_max_payload")?, 1);
         assert_eq!(host.bench.get("dma_max_read_request")?, 5);
@@ -95,8 +109,12 @@ impl Golden {
         Golden { table }
     }
     fn write(&mut self, word: usize, value: u32, enables: u8) {
-        let mask = (0..4).filter(|b| enables >> b & 1 != 0).fold(0u32, |m, b| m | 0xff << (b * 8));
-        let Some(old) = self.table.get_mut(word) else { return };
+        let mask = (0..4)
+            .filter(|b| enables >> b & 1 != 0)
+            .fold(0u32, |m, b| m | 0xff << (b * 8));
+        let Some(old) = self.table.get_mut(word) else {
+            return;
+        };
         *old = *old & !mask | value & mask;
         if word % 4 == 3 {
             *old &= 1;
@@ -116,7 +134,9 @@ fn mask_of(request: &Outstanding, word: u32) -> u32 {
     } else {
         0xf
     };
-    (0..4).filter(|b| enables >> b & 1 != 0).fold(0u32, |m, b| m | 0xff << (b * 8))
+    (0..4)
+        .filter(|b| enables >> b & 1 != 0)
+        .fold(0u32, |m, b| m | 0xff << (b * 8))
 }
 
 /// PCI Express 2.2.5, 2.3.1.1: reads and writes of every legal size, alignment and byte enables, many in flight.
@@ -134,7 +154,11 @@ fn memory_requests_of_any_legal_size_match_a_register_model() {
         }
         let mut waiting: VecDeque<(Outstanding, Vec<u32>)> = VecDeque::new();
         for _ in 0..120 {
-            let start = if rng.random_range(0..4) == 0 { rng.random_range(0..1024) } else { rng.random_range(0..14) };
+            let start = if rng.random_range(0..4) == 0 {
+                rng.random_range(0..1024)
+            } else {
+                rng.random_range(0..14)
+            };
             let room = 1024 - start;
             let longest = match rng.random_range(0..8) {
                 0 => room,
@@ -148,6 +172,13 @@ fn memory_requests_of_any_legal_size_match_a_register_model() {
                 let length = length.min(32);
                 let (first, last) = legal_enables(rng, address, length);
                 let data: Vec<u32> = (0..length).map(|_| rng.random()).collect();
+                // A write may pass a read that was sent before it (PCI Express 2.4.1).
+                while waiting.iter().any(|(read, _)| {
+                    read.address < address + u64::from(length) * 4
+                        && address < read.address + u64::from(read.length) * 4
+                }) {
+                    check_oldest(&mut host, &mut waiting)?;
+                }
                 for (n, value) in data.iter().enumerate() {
                     let enables = match n {
                         0 => first,
@@ -181,7 +212,9 @@ fn check_oldest(
     host: &mut Host,
     waiting: &mut VecDeque<(Outstanding, Vec<u32>)>,
 ) -> Result<(), hematite_testbench::Error> {
-    let Some((request, expected)) = waiting.pop_front() else { return Ok(()) };
+    let Some((request, expected)) = waiting.pop_front() else {
+        return Ok(());
+    };
     let data = host.answer(&request)?.expect("BAR 0 answers");
     for (n, (got, want)) in data.iter().zip(&expected).enumerate() {
         let mask = mask_of(&request, n as u32);
@@ -203,11 +236,18 @@ fn unsupported_requests_are_answered_and_counted() {
         for miss in [BAR + 0x1_0000, BAR - 4, BAR & 0xffff_ffff, BAR | 1 << 63] {
             let length = rng.random_range(1..200);
             let request = host.send_read(miss & !0xfff, length, 0xf, if length == 1 { 0 } else { 0xf });
-            assert_eq!(host.answer(&request)?, Err(Refusal::UnsupportedRequest), "{miss:x}");
+            assert_eq!(
+                host.answer(&request)?,
+                Err(Refusal::UnsupportedRequest),
+                "{miss:x}"
+            );
         }
         host.send_write(BAR + 0x1_0000, &[1, 2, 3], 0xf, 0xf);
         // Another function, configuration type 1, I/O, locked read, atomics.
-        assert_eq!(host.try_config_read(FUNCTION | 3, 0)?, Err(Refusal::UnsupportedRequest));
+        assert_eq!(
+            host.try_config_read(FUNCTION | 3, 0)?,
+            Err(Refusal::UnsupportedRequest)
+        );
         let mut refused = 7;
         for (dw0, rest) in [
             (0x0500_0001, 0),
@@ -235,7 +275,11 @@ fn unsupported_requests_are_answered_and_counted() {
                 class: 0,
                 attributes: 0,
             };
-            assert_eq!(host.answer(&request)?, Err(Refusal::UnsupportedRequest), "{dw0:08x}");
+            assert_eq!(
+                host.answer(&request)?,
+                Err(Refusal::UnsupportedRequest),
+                "{dw0:08x}"
+            );
             refused += 1;
         }
         // Messages are ignored, with and without data.
@@ -243,7 +287,11 @@ fn unsupported_requests_are_answered_and_counted() {
         host.send(&[0x7400_0001, 0x0000_0050, 0, 0, 0]);
         assert_eq!(host.counter(counter::TLP_UNSUPPORTED)?, refused);
         let status = host.config_read(u32::from(pci::PCI_EXPRESS) + 8)? >> 16;
-        assert_eq!(status & 0xf, 0b1011, "unsupported request, non-fatal for the write, correctable for the others");
+        assert_eq!(
+            status & 0xf,
+            0b1011,
+            "unsupported request, non-fatal for the write, correctable for the others"
+        );
         host.config_write(u32::from(pci::PCI_EXPRESS) + 8, 0xc, 0x000f_0000)?;
         assert_eq!(host.config_read(u32::from(pci::PCI_EXPRESS) + 8)? >> 16 & 0xf, 0);
         assert_eq!(host.read32(bar0::VENDOR)?, vendor::MAGIC_VALUE);
@@ -305,7 +353,15 @@ fn broken_tlps_are_dropped_and_counted() {
                 7 => {
                     // A completion with a digest: the digest is taken off.
                     let length = rng.random_range(0..=32);
-                    let mut tlp = vec![if length == 0 { 0x0a00_8000 } else { 0x4a00_8000 | length }, 4, 0x0500_0000];
+                    let mut tlp = vec![
+                        if length == 0 {
+                            0x0a00_8000
+                        } else {
+                            0x4a00_8000 | length
+                        },
+                        4,
+                        0x0500_0000,
+                    ];
                     tlp.extend((0..length).map(|_| rng.random::<u32>()));
                     tlp.push(0xdead_beef);
                     host.send(&tlp);
@@ -353,7 +409,8 @@ fn broken_tlps_are_dropped_and_counted() {
         assert_eq!(host.config_read(0x04)? >> 31, 0);
         let sink = host.completions;
         let wanted = completions.len();
-        host.bench.run_until(50_000, |bench| bench[sink].len() == wanted)?;
+        host.bench
+            .run_until(50_000, |bench| bench[sink].len() == wanted)?;
         assert_eq!(host.bench[sink].take(), completions);
         Ok(())
     });
@@ -367,7 +424,12 @@ fn msix_masks_hold_and_release_exactly_once() {
         let mut host = Host::enumerated(&dut, rng)?;
         for entry in 0..3u32 {
             let base = bar0::MSIX_TABLE + entry * 16;
-            host.send_write(BAR + u64::from(base), &[0xfee0_0000 + entry * 16, entry, 0x40 + entry, 1], 0xf, 0xf);
+            host.send_write(
+                BAR + u64::from(base),
+                &[0xfee0_0000 + entry * 16, entry, 0x40 + entry, 1],
+                0xf,
+                0xf,
+            );
         }
         host.flush()?;
         let function_mask = |masked: bool| if masked { 0xc000_0000 } else { 0x8000_0000 };
@@ -391,7 +453,8 @@ fn msix_masks_hold_and_release_exactly_once() {
                     let source = host.interrupts[rng.random_range(0..2)];
                     let before = host.bench[source].moved();
                     host.bench[source].send([v.into()]);
-                    host.bench.run_until(10_000, |bench| bench[source].moved() > before)?;
+                    host.bench
+                        .run_until(10_000, |bench| bench[source].moved() > before)?;
                     if v < 3 {
                         pending[v as usize] = true;
                     }
@@ -437,7 +500,12 @@ fn msix_under_load_loses_nothing() {
         let mut host = Host::enumerated(&dut, rng)?;
         for entry in 0..3u32 {
             let base = bar0::MSIX_TABLE + entry * 16;
-            host.send_write(BAR + u64::from(base), &[0x1000 + entry * 16, 0, 0x40 + entry, 0], 0xf, 0xf);
+            host.send_write(
+                BAR + u64::from(base),
+                &[0x1000 + entry * 16, 0, 0x40 + entry, 0],
+                0xf,
+                0xf,
+            );
         }
         host.flush()?;
         let count = 200;
@@ -576,8 +644,14 @@ fn counters_count_every_cycle() {
         for &n in &external {
             assert_eq!(host.counter(n)?, expected[n], "{}", counter::ALL[n].name);
         }
-        assert_eq!(host.read32(bar0::VENDOR + vendor::COUNTER_COUNT)?, counter::COUNT as u32);
-        assert_eq!(host.read32(bar0::VENDOR + vendor::VERSION)?, vendor::VERSION_VALUE);
+        assert_eq!(
+            host.read32(bar0::VENDOR + vendor::COUNTER_COUNT)?,
+            counter::COUNT as u32
+        );
+        assert_eq!(
+            host.read32(bar0::VENDOR + vendor::VERSION)?,
+            vendor::VERSION_VALUE
+        );
         Ok(())
     });
 }
@@ -612,13 +686,19 @@ fn function_resets_cut_no_tlp() {
         let sent: Vec<_> = host.bench[host.tx].take().iter().map(words).collect();
         let of_engine: Vec<_> = sent.iter().filter(|t| t[0] >> 24 == 0x40).cloned().collect();
         assert_eq!(of_engine, writes);
-        assert!(sent.iter().any(|t| t[0] >> 24 == 0x0a && t[2] >> 8 & 0xff == u32::from(reset.tag)));
+        assert!(
+            sent.iter()
+                .any(|t| t[0] >> 24 == 0x0a && t[2] >> 8 & 0xff == u32::from(reset.tag))
+        );
         // Everything is back at its start value, but for what a reset spares.
         assert_eq!(host.config_read(0x04)? & 0xffff, 0);
         assert_eq!(host.config_read(0x10)?, 4);
         assert_eq!(host.config_read(0x14)?, 0);
         assert_eq!(host.config_read(u32::from(pci::MSIX))? >> 16, 2);
-        assert_eq!(host.config_read(u32::from(pci::PCI_EXPRESS) + 8)? & 0xffff, 0x2020);
+        assert_eq!(
+            host.config_read(u32::from(pci::PCI_EXPRESS) + 8)? & 0xffff,
+            0x2020
+        );
         host.enumerate()?;
         assert_eq!(host.read(bar0::COMMON + 0x14, 1)?, 0);
         assert_eq!(host.read32(bar0::MSIX_TABLE + 12)?, 1);

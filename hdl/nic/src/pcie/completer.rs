@@ -368,7 +368,10 @@ impl Logic for Completer {
         self.completion.error.next = false;
         self.completion.valid.next = self.complete.q.val() && self.outgoing.read_valid.val();
         self.outgoing.read_ready.next = self.complete.q.val() && self.completion.ready.val();
-        if self.complete.q.val() && self.outgoing.read_valid.val() && self.completion.ready.val() && front.last
+        if self.complete.q.val()
+            && self.outgoing.read_valid.val()
+            && self.completion.ready.val()
+            && front.last
         {
             self.complete.d.next = false;
         }

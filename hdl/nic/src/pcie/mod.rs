@@ -14,11 +14,11 @@ pub mod completer;
 pub mod config;
 pub mod counters;
 pub mod function;
-pub mod register_bus;
 pub mod msix;
 pub mod ports;
 pub mod quiesce;
 pub mod receive;
+pub mod register_bus;
 pub mod transmit;
 pub mod writer;
 

@@ -5,7 +5,8 @@ use std::{cell::Cell, rc::Rc};
 
 use hematite_nic::pcie::Function;
 use hematite_testbench::{
-    Agent, Bench, Dut, Error, Handle, HandshakeSink, HandshakeSource, Pace, Packet, Rng, StreamSink, StreamSource, ns,
+    Agent, Bench, Dut, Error, Handle, HandshakeSink, HandshakeSource, Pace, Packet, Rng, StreamSink,
+    StreamSource, ns,
 };
 use hematite_verilator::{Model, PortAny};
 use rand::RngExt;
@@ -24,7 +25,11 @@ pub fn packet(words: &[u32]) -> Packet {
 pub fn words(packet: &Packet) -> Vec<u32> {
     assert!(!packet.error, "the function sent a TLP with an error");
     assert_eq!(packet.data.len() % 4, 0);
-    packet.data.chunks(4).map(|c| u32::from_le_bytes(c.try_into().expect("four bytes"))).collect()
+    packet
+        .data
+        .chunks(4)
+        .map(|c| u32::from_le_bytes(c.try_into().expect("four bytes")))
+        .collect()
 }
 
 /// Why a request was not answered with data.
@@ -50,9 +55,17 @@ pub struct Outstanding {
 
 impl Outstanding {
     fn enabled(&self) -> (u32, u32) {
-        let low = if self.first == 0 { 0 } else { self.first.trailing_zeros() };
+        let low = if self.first == 0 {
+            0
+        } else {
+            self.first.trailing_zeros()
+        };
         let final_enables = if self.length == 1 { self.first } else { self.last };
-        let high = if final_enables == 0 { 0 } else { final_enables.leading_zeros() - 4 };
+        let high = if final_enables == 0 {
+            0
+        } else {
+            final_enables.leading_zeros() - 4
+        };
         (low, high)
     }
     /// Byte Count of the first completion (PCI Express 2.3.1.1, table 2-39).
@@ -154,7 +167,8 @@ impl Host {
         let completions = bench.stream_sink("completion", "clock", pace())?;
         let reads = bench.stream_source("read_tlp", "clock", pace())?;
         let writes = bench.stream_source("write_tlp", "clock", pace())?;
-        let message_requests = bench.handshake_sink("message_request", ["address", "length"], "clock", pace())?;
+        let message_requests =
+            bench.handshake_sink("message_request", ["address", "length"], "clock", pace())?;
         let messages = bench.stream_sink("message", "clock", pace())?;
         let interrupts = [
             bench.handshake_source("interrupts_0", ["vector"], "clock", pace())?,
@@ -163,7 +177,13 @@ impl Host {
         let engine = [Engine::new(bench.model(), 0)?, Engine::new(bench.model(), 1)?];
         let [first, second] = engine;
         let engines = [bench.attach("clock", first)?, bench.attach("clock", second)?];
-        for name in ["credit_posted", "credit_nonposted", "credit_completion", "link_up", "dma_idle"] {
+        for name in [
+            "credit_posted",
+            "credit_nonposted",
+            "credit_completion",
+            "link_up",
+            "dma_idle",
+        ] {
             bench.set(name, 1)?;
         }
         bench.set("mac_address", MAC.into())?;
@@ -236,12 +256,18 @@ impl Host {
     }
 
     pub fn config_read(&mut self, register: u32) -> Result<u32, Error> {
-        Ok(self.try_config_read(FUNCTION, register)?.expect("a configuration read succeeds"))
+        Ok(self
+            .try_config_read(FUNCTION, register)?
+            .expect("a configuration read succeeds"))
     }
 
     pub fn config_write(&mut self, register: u32, enables: u8, value: u32) -> Result<(), Error> {
         let request = self.send_config(FUNCTION, register, enables, Some(value));
-        assert_eq!(self.answer(&request)?, Ok(vec![]), "a configuration write succeeds");
+        assert_eq!(
+            self.answer(&request)?,
+            Ok(vec![]),
+            "a configuration write succeeds"
+        );
         Ok(())
     }
 
@@ -299,19 +325,31 @@ impl Host {
         loop {
             let tlp = self.receive()?;
             let kind = tlp[0] >> 24;
-            assert_eq!(kind & 0x1f, 0x0a | u32::from(request.locked), "a completion: {tlp:08x?}");
+            assert_eq!(
+                kind & 0x1f,
+                0x0a | u32::from(request.locked),
+                "a completion: {tlp:08x?}"
+            );
             assert_eq!(tlp[0] >> 20 & 7, request.class, "TC is echoed");
             assert_eq!(tlp[0] >> 12 & 3, request.attributes, "Attr is echoed");
             assert_eq!(tlp[2] >> 16, u32::from(REQUESTER));
             assert_eq!(tlp[2] >> 8 & 0xff, u32::from(request.tag), "{tlp:08x?}");
             assert_eq!(tlp[1] & 0xfff, left & 0xfff, "Byte Count: {tlp:08x?}");
-            let lower = if request.memory { (address as u32 | low) & 0x7f } else { 0 };
+            let lower = if request.memory {
+                (address as u32 | low) & 0x7f
+            } else {
+                0
+            };
             assert_eq!(tlp[2] & 0x7f, lower, "Lower Address: {tlp:08x?}");
             match tlp[1] >> 13 & 7 {
                 0 => {}
                 status => {
                     assert_eq!((kind >> 5, tlp.len()), (0, 3), "a refusal carries no data");
-                    return Ok(Err(if status == 1 { Refusal::UnsupportedRequest } else { Refusal::Other(status) }));
+                    return Ok(Err(if status == 1 {
+                        Refusal::UnsupportedRequest
+                    } else {
+                        Refusal::Other(status)
+                    }));
                 }
             }
             if kind >> 5 == 0 {
@@ -341,7 +379,11 @@ impl Host {
         let enables = ((1 << size) - 1) << (offset & 3);
         let request = self.send_read(BAR + u64::from(offset), 1, enables, 0);
         let word = self.answer(&request)?.expect("BAR 0 answers")[0] >> (offset % 4 * 8);
-        Ok(if size == 4 { word } else { word & ((1 << (size * 8)) - 1) })
+        Ok(if size == 4 {
+            word
+        } else {
+            word & ((1 << (size * 8)) - 1)
+        })
     }
 
     pub fn write(&mut self, offset: u32, size: u32, value: u32) {
@@ -384,6 +426,9 @@ pub fn legal_enables(rng: &mut Rng, address: u64, length: u32) -> (u8, u8) {
     match length {
         1 => (rng.random_range(0..16), 0),
         2 if address.is_multiple_of(8) => (rng.random_range(1..16), rng.random_range(1..16)),
-        _ => (contiguous_up[rng.random_range(0..4)], contiguous_down[rng.random_range(0..4)]),
+        _ => (
+            contiguous_up[rng.random_range(0..4)],
+            contiguous_down[rng.random_range(0..4)],
+        ),
     }
 }
