@@ -170,7 +170,11 @@ impl Logic for DescriptorFetch {
         let long = data.get_bits::<16>(16).any();
         self.memory.write_data.next = Element {
             address: self.buffer.q.val(),
-            length: if long { bits::<16>(0xffff) } else { data.get_bits::<16>(0) },
+            length: if long {
+                bits::<16>(0xffff)
+            } else {
+                data.get_bits::<16>(0)
+            },
             id: data.get_bits::<16>(32),
             slots: place,
             last: !data.get_bit(NEXT),
@@ -248,7 +252,8 @@ impl Logic for DescriptorFetch {
                                     if data.get_bit(NEXT) {
                                         self.slots.d.next = place;
                                         self.chained.d.next = true;
-                                        if !self.chained.q.val() && self.index.q.val() >= self.presighted.q.val()
+                                        if !self.chained.q.val()
+                                            && self.index.q.val() >= self.presighted.q.val()
                                         {
                                             scan = Scan::Sight;
                                         }

@@ -53,8 +53,16 @@ impl Logic for ReadMux {
         self.order.write_data.next = pick;
         if take {
             self.held.d.next = true;
-            self.address.d.next = if pick { self.second.address.val() } else { self.first.address.val() };
-            self.length.d.next = if pick { self.second.length.val() } else { self.first.length.val() };
+            self.address.d.next = if pick {
+                self.second.address.val()
+            } else {
+                self.first.address.val()
+            };
+            self.length.d.next = if pick {
+                self.second.length.val()
+            } else {
+                self.first.length.val()
+            };
         }
 
         let owner = self.order.read_data.val();
@@ -139,8 +147,16 @@ impl Logic for WriteMux {
         self.undone.write_data.next = pick;
         if take {
             self.held.d.next = true;
-            self.address.d.next = if pick { self.second.address.val() } else { self.first.address.val() };
-            self.length.d.next = if pick { self.second.length.val() } else { self.first.length.val() };
+            self.address.d.next = if pick {
+                self.second.address.val()
+            } else {
+                self.first.address.val()
+            };
+            self.length.d.next = if pick {
+                self.second.length.val()
+            } else {
+                self.first.length.val()
+            };
         }
 
         let owner = self.order.read_data.val();
@@ -151,10 +167,26 @@ impl Logic for WriteMux {
             } else {
                 self.first_data.valid.val()
             };
-        let last = if owner { self.second_data.last.val() } else { self.first_data.last.val() };
-        self.data.data.next = if owner { self.second_data.data.val() } else { self.first_data.data.val() };
-        self.data.keep.next = if owner { self.second_data.keep.val() } else { self.first_data.keep.val() };
-        self.data.error.next = if owner { self.second_data.error.val() } else { self.first_data.error.val() };
+        let last = if owner {
+            self.second_data.last.val()
+        } else {
+            self.first_data.last.val()
+        };
+        self.data.data.next = if owner {
+            self.second_data.data.val()
+        } else {
+            self.first_data.data.val()
+        };
+        self.data.keep.next = if owner {
+            self.second_data.keep.val()
+        } else {
+            self.first_data.keep.val()
+        };
+        self.data.error.next = if owner {
+            self.second_data.error.val()
+        } else {
+            self.first_data.error.val()
+        };
         self.data.last.next = last;
         self.data.valid.next = valid;
         self.order.read_ready.next = valid && last && self.data.ready.val();

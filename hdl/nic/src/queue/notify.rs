@@ -108,6 +108,8 @@ impl<const INTERVAL: usize> Logic for Notifier<INTERVAL> {
             NotifyState::Interrupt => {
                 self.interrupt.valid.next = true;
                 if self.interrupt.ready.val() {
+                    // Whatever was written meanwhile is ahead of this interrupt.
+                    self.pending.d.next = false;
                     self.state.d.next = NotifyState::Written;
                 }
             }

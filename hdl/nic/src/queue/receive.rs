@@ -69,7 +69,7 @@ pub struct ReceiveEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
     planner: ReceivePlanner,
     inserter: HeaderInserter,
     writer: SegmentWriter,
-    used: UsedWriter<2, USED_HOLD>,
+    used_writer: UsedWriter<2, USED_HOLD>,
     notifier: Notifier<EVENT_INTERVAL>,
     read_mux: ReadMux,
     write_mux: WriteMux,
@@ -83,11 +83,11 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
         registers!(self.clock, self.reset => self.in_flight);
         clocked!(self.clock, self.reset => self.life, self.planner, self.inserter, self.writer);
         clocked!(self.clock, self.reset => self.read_mux, self.write_mux);
-        clocked!(self.clock => self.fetch, self.used, self.notifier);
+        clocked!(self.clock => self.fetch, self.used_writer, self.notifier);
         let clear = self.reset.val() || self.life.clear.val();
         let stop = self.life.stop.val();
         self.fetch.reset.next = clear;
-        self.used.reset.next = clear;
+        self.used_writer.reset.next = clear;
         self.notifier.reset.next = clear;
         self.planner.clear.next = clear;
 
@@ -99,7 +99,7 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
         self.life.quiet.next = self.fetch.quiet.val()
             && self.planner.quiet.val()
             && !self.in_flight.q.val().any()
-            && self.used.quiet.val()
+            && self.used_writer.quiet.val()
             && self.notifier.quiet.val()
             && self.write_mux.quiet.val();
         self.config.idle.next = self.life.idle.val();
@@ -138,20 +138,20 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
         self.writer.request.join(&mut self.write_mux.first);
         self.writer.data.join(&mut self.write_mux.first_data);
 
-        self.used.stop.next = stop;
-        self.used.ring.next = self.config.descriptors.val();
-        self.used.size.next = self.config.size.val();
-        self.used.used.next = self.writer.used.val();
-        self.used.used_valid.next = self.writer.used_valid.val();
-        self.writer.used_ready.next = self.used.used_ready.val();
-        self.used.done.next = self.write_mux.second_done.val();
-        self.used.request.join(&mut self.write_mux.second);
-        self.used.data.join(&mut self.write_mux.second_data);
+        self.used_writer.stop.next = stop;
+        self.used_writer.ring.next = self.config.descriptors.val();
+        self.used_writer.size.next = self.config.size.val();
+        self.used_writer.used.next = self.writer.used.val();
+        self.used_writer.used_valid.next = self.writer.used_valid.val();
+        self.writer.used_ready.next = self.used_writer.used_ready.val();
+        self.used_writer.done.next = self.write_mux.second_done.val();
+        self.used_writer.request.join(&mut self.write_mux.second);
+        self.used_writer.data.join(&mut self.write_mux.second_data);
 
         self.notifier.stop.next = stop;
         self.notifier.events.next = self.config.driver_events.val();
         self.notifier.vector.next = self.config.vector.val();
-        self.notifier.written.next = self.used.written.val();
+        self.notifier.written.next = self.used_writer.written.val();
         self.notifier.request.join(&mut self.read_mux.second);
         self.read_mux.second_response.join(&mut self.notifier.response);
         self.interrupt.link(&mut self.notifier.interrupt);

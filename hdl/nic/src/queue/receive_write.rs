@@ -150,7 +150,7 @@ pub struct SegmentWriter {
     pub delivered: Signal<Out, Bit>,
     state: Reg<WriterState>,
     /// Inside a packet.
-    inside: Reg<Bit>,
+    in_packet: Reg<Bit>,
     /// Some buffer of this packet was handed on.
     followed: Reg<Bit>,
     /// Bytes of the segment to go.
@@ -165,7 +165,7 @@ pub struct SegmentWriter {
 #[hw]
 impl Logic for SegmentWriter {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.inside, self.followed);
+        registers!(self.clock, self.reset => self.state, self.in_packet, self.followed);
         registers!(self.clock, self.reset => self.carry, self.carried, self.beat_valid);
         registers!(self.clock => self.left, self.beat);
         let segment = self.segment.val();
@@ -201,18 +201,18 @@ impl Logic for SegmentWriter {
         let width = if ends { left.get_bits::<4>(0) } else { bits::<4>(8) };
         let needs = carried < width;
         let fresh = if needs { self.packet.val() } else { bits::<64>(0) };
-        let window = self.carry.q.val().resize::<128>()
-            | (fresh.resize::<128>() << cat::<7>((carried, bits::<3>(0))));
+        let window =
+            self.carry.q.val().resize::<128>() | (fresh.resize::<128>() << cat::<7>((carried, bits::<3>(0))));
         match self.state.q.val() {
             WriterState::Segment => {
                 // The planner may be ahead: a packet begins when its header is there.
-                let begun = self.inside.q.val() || self.packet_valid.val();
+                let begun = self.in_packet.q.val() || self.packet_valid.val();
                 if self.segment_valid.val() && begun {
                     self.left.d.next = segment.length;
                     if segment.length.any() {
                         self.request.valid.next = true;
                         if self.request.ready.val() {
-                            self.inside.d.next = true;
+                            self.in_packet.d.next = true;
                             self.state.d.next = WriterState::Data;
                         }
                     } else {
@@ -232,7 +232,11 @@ impl Logic for SegmentWriter {
                         error: false,
                     };
                     self.carry.d.next = (window >> cat::<7>((width, bits::<3>(0)))).get_bits::<64>(0);
-                    self.carried.d.next = if needs { carried + 8 - width } else { carried - width };
+                    self.carried.d.next = if needs {
+                        carried + 8 - width
+                    } else {
+                        carried - width
+                    };
                     self.left.d.next = left - width.resize::<16>();
                     if ends {
                         if segment.buffer_last {
@@ -252,7 +256,7 @@ impl Logic for SegmentWriter {
                     self.state.d.next = WriterState::Segment;
                     if segment.packet_last {
                         self.delivered.next = true;
-                        self.inside.d.next = false;
+                        self.in_packet.d.next = false;
                         self.followed.d.next = false;
                         self.carry.d.next = 0.into();
                         self.carried.d.next = 0.into();

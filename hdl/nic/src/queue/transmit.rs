@@ -68,30 +68,33 @@ pub struct TransmitEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
     reader: TransmitReader,
     packer: PacketPacker,
     stripper: HeaderStripper,
-    used: UsedWriter<2, USED_HOLD>,
+    used_writer: UsedWriter<2, USED_HOLD>,
     notifier: Notifier<EVENT_INTERVAL>,
     read_mux: ReadMux,
 }
 
 #[hw]
-impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for TransmitEngine<USED_HOLD, EVENT_INTERVAL> {
+impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
+    for TransmitEngine<USED_HOLD, EVENT_INTERVAL>
+{
     fn update(&mut self) {
         clocked!(self.clock, self.reset => self.life, self.reader, self.packer, self.stripper, self.read_mux);
-        clocked!(self.clock => self.fetch, self.used, self.notifier);
+        clocked!(self.clock => self.fetch, self.used_writer, self.notifier);
         let clear = self.reset.val() || self.life.clear.val();
         let stop = self.life.stop.val();
         self.fetch.reset.next = clear;
-        self.used.reset.next = clear;
+        self.used_writer.reset.next = clear;
         self.notifier.reset.next = clear;
         self.packer.clear.next = clear;
 
         self.life.run.next = self.config.run.val();
-        self.life.fault.next = self.fetch.failed.val() || self.packer.failed.val() || self.notifier.failed.val();
+        self.life.fault.next =
+            self.fetch.failed.val() || self.packer.failed.val() || self.notifier.failed.val();
         self.life.quiet.next = self.fetch.quiet.val()
             && self.reader.quiet.val()
             && self.packer.quiet.val()
             && self.stripper.quiet.val()
-            && self.used.quiet.val()
+            && self.used_writer.quiet.val()
             && self.notifier.quiet.val();
         self.config.idle.next = self.life.idle.val();
         self.config.failed.next = self.life.failed.val();
@@ -120,20 +123,20 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for TransmitEngi
         self.packer.packet.join(&mut self.stripper.packet);
         self.frame.link(&mut self.stripper.frame);
 
-        self.used.stop.next = stop;
-        self.used.ring.next = self.config.descriptors.val();
-        self.used.size.next = self.config.size.val();
-        self.used.used.next = self.packer.used.val();
-        self.used.used_valid.next = self.packer.used_valid.val();
-        self.packer.used_ready.next = self.used.used_ready.val();
-        self.used.done.next = self.write_done.val();
-        self.write_request.link(&mut self.used.request);
-        self.write_data.link(&mut self.used.data);
+        self.used_writer.stop.next = stop;
+        self.used_writer.ring.next = self.config.descriptors.val();
+        self.used_writer.size.next = self.config.size.val();
+        self.used_writer.used.next = self.packer.used.val();
+        self.used_writer.used_valid.next = self.packer.used_valid.val();
+        self.packer.used_ready.next = self.used_writer.used_ready.val();
+        self.used_writer.done.next = self.write_done.val();
+        self.write_request.link(&mut self.used_writer.request);
+        self.write_data.link(&mut self.used_writer.data);
 
         self.notifier.stop.next = stop;
         self.notifier.events.next = self.config.driver_events.val();
         self.notifier.vector.next = self.config.vector.val();
-        self.notifier.written.next = self.used.written.val();
+        self.notifier.written.next = self.used_writer.written.val();
         self.notifier.request.join(&mut self.read_mux.second);
         self.read_mux.second_response.join(&mut self.notifier.response);
         self.interrupt.link(&mut self.notifier.interrupt);

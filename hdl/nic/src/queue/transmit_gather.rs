@@ -93,8 +93,8 @@ impl Logic for PacketPacker {
         } else {
             bits::<4>(0)
         };
-        let window = self.carry.q.val().resize::<128>()
-            | (fresh.resize::<128>() << cat::<7>((carried, bits::<3>(0))));
+        let window =
+            self.carry.q.val().resize::<128>() | (fresh.resize::<128>() << cat::<7>((carried, bits::<3>(0))));
         let held = carried.resize::<5>() + count.resize::<5>();
         match self.state.q.val() {
             PackState::Part => {
@@ -115,7 +115,11 @@ impl Logic for PacketPacker {
                     self.beat_valid.d.next = fills || ends;
                     self.beat.d.next = Beat {
                         data: window.get_bits::<64>(0),
-                        keep: keep_bytes(if fills { bits::<4>(8) } else { held.get_bits::<4>(0) }),
+                        keep: keep_bytes(if fills {
+                            bits::<4>(8)
+                        } else {
+                            held.get_bits::<4>(0)
+                        }),
                         last: ends && !overflows,
                         error: bad,
                     };
@@ -161,7 +165,11 @@ impl Logic for PacketPacker {
                     self.carry.d.next = 0.into();
                     self.carried.d.next = 0.into();
                     self.bad.d.next = false;
-                    self.state.d.next = if self.uses.q.val() { PackState::Used } else { PackState::Part };
+                    self.state.d.next = if self.uses.q.val() {
+                        PackState::Used
+                    } else {
+                        PackState::Part
+                    };
                 }
             }
             PackState::Used => {

@@ -74,7 +74,7 @@ pub struct TransmitReader {
     /// Bytes of this packet asked for.
     total: Reg<Bits<16>>,
     /// Elements of this packet came before.
-    inside: Reg<Bit>,
+    in_packet: Reg<Bit>,
     /// This packet is too long.
     long: Reg<Bit>,
     /// Beats kept free for parts to come.
@@ -87,7 +87,7 @@ pub struct TransmitReader {
 #[hw]
 impl Logic for TransmitReader {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.total, self.inside, self.long, self.reserved);
+        registers!(self.clock, self.reset => self.state, self.total, self.in_packet, self.long, self.reserved);
         registers!(self.clock => self.limit, self.current);
         clocked!(self.clock, self.reset => self.parts);
         self.part.next = self.parts.read_data.val();
@@ -120,10 +120,10 @@ impl Logic for TransmitReader {
         self.quiet.next = false;
         match self.state.q.val() {
             ReadState::Element => {
-                self.quiet.next = !self.inside.q.val() && !self.parts.read_valid.val();
+                self.quiet.next = !self.in_packet.q.val() && !self.parts.read_valid.val();
                 self.current.d.next = element;
                 let total = self.total.q.val().resize::<17>() + element.length.resize::<17>();
-                if self.stop.val() && self.inside.q.val() && self.parts.write_ready.val() {
+                if self.stop.val() && self.in_packet.q.val() && self.parts.write_ready.val() {
                     self.parts.write_valid.next = true;
                     self.parts.write_data.next = Part {
                         read: false,
@@ -134,12 +134,12 @@ impl Logic for TransmitReader {
                         slots: bits::<8>(0),
                         beats: bits::<16>(0),
                     };
-                    self.inside.d.next = false;
+                    self.in_packet.d.next = false;
                     self.long.d.next = false;
                     self.total.d.next = 0.into();
                 } else if !self.stop.val() && self.element_valid.val() && self.parts.write_ready.val() {
                     self.element_ready.next = true;
-                    self.inside.d.next = !element.last;
+                    self.in_packet.d.next = !element.last;
                     if self.long.q.val() || total > self.limit.q.val().resize::<17>() {
                         self.long.d.next = !element.last;
                         if element.last {
