@@ -4,11 +4,23 @@
 //! whatever has the card's pins ([`pins::CardPins`]), the [`pcie::RootComplex`] over the driver's own DMA memory, and a
 //! wire with an endpoint at its far end. The driver reaches the card through [`function::SimFunction`].
 
+pub mod demo;
 pub mod function;
+pub mod host;
+pub mod line_rate;
 pub mod machine;
 pub mod pcie;
 pub mod pins;
+#[cfg(test)]
+mod random;
+pub mod raw_host;
+pub mod record;
+#[cfg(test)]
+mod soft_card;
+#[cfg(target_os = "linux")]
+pub mod tap_demo;
 pub mod time;
+pub mod verilated;
 pub mod wire;
 
 pub use function::{BarPlacement, SharedMachine, SimFunction};

@@ -6,15 +6,13 @@
 //! ```
 //! The life of packets is in `poll.rs` (receive, completions) and `netdev.rs` (transmit).
 
-use hematite_bus::{BusError, PciFunction, Width, pci};
+use hematite_bus::{PciFunction, pci};
 use hematite_netstack::MacAddr;
-use virtio_spec::{DeviceStatus, net};
+use virtio_spec::net;
 
-use crate::error::{DeviceFault, Error};
+use crate::error::Error;
 use crate::ethtool::{EthtoolStats, IrqStats, RingParam};
-use crate::features;
 use crate::napi::{NetdevBudget, Softnet};
-use crate::queue::Virtqueue;
 use crate::rx::{HDR_LEN, MERGEABLE_LEN, RxQueue, RxStats};
 use crate::transport::VirtioPci;
 use crate::tx::{TxQueue, TxStats};
@@ -31,18 +29,11 @@ pub const MAX_RING: u16 = 4096;
 pub const CONFIG_VECTOR: u16 = 0;
 
 /// Ethernet header and one VLAN tag: what a frame has beyond the MTU.
-const FRAME_OVERHEAD: usize = 14 + 4;
+pub(crate) const FRAME_OVERHEAD: usize = 14 + 4;
 /// MTU without the `MTU` feature (`ETH_DATA_LEN`).
-const ETH_DATA_LEN: u16 = 1500;
+pub(crate) const ETH_DATA_LEN: u16 = 1500;
 /// Least MTU (`ETH_MIN_MTU`).
-const ETH_MIN_MTU: u16 = 68;
-
-/// `struct virtio_net_config` (5.1.4): offsets in bytes.
-mod config {
-    pub const MAC: u64 = 0;
-    pub const STATUS: u64 = 6;
-    pub const MTU: u64 = 10;
-}
+pub(crate) const ETH_MIN_MTU: u16 = 68;
 
 /// What a user may choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +122,7 @@ pub struct VirtioNet<F> {
     pub(crate) rearm_races: u64,
     pub(crate) link_changes: u64,
     /// Counters of queues that are gone.
-    rx_past: RxStats,
+    pub(crate) rx_past: RxStats,
     pub(crate) tx_past: TxStats,
     device_faults: u64,
     restores: u64,
@@ -225,10 +216,9 @@ impl<F: PciFunction> VirtioNet<F> {
         self.quiet();
         self.release();
         self.pending_fault = None;
-        let restored = self.init().and_then(|()| match self.admin_up {
-            true => self.start(),
-            false => Ok(()),
-        });
+        let restored = self
+            .init()
+            .and_then(|()| if self.admin_up { self.start() } else { Ok(()) });
         match restored {
             Ok(()) => {
                 self.restores += 1;
@@ -326,154 +316,6 @@ impl<F: PciFunction> VirtioNet<F> {
         self.transport.function()
     }
 
-    /// Device initialisation (3.1.1) up to `DRIVER_OK`.
-    fn init(&mut self) -> Result<(), Error> {
-        let result = self.init_steps();
-        if result.is_err() {
-            // Best effort: the error that counts is the first one.
-            let _ = self.transport.add_status(DeviceStatus::FAILED);
-            self.release();
-        } else {
-            self.state = State::Down;
-        }
-        result
-    }
-
-    fn init_steps(&mut self) -> Result<(), Error> {
-        pci::enable(self.transport.function())?;
-        self.transport.reset()?;
-        self.transport.add_status(DeviceStatus::ACKNOWLEDGE)?;
-        self.transport.add_status(DeviceStatus::DRIVER)?;
-        self.features = features::negotiate(self.transport.device_features()?)?;
-        self.transport.set_driver_features(self.features)?;
-        self.transport.add_status(DeviceStatus::FEATURES_OK)?;
-        if !self.transport.status()?.contains(DeviceStatus::FEATURES_OK) {
-            return Err(Error::FeaturesRefused(self.features));
-        }
-        let queues = self.transport.num_queues()?;
-        if queues <= TX_QUEUE {
-            return Err(Error::QueueMissing { queue: queues });
-        }
-        self.read_config()?;
-        self.info.rx_max = self.transport.queue_max_size(RX_QUEUE)?.min(MAX_RING);
-        self.info.tx_max = self.transport.queue_max_size(TX_QUEUE)?.min(MAX_RING);
-        self.info.tx_vector = self.find_vectors()?;
-        self.transport.set_config_vector(CONFIG_VECTOR)?;
-        let rx = self.setup_rx()?;
-        let tx = match self.setup_tx() {
-            Ok(tx) => tx,
-            Err(error) => {
-                // Not enabled: the device has no use for it.
-                rx.detach();
-                return Err(error);
-            }
-        };
-        self.queues = Some(Queues { rx, tx });
-        self.transport.enable_queue(RX_QUEUE)?;
-        self.transport.enable_queue(TX_QUEUE)?;
-        self.transport.add_status(DeviceStatus::DRIVER_OK)
-    }
-
-    /// Configuration, receive and transmit vectors; with only two, the queues share the second. The transmit queue's.
-    fn find_vectors(&mut self) -> Result<u16, Error> {
-        match self.transport.function().enable_msix(3) {
-            Ok(()) => Ok(2),
-            Err(BusError::NoVectors { available: 2.., .. }) => {
-                self.transport.function().enable_msix(2)?;
-                Ok(1)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn setup_rx(&mut self) -> Result<RxQueue, Error> {
-        let size = self.options.rx_ring.min(self.info.rx_max);
-        let event_idx = self.features.contains(net::F::EVENT_IDX);
-        let vq = Virtqueue::setup(&mut self.transport, RX_QUEUE, size, event_idx, 1)?;
-        Ok(RxQueue::new(
-            vq,
-            self.features.contains(net::F::MRG_RXBUF),
-            self.rx_past,
-        ))
-    }
-
-    fn setup_tx(&mut self) -> Result<TxQueue, Error> {
-        let size = self.options.tx_ring.min(self.info.tx_max);
-        let event_idx = self.features.contains(net::F::EVENT_IDX);
-        let vq = Virtqueue::setup(
-            &mut self.transport,
-            TX_QUEUE,
-            size,
-            event_idx,
-            self.info.tx_vector,
-        )?;
-        Ok(TxQueue::new(
-            vq,
-            HDR_LEN + FRAME_OVERHEAD + usize::from(self.info.max_mtu),
-            self.tx_past,
-        ))
-    }
-
-    /// Address, MTU and link, of one generation.
-    fn read_config(&mut self) -> Result<(), Error> {
-        let (features, fallback) = (self.features, self.options.fallback_mac);
-        let wanted = net::F::MAC | net::F::MTU | net::F::STATUS;
-        if !features.intersects(wanted) {
-            return Ok(());
-        }
-        let (mac, max_mtu, link_up) = self.transport.device_config(|device| {
-            let mut mac = fallback;
-            if features.contains(net::F::MAC) {
-                for (at, byte) in mac.0.iter_mut().enumerate() {
-                    *byte = device.read(config::MAC + at as u64, Width::U8)? as u8;
-                }
-            }
-            let mtu = match features.contains(net::F::MTU) {
-                true => device.read(config::MTU, Width::U16)? as u16,
-                false => ETH_DATA_LEN,
-            };
-            let link = match features.contains(net::F::STATUS) {
-                true => device.read(config::STATUS, Width::U16)? & 1 != 0,
-                false => true,
-            };
-            Ok((mac, mtu, link))
-        })?;
-        if max_mtu < ETH_MIN_MTU {
-            return Err(Error::Mtu {
-                mtu: max_mtu,
-                max: u16::MAX,
-            });
-        }
-        (self.info.mac, self.info.max_mtu, self.info.link_up) = (mac, max_mtu, link_up);
-        self.mtu = self.mtu.min(max_mtu);
-        Ok(())
-    }
-
-    /// A configuration change (2.4): does the device ask for a reset, and how is the link?
-    pub(crate) fn config_changed(&mut self) -> Result<(), Error> {
-        if !std::mem::take(&mut self.config_pending) {
-            return Ok(());
-        }
-        if self
-            .transport
-            .status()?
-            .contains(DeviceStatus::DEVICE_NEEDS_RESET)
-        {
-            return Err(Error::Device {
-                queue: u16::MAX,
-                fault: DeviceFault::NeedsReset,
-            });
-        }
-        if self.features.contains(net::F::STATUS) {
-            let up = self
-                .transport
-                .device_config(|device| Ok(device.read(config::STATUS, Width::U16)? & 1 != 0))?;
-            self.link_changes += u64::from(up != self.info.link_up);
-            self.info.link_up = up;
-        }
-        Ok(())
-    }
-
     /// Posts buffers and lets interrupts through.
     fn start(&mut self) -> Result<(), Error> {
         let len = self.rx_buffer_len();
@@ -489,11 +331,11 @@ impl<F: PciFunction> VirtioNet<F> {
 
     /// Length of a posted buffer.
     fn rx_buffer_len(&self) -> usize {
-        match self.features.contains(net::F::MRG_RXBUF) {
-            true => MERGEABLE_LEN,
-            // Without merging, one buffer holds the longest frame.
-            false => (HDR_LEN + FRAME_OVERHEAD + usize::from(self.info.max_mtu)).next_multiple_of(64),
+        if self.features.contains(net::F::MRG_RXBUF) {
+            return MERGEABLE_LEN;
         }
+        // Without merging, one buffer holds the longest frame.
+        (HDR_LEN + FRAME_OVERHEAD + usize::from(self.info.max_mtu)).next_multiple_of(64)
     }
 
     /// Polls nothing and asks for no interrupts.
@@ -559,7 +401,7 @@ impl<F: PciFunction> VirtioNet<F> {
 
     /// As [`shutdown`](Self::shutdown), where nobody hears its error: a device that doesn't reset loses its memory to
     /// quarantine.
-    fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         if let Err(error) = self.shutdown() {
             tracing::warn!(interface = %self.options.name, %error, "reset failed; DMA memory is quarantined");
         }
@@ -581,12 +423,12 @@ impl<F: PciFunction> VirtioNet<F> {
 }
 
 fn check_ring(size: u16, max: u16) -> Result<(), Error> {
-    match (MIN_RING..=max).contains(&size) {
-        true => Ok(()),
-        false => Err(Error::RingSize {
-            size,
-            min: MIN_RING,
-            max,
-        }),
+    if (MIN_RING..=max).contains(&size) {
+        return Ok(());
     }
+    Err(Error::RingSize {
+        size,
+        min: MIN_RING,
+        max,
+    })
 }

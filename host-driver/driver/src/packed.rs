@@ -239,6 +239,11 @@ impl<C> PackedQueue<C> {
         self.size - self.num_free
     }
 
+    /// Descriptors made available that [`kick_prepare`](Self::kick_prepare) has not been asked about yet.
+    pub fn num_added(&self) -> u16 {
+        self.num_added
+    }
+
     /// The addresses for the device. From now on the memory counts as the device's until [`detach`](Self::detach).
     pub fn give_to_device(&mut self) -> QueueAreas {
         for region in [&self.ring, &self.driver_event, &self.device_event] {

@@ -133,10 +133,10 @@ impl<F: PciFunction, S: NapiReceive> NapiPoll for Poller<'_, F, S> {
             return complete(&mut self.queues.tx.vq.ring, 0, self.rearm_races);
         }
         let work = self.queues.rx.poll(self.transport, budget, self.stack)?;
-        match work < budget {
-            true => complete(&mut self.queues.rx.vq.ring, work, self.rearm_races),
-            false => Ok(Polled::Again(work)),
+        if work == budget {
+            return Ok(Polled::Again(work));
         }
+        complete(&mut self.queues.rx.vq.ring, work, self.rearm_races)
     }
 }
 

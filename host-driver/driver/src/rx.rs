@@ -8,6 +8,8 @@ use hematite_bus::{Cpu, DmaBuf, PciFunction};
 use hematite_netstack::SkBuff;
 
 use crate::error::{DeviceFault, Error};
+use crate::napi::NAPI_POLL_WEIGHT;
+use crate::net::MIN_RING;
 use crate::packed::{Direction, Element};
 use crate::queue::Virtqueue;
 use crate::transport::VirtioPci;
@@ -112,7 +114,7 @@ impl RxQueue {
         self.vq.kick(transport)
     }
 
-    /// Receives up to `budget` packets; the number received. Posted buffers are told to the device once, at the end.
+    /// Receives up to `budget` packets; the number received. Tells the device about posted buffers at most once.
     pub(crate) fn poll<F: PciFunction>(
         &mut self,
         transport: &mut VirtioPci<F>,
@@ -123,8 +125,19 @@ impl RxQueue {
         while work < budget && self.receive(stack)? {
             work += 1;
         }
-        self.vq.kick(transport)?;
+        if self.vq.ring.num_added() > self.kick_threshold() {
+            self.vq.kick(transport)?;
+        }
         Ok(work)
+    }
+
+    /// As Linux does, the doorbell rings when half of a poll's worth of buffers is back: the device knows of the other ones.
+    /// With few posted buffers, each counts.
+    fn kick_threshold(&self) -> u16 {
+        match self.vq.ring.in_use() {
+            posted if posted < MIN_RING => 0,
+            posted => posted.min(NAPI_POLL_WEIGHT as u16) / 2,
+        }
     }
 
     /// Frees what the device doesn't hold any more. Only after a reset.
@@ -143,11 +156,10 @@ impl RxQueue {
             return Err(self.broken(DeviceFault::ShortHeader { len: len as u32 }));
         }
         let num_buffers = self.num_buffers()?;
-        let available = self.vq.ring.in_use().saturating_add(1);
-        if num_buffers == 0 || num_buffers > available {
+        if num_buffers == 0 {
             return Err(self.broken(DeviceFault::NumBuffers {
-                claimed: num_buffers,
-                available,
+                claimed: 0,
+                available: 1,
             }));
         }
         let mut total = len - HDR_LEN;

@@ -139,6 +139,17 @@ impl<F: PciFunction> VirtioPci<F> {
         self.function
     }
 
+    /// BAR and offset of the common, notify, ISR and device structures.
+    pub fn layout(&self) -> [Option<(u8, u64)>; 4] {
+        let place = |area: Area| (area.bar, area.offset);
+        [
+            Some(place(self.common)),
+            Some(place(self.notify)),
+            Some(place(self.isr)),
+            self.device.map(place),
+        ]
+    }
+
     /// `device_status`.
     ///
     /// # Errors
@@ -350,10 +361,10 @@ impl<F: PciFunction> VirtioPci<F> {
     }
 
     fn check_vector(&mut self, offset: u64, vector: u16) -> Result<(), Error> {
-        match self.read(offset, Width::U16)? == u64::from(vector) {
-            true => Ok(()),
-            false => Err(Error::VectorRefused { vector }),
+        if self.read(offset, Width::U16)? == u64::from(vector) {
+            return Ok(());
         }
+        Err(Error::VectorRefused { vector })
     }
 
     fn gone(&self) -> Error {

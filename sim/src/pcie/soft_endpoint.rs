@@ -3,12 +3,23 @@
 use super::link::{Deframed, Deframer, Framer};
 use super::tlp::{Bdf, Direction, Header, Kind, Status, enabled_span, pack_payload, payload_bytes};
 use crate::pins::{CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs};
+use crate::soft_card::SoftCounters;
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 pub(crate) const BAR_SIZE: u64 = 0x1_0000;
 const EXPRESS: usize = 0x40;
 const MSIX: usize = 0x80;
 pub(crate) const MSIX_TABLE: usize = 0x8000;
+
+/// What an endpoint does behind its TLPs; without one, BAR 0 is memory.
+pub(crate) trait Application {
+    fn bar_read(&mut self, offset: usize, len: usize) -> Vec<u8>;
+    fn bar_write(&mut self, offset: usize, bytes: &[u8]);
+    fn clock(&mut self, endpoint: &mut SoftEndpoint);
+    fn gmii(&mut self, received: GmiiSymbol) -> GmiiSymbol;
+}
 
 /// A read in progress, or its outcome.
 #[derive(Debug)]
@@ -44,6 +55,39 @@ pub(crate) struct SoftEndpoint {
     pub(crate) writes: VecDeque<(u64, Vec<u8>)>,
     pub(crate) unexpected: u64,
     pub(crate) misbehaviour: Misbehaviour,
+    pub(crate) application: Option<Box<dyn Application>>,
+    /// The application's, if it is a card.
+    pub(crate) counters: Rc<Cell<SoftCounters>>,
+    gmii_in: GmiiSymbol,
+    gmii_out: GmiiSymbol,
+    /// The reads of each [`SoftEndpoint::start_dma`] channel, in address order.
+    channels: [Vec<DmaRead>; 2],
+}
+
+impl DmaRead {
+    fn new(address: u64, wanted: usize) -> Self {
+        DmaRead {
+            address,
+            data: Vec::new(),
+            wanted,
+            status: None,
+            poisoned: false,
+            tag: None,
+        }
+    }
+}
+
+/// Cuts a range at multiples of `limit`, which divides 4096.
+fn pieces(address: u64, len: usize, limit: u64) -> Vec<(u64, usize)> {
+    let end = address + len as u64;
+    let mut out = Vec::new();
+    let mut at = address;
+    while at < end {
+        let next = (at / limit * limit + limit).min(end);
+        out.push((at, (next - at) as usize));
+        at = next;
+    }
+    out
 }
 
 impl SoftEndpoint {
@@ -89,18 +133,51 @@ impl SoftEndpoint {
             writes: VecDeque::new(),
             unexpected: 0,
             misbehaviour: Misbehaviour::None,
+            application: None,
+            counters: Rc::default(),
+            gmii_in: GmiiSymbol::IDLE,
+            gmii_out: GmiiSymbol::IDLE,
+            channels: Default::default(),
         }
     }
 
+    pub(crate) fn counters(&self) -> Rc<Cell<SoftCounters>> {
+        self.counters.clone()
+    }
+
     pub(crate) fn start_read(&mut self, address: u64, len: usize) {
-        self.reads.push(DmaRead {
-            address,
-            data: Vec::new(),
-            wanted: len,
-            status: None,
-            poisoned: false,
-            tag: None,
-        });
+        self.reads.push(DmaRead::new(address, len));
+    }
+
+    /// Reads any range on one of two channels, split as the rules want.
+    pub(crate) fn start_dma(&mut self, channel: usize, address: u64, len: usize) {
+        for (at, len) in pieces(address, len, 512) {
+            self.channels[channel].push(DmaRead::new(at, len));
+        }
+    }
+
+    /// The bytes of the channel's read when all of them are there.
+    pub(crate) fn take_dma(&mut self, channel: usize) -> Option<Vec<u8>> {
+        if !self.channels[channel]
+            .iter()
+            .all(|read| read.status == Some(Status::Success))
+        {
+            return None;
+        }
+        Some(
+            self.channels[channel]
+                .drain(..)
+                .flat_map(|read| read.data)
+                .collect(),
+        )
+    }
+
+    /// Writes any range, split as the rules want.
+    pub(crate) fn write_dma(&mut self, address: u64, bytes: &[u8]) {
+        for (at, len) in pieces(address, bytes.len(), 128) {
+            let start = (at - address) as usize;
+            self.writes.push_back((at, bytes[start..start + len].to_vec()));
+        }
     }
 
     /// The message of a vector, as the table says.
@@ -132,14 +209,20 @@ impl SoftEndpoint {
             self.tx.push_back(words);
             return;
         }
-        let used: Vec<u8> = self
-            .reads
-            .iter()
+        let all = || self.reads.iter().chain(self.channels.iter().flatten());
+        if !all().any(|r| r.tag.is_none()) {
+            return;
+        }
+        let used: Vec<u8> = all()
             .filter(|r| r.status.is_none())
             .filter_map(|r| r.tag)
             .collect();
         let free = (0..=255u8).find(|tag| !used.contains(tag));
-        let waiting = self.reads.iter_mut().find(|r| r.tag.is_none());
+        let waiting = self
+            .reads
+            .iter_mut()
+            .chain(self.channels.iter_mut().flatten())
+            .find(|r| r.tag.is_none());
         if self.inputs.credits.non_posted
             && let (Some(tag), Some(read)) = (free, waiting)
         {
@@ -229,11 +312,21 @@ impl SoftEndpoint {
                 match direction {
                     Direction::Write => {
                         let bytes: Vec<u8> = payload_bytes(payload, skip as usize, len as usize).collect();
-                        self.bar[range].copy_from_slice(&bytes);
+                        match &mut self.application {
+                            Some(application) if range.start < MSIX_TABLE => {
+                                application.bar_write(range.start, &bytes);
+                            }
+                            _ => self.bar[range].copy_from_slice(&bytes),
+                        }
                     }
                     Direction::Read if self.misbehaviour == Misbehaviour::SilentOnReads => {}
                     Direction::Read => {
-                        let bytes = self.bar[range].to_vec();
+                        let bytes = match &mut self.application {
+                            Some(application) if range.start < MSIX_TABLE => {
+                                application.bar_read(range.start, range.len())
+                            }
+                            _ => self.bar[range].to_vec(),
+                        };
                         let mut data = Vec::new();
                         pack_payload(address + u64::from(skip), &bytes, &mut data);
                         let at = address + u64::from(skip);
@@ -248,10 +341,8 @@ impl SoftEndpoint {
                 lower_address,
                 ..
             } => {
-                let read = self
-                    .reads
-                    .iter_mut()
-                    .find(|r| r.tag == Some(tag) && r.status.is_none());
+                let mut all = self.reads.iter_mut().chain(self.channels.iter_mut().flatten());
+                let read = all.find(|r| r.tag == Some(tag) && r.status.is_none());
                 let Some(read) = read else {
                     self.unexpected += 1;
                     return;
@@ -293,6 +384,11 @@ impl SoftEndpoint {
             let words = std::mem::take(&mut self.deframer.words);
             self.handle(&words);
         }
+        if let Some(mut application) = self.application.take() {
+            application.clock(self);
+            self.gmii_out = application.gmii(self.gmii_in);
+            self.application = Some(application);
+        }
         self.issue();
         self.outputs.tx = self.tx.front().map(|words| self.framer.beat(words));
     }
@@ -324,10 +420,12 @@ impl CardPins for SoftEndpoint {
         self.outputs
     }
 
-    fn drive_gmii(&mut self, _symbol: GmiiSymbol) {}
+    fn drive_gmii(&mut self, symbol: GmiiSymbol) {
+        self.gmii_in = symbol;
+    }
 
     fn sample_gmii(&self) -> GmiiSymbol {
-        GmiiSymbol::IDLE
+        self.gmii_out
     }
 
     fn eval(&mut self, _now: u64) -> Result<(), CardFault> {

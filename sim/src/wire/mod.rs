@@ -4,7 +4,9 @@ pub mod capture;
 pub mod frame;
 pub mod generator;
 pub mod gmii;
+pub mod host;
 pub mod impair;
+pub mod inject;
 pub mod loopback;
 #[cfg(target_os = "linux")]
 pub mod tap;

@@ -154,9 +154,10 @@ impl DmaRegion {
 
 impl Drop for DmaRegion {
     fn drop(&mut self) {
-        match self.device_access.get() {
-            true => self.shared.quarantine(),
-            false => self.shared.release(self.offset),
+        if self.device_access.get() {
+            self.shared.quarantine();
+        } else {
+            self.shared.release(self.offset);
         }
     }
 }

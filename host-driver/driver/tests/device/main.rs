@@ -9,6 +9,7 @@ mod model;
 mod polling;
 mod ring;
 mod setup;
+mod stack;
 mod traffic;
 
 use hematite_driver::{NapiReceive, Options, VirtioNet};

@@ -1,10 +1,10 @@
 //! Devices that break the protocol: a typed error, a reset, and the interface comes back. Nothing leaks.
 
-use hematite_driver::{DeviceFault, Error, Options, State};
+use hematite_driver::{DeviceFault, Error, Options, State, VirtioNet};
 use hematite_netstack::NetDevice;
 use rand::RngExt;
 
-use crate::model::{Malice, Settings};
+use crate::model::{Malice, Model, Settings};
 use crate::{Net, Sink, finish, frame, now, seeded, send, settle, up};
 
 /// Traffic works (again).
@@ -132,9 +132,10 @@ fn surprise_removal_quarantines_and_never_panics() {
     );
     let mut sink = Sink::default();
     assert!(send(&mut net, &frame(2, 60)));
+    net.check_device().unwrap();
     net.function().gone = true;
-    net.function().interrupts.push_back(0);
-    let error = settle(&mut net, &mut sink).unwrap_err();
+    settle(&mut net, &mut sink).unwrap();
+    let error = net.check_device().unwrap_err();
     assert!(
         matches!(
             error,
@@ -145,6 +146,9 @@ fn surprise_removal_quarantines_and_never_panics() {
         ),
         "{error}"
     );
+    net.function().interrupts.push_back(0);
+    settle(&mut net, &mut sink).unwrap();
+    assert_eq!(net.ethtool_stats().device_faults, 1, "reported once");
     assert!(net.reset_and_restore().is_err());
     assert!(matches!(net.state(), State::Failed(_)));
     // Rings (three areas each), 32 receive buffers, one transmit buffer: a device that can't be reset keeps them.
@@ -211,4 +215,42 @@ fn scribbled_rings_never_panic() {
         assert_eq!(model.settings.dma.stats().quarantined, 0);
     }
     assert!(faults > 10, "only {faults} faults: the test doesn't test");
+}
+
+/// Configuration space and registers that answer nonsense now and then: set-up fails with an error or works, nothing else.
+#[test]
+fn registers_that_lie_never_panic() {
+    let mut rng = seeded();
+    let (mut failed, mut worked) = (0, 0);
+    for _ in 0..1500 {
+        let settings = Settings::default();
+        let dma = settings.dma.clone();
+        let mut model = Model::new(settings, rand::SeedableRng::seed_from_u64(rng.random()));
+        model.lies = rng.random_range(1..10);
+        match VirtioNet::probe(model, Options::default()) {
+            Err(_) => failed += 1,
+            Ok(mut net) => {
+                let mut sink = Sink::default();
+                let _ = net.open();
+                net.function().from_wire.push_back(frame(1, 900));
+                let _ = send(&mut net, &frame(2, 900));
+                net.xmit_flush();
+                for vector in 0..3 {
+                    net.function().run();
+                    net.function().interrupts.push_back(vector);
+                    let _ = net.service(now, &mut sink);
+                }
+                let _ = net.set_ringparam(100, 100);
+                let _ = net.reset_and_restore();
+                net.function().lies = 0;
+                // Unless the capabilities were lies, it works again.
+                worked += u32::from(net.reset_and_restore().is_ok());
+                let _ = net.remove();
+            }
+        }
+        // What a device that seemed not to reset still knew stays quarantined; nothing else is left.
+        let stats = dma.stats();
+        assert_eq!(stats.allocations as u64, stats.quarantined);
+    }
+    assert!(failed > 100 && worked > 10, "{failed} failed, {worked} worked");
 }

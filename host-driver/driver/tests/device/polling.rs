@@ -125,9 +125,10 @@ fn the_rearm_race_strands_nothing() {
         );
         let mut sink = Sink::default();
         net.function().run();
-        inject(&mut net, 1);
-        // The driver reposts the buffer of the first packet and rings the doorbell after its last look; the device delivers
-        // the second one within that doorbell write, while the interrupt is still masked.
+        // Enough for a doorbell, less than a poll's weight.
+        inject(&mut net, 40);
+        // The driver rings the doorbell for the buffers that it reposted after its last look at the ring; the device
+        // delivers one more packet within that write, while the interrupt is still masked.
         net.function().on_rx_doorbell.push_back(frame(77, 60));
         net.handle_interrupts();
         let raised = net.function().raised;
@@ -137,11 +138,43 @@ fn the_rearm_race_strands_nothing() {
             raised,
             "the model raised no interrupt for it"
         );
-        assert_eq!(sink.frames, [frame(0, 60), frame(77, 60)]);
+        assert_eq!(sink.frames.len(), 41);
+        assert_eq!(sink.frames[40], frame(77, 60));
         assert_eq!(net.ethtool_stats().rearm_races, 1);
         assert!(!net.is_pending());
         finish(net);
     }
+}
+
+/// Doorbells for reposted buffers come in batches; the device never runs dry for want of one.
+#[test]
+fn reposted_buffers_are_told_in_batches() {
+    for rx_ring in [32, 33, 64, 100, 256] {
+        let options = Options {
+            rx_ring,
+            ..Options::default()
+        };
+        let mut net = up(Settings::default(), options, seeded());
+        let mut sink = Sink::default();
+        net.function().fetch_on_doorbell_only = true;
+        for n in 0..1000 {
+            inject_one(&mut net, n);
+            settle(&mut net, &mut sink).unwrap();
+            assert_eq!(
+                sink.frames.len(),
+                n as usize + 1,
+                "ring {rx_ring}: no posted buffer is known to the device"
+            );
+        }
+        let (kicks, batch) = (net.ethtool_stats().rx.kicks, u64::from(rx_ring.min(64) / 2 + 1));
+        assert_eq!(kicks, 1 + 1000 / batch);
+        finish(net);
+    }
+}
+
+fn inject_one(net: &mut Net, n: u32) {
+    net.function().from_wire.push_back(frame(n, 60));
+    net.function().run();
 }
 
 #[test]

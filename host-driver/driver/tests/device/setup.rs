@@ -1,9 +1,9 @@
 //! Probe, negotiation, configuration, link, rings sizes, removal.
 
+use hematite_abi::counter;
 use hematite_bus::{DmaSpace, PciFunction};
 use hematite_driver::{DeviceFault, Error, Options, State, VirtioNet};
 use hematite_netstack::{DeviceFlags, MacAddr, NetDevice};
-use rand::RngExt;
 use virtio_spec::net::F;
 
 use crate::model::{MAC, Model, Settings, card_features};
@@ -94,7 +94,7 @@ fn other_devices_and_missing_capabilities_are_refused() {
         (0x74, "device"),
     ] {
         let mut model = Model::new(Settings::default(), seeded());
-        model.config.bytes[at + 9] = 0xff;
+        model.config.bytes[at + 10] = 0xff;
         assert_eq!(
             VirtioNet::probe(model, Options::default()).err(),
             Some(Error::Capability(name))
@@ -269,36 +269,36 @@ fn device_addresses_above_4_gib() {
 
 #[test]
 fn little_dma_memory_means_fewer_buffers_and_none_an_error() {
-    let dma = DmaSpace::with_window(0x1000_0000, 64 << 10).unwrap();
-    let mut net = up(
-        Settings {
+    for kib in [16, 24, 64, 100] {
+        let dma = DmaSpace::with_window(0x1000_0000, kib << 10).unwrap();
+        let settings = Settings {
             dma,
             ..Settings::default()
-        },
-        Options::default(),
-        seeded(),
-    );
-    let mut sink = Sink::default();
-    net.function().run();
-    let posted = net.function().queues[0].held.len();
-    assert!(posted > 0 && posted < 256, "{posted}");
-    // No memory for a transmit buffer: busy, and nothing is lost.
-    assert!(!send(&mut net, &frame(1, 60)));
-    net.function().from_wire.push_back(frame(2, 60));
-    settle(&mut net, &mut sink).unwrap();
-    assert_eq!(sink.frames.len(), 1);
-    finish(net);
+        };
+        let mut net = up(settings, Options::default(), seeded());
+        let mut sink = Sink::default();
+        net.function().fetch_on_doorbell_only = true;
+        net.function().run();
+        let posted = net.function().queues[0].held.len();
+        assert!((1..100).contains(&posted), "{posted}");
+        // No memory for a transmit buffer: busy, and nothing is lost.
+        assert!(!send(&mut net, &frame(1, 60)));
+        for n in 0..200 {
+            net.function().from_wire.push_back(frame(n, 60));
+            settle(&mut net, &mut sink).unwrap();
+            assert_eq!(sink.frames.len(), n as usize + 1, "with {posted} buffers");
+        }
+        finish(net);
+    }
 
     let dma = DmaSpace::with_window(0x1000_0000, 4096).unwrap();
-    let mut model = Model::new(
+    let model = Model::new(
         Settings {
             dma: dma.clone(),
             ..Settings::default()
         },
         seeded(),
     );
-    let seed: u64 = model.rng.random();
-    model.rng = rand::SeedableRng::seed_from_u64(seed);
     assert!(matches!(
         VirtioNet::probe(model, Options::default()).err(),
         Some(Error::Dma(_))
@@ -324,4 +324,32 @@ fn a_device_that_does_not_reset_is_reset_by_its_function() {
     net.reset_and_restore().unwrap();
     assert_eq!(net.state(), &State::Up);
     finish(net);
+}
+
+#[test]
+fn card_counters_are_read_from_a_card_and_from_nothing_else() {
+    let mut other = up(Settings::default(), Options::default(), seeded());
+    assert_eq!(other.card_counters(), Ok(None));
+    assert_eq!(other.function().vendor_reads, 0, "never probed");
+
+    let settings = Settings {
+        bar: 0,
+        ..Settings::default()
+    };
+    let mut card = up(settings, Options::default(), seeded());
+    let counters = card.card_counters().unwrap().unwrap();
+    for (index, (name, value)) in counters.iter().enumerate() {
+        assert_eq!(value, (!index as u64 & 0xffff) << 32 | index as u64, "{name}");
+    }
+    assert_eq!(
+        counters.get(counter::RX_MISSED) as usize & 0xffff,
+        counter::RX_MISSED
+    );
+    // An older card has fewer counters; one of another major version none that are known.
+    card.function().vendor_counters = 2;
+    let counters = card.card_counters().unwrap().unwrap();
+    assert_eq!((counters.get(1) & 0xffff, counters.get(2)), (1, 0));
+    card.function().vendor_version = 2 << 16;
+    assert_eq!(card.card_counters(), Ok(None));
+    finish(card);
 }

@@ -45,7 +45,8 @@ fn random_traffic_arrives_whole() {
         };
         let model_rng = rand::SeedableRng::seed_from_u64(rng.random());
         let mut net = up(settings, options, model_rng);
-        net.function().random_suppression = true;
+        net.function().random_suppression = rng.random();
+        net.function().fetch_on_doorbell_only = !net.function().random_suppression;
         net.function().hold_tx = 50;
         let longest = if features.contains(F::MTU) {
             usize::from(mtu)

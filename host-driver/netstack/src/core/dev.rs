@@ -177,7 +177,15 @@ impl Stack {
         if net_dev.running() {
             return Ok(());
         }
-        self.neigh.ifdown(ifindex);
+        let up = net_dev.flags.contains(DeviceFlags::UP);
+        while let Some(skb) = self.neigh.take_queued(ifindex) {
+            self.kfree_skb(skb, SkbDropReason::NeighFailed);
+        }
+        if up {
+            self.neigh.carrier_down(ifindex);
+        } else {
+            self.neigh.ifdown(ifindex);
+        }
         while let Some(skb) = self.devs.get_mut(ifindex).and_then(NetDev::dequeue) {
             self.kfree_skb(skb, SkbDropReason::DevReady);
         }

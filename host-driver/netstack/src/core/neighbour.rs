@@ -1,7 +1,7 @@
 //! The neighbour table (net/core/neighbour.c): who is reachable at which link-layer address.
 //!
-//! It decides and keeps time, and does no output itself: [`Neighbours::resolve`] says what to do with a
-//! packet, [`Neighbours::expire`] says what a timer wants done. ARP (and later ND) act on it.
+//! It decides and keeps time, and does no output itself: `resolve` says what to do with a packet, `expire`
+//! says what a timer wants done. ARP (and later ND) act on it.
 //!
 //! ```text
 //!            resolve            reply                 reachable_time

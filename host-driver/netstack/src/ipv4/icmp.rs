@@ -364,39 +364,4 @@ impl Stack {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_bucket_lets_a_burst_and_then_the_rate_pass() {
-        let cost = Duration::from_secs(1);
-        let mut bucket = TokenBucket {
-            tokens: cost * 6,
-            last: Instant::ZERO,
-        };
-        let at = |ms| Instant::from_millis(ms);
-        assert_eq!((0..10).filter(|_| bucket.take(at(0), cost, 6)).count(), 6);
-        assert!(!bucket.take(at(999), cost, 6));
-        assert!(bucket.take(at(1000), cost, 6));
-        assert_eq!(
-            (0..10).filter(|_| bucket.take(at(1_000_000), cost, 6)).count(),
-            6,
-            "no more than the burst"
-        );
-    }
-
-    #[test]
-    fn errors_become_those_of_icmp_err_convert() {
-        assert_eq!(
-            icmp_err_convert(3, 3),
-            Some((Errno::ConnRefused, Severity::Fatal))
-        );
-        assert_eq!(icmp_err_convert(3, 1), Some((Errno::HostUnreach, Severity::Soft)));
-        assert_eq!(
-            icmp_err_convert(11, 0),
-            Some((Errno::HostUnreach, Severity::Soft))
-        );
-        assert_eq!(icmp_err_convert(3, 200), None);
-        assert_eq!(icmp_err_convert(5, 0), None);
-    }
-}
+mod tests;

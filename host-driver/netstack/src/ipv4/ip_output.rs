@@ -83,6 +83,14 @@ impl Stack {
         self.ip_finish_output(skb, rt)
     }
 
+    /// Counts a send that found no route, as `udp_sendmsg` and `ping_v4_sendmsg` do.
+    pub(crate) fn count_no_route(&mut self, error: Errno) -> Errno {
+        if error == Errno::NetUnreach {
+            self.mib.ip.out_no_routes += 1;
+        }
+        error
+    }
+
     /// An identification that repeats late for one destination (`__ip_select_ident`): counters, one for each
     /// hash of the destination, that start anywhere.
     fn ip_select_ident(&mut self, daddr: Ipv4Addr, protocol: u8) -> u16 {
@@ -153,8 +161,13 @@ impl Stack {
 
     /// An entry became usable: what waited leaves.
     pub(crate) fn neigh_flush_queue(&mut self, id: NeighId) {
-        let Some(mac) = self.neigh.lladdr(id) else { return };
+        let Some(key) = self.neigh.key(id) else { return };
         while let Some(skb) = self.neigh.dequeue(id) {
+            // Through the state machine, since a stale address must be checked when used.
+            let Resolution::Ready(mac) = self.neigh.resolve(key, self.now) else {
+                self.kfree_skb(skb, SkbDropReason::NeighFailed);
+                continue;
+            };
             if self.dev_hard_header_xmit(skb, mac, EtherType::IPV4).is_err() {
                 self.mib.ip.out_discards += 1;
             }

@@ -1,6 +1,8 @@
 //! Interfaces in memory and a seeded, impaired wire between two stacks.
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod frames;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -8,6 +8,7 @@ pub mod ring;
 
 use std::collections::VecDeque;
 
+use hematite_abi::{counter, vendor};
 use hematite_bus::{BusError, DmaFault, DmaSpace, PciFunction, Width};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -59,6 +60,9 @@ pub struct Settings {
     pub vectors: u16,
     pub mtu: u16,
     pub dma: DmaSpace,
+    pub mac: [u8; 6],
+    /// The BAR of all structures. The card's is 0.
+    pub bar: u8,
 }
 
 impl Default for Settings {
@@ -69,6 +73,8 @@ impl Default for Settings {
             vectors: 3,
             mtu: 1500,
             dma: DmaSpace::new().unwrap(),
+            mac: MAC,
+            bar: 4,
         }
     }
 }
@@ -100,13 +106,21 @@ pub struct Model {
     /// Delivered within the next doorbell write of the receive queue: between the driver's last look and its re-arm.
     pub on_rx_doorbell: VecDeque<Vec<u8>>,
     pub doorbells: [u64; 2],
+    /// Looks for available descriptors when a doorbell rings, and at no other time.
+    pub fetch_on_doorbell_only: bool,
+    rung: [bool; 2],
     pub malice: Option<Malice>,
     /// Reads answer all ones and resets fail: the card was pulled out.
     pub gone: bool,
     /// Status never returns to 0 (the driver must go for a function-level reset).
     pub stuck: bool,
     pub feature_refusal: bool,
+    /// Chance in percent that a register read returns nonsense.
+    pub lies: u32,
     pub function_resets: u64,
+    pub vendor_version: u32,
+    pub vendor_counters: u32,
+    pub vendor_reads: u32,
     /// What the driver did wrong.
     pub violations: Vec<String>,
 }
@@ -115,7 +129,7 @@ impl Model {
     pub fn new(settings: Settings, rng: ChaCha8Rng) -> Self {
         let max = settings.max_queue;
         Self {
-            config: ConfigSpace::new(settings.vectors),
+            config: ConfigSpace::new(settings.vectors, settings.bar),
             settings,
             rng,
             status: 0,
@@ -135,11 +149,17 @@ impl Model {
             random_suppression: false,
             on_rx_doorbell: VecDeque::new(),
             doorbells: [0; 2],
+            fetch_on_doorbell_only: false,
+            rung: [false; 2],
             malice: None,
             gone: false,
             stuck: false,
             feature_refusal: false,
+            lies: 0,
             function_resets: 0,
+            vendor_version: vendor::VERSION_VALUE,
+            vendor_counters: counter::COUNT as u32,
+            vendor_reads: 0,
             violations: Vec::new(),
         }
     }
@@ -163,7 +183,10 @@ impl Model {
             return Ok(());
         }
         let dma = self.settings.dma.clone();
-        for queue in &mut self.queues {
+        for (queue, rung) in self.queues.iter_mut().zip(&mut self.rung) {
+            if self.fetch_on_doorbell_only && !std::mem::take(rung) {
+                continue;
+            }
             queue.fetch(&dma, &mut self.violations)?;
             if self.random_suppression && queue.enabled {
                 let flags = self.rng.random_range(0..3u16);
@@ -328,6 +351,10 @@ impl Model {
         }
     }
 
+    fn lie(&mut self) -> bool {
+        self.lies > 0 && self.rng.random_range(0..100) < self.lies
+    }
+
     fn device_reset(&mut self) {
         let max = self.settings.max_queue;
         self.queues = [Queue::new(max), Queue::new(max)];
@@ -359,6 +386,24 @@ impl Model {
             0x1c => queue.map_or(0, |q| q.enabled.into()),
             0x1e => self.queue_select.into(),
             _ => 0,
+        }
+    }
+
+    /// The card's vendor block, with counters that say who they are: index in the low word, its complement in the high one.
+    fn vendor_read(&mut self, offset: u64) -> u64 {
+        self.vendor_reads += 1;
+        match offset as u32 {
+            vendor::MAGIC => vendor::MAGIC_VALUE.into(),
+            vendor::VERSION => self.vendor_version.into(),
+            vendor::COUNTER_COUNT => self.vendor_counters.into(),
+            at => {
+                let index = u64::from(at - vendor::COUNTERS) / u64::from(vendor::COUNTER_STRIDE);
+                if at % vendor::COUNTER_STRIDE == 0 {
+                    index
+                } else {
+                    !index & 0xffff
+                }
+            }
         }
     }
 
@@ -441,6 +486,9 @@ impl PciFunction for Model {
         if self.gone {
             return Ok(width.all_ones() as u32);
         }
+        if self.lie() {
+            return Ok(self.rng.random::<u32>() & width.all_ones() as u32);
+        }
         let (at, mut value) = (usize::from(offset), [0; 4]);
         value[..width.bytes()].copy_from_slice(&self.config.bytes[at..at + width.bytes()]);
         Ok(u32::from_le_bytes(value))
@@ -457,19 +505,27 @@ impl PciFunction for Model {
     }
 
     fn bar_size(&self, bar: u8) -> Result<u64, BusError> {
-        Ok(if bar == pci::BAR { pci::BAR_SIZE } else { 0 })
+        Ok(if bar == self.settings.bar {
+            pci::BAR_SIZE
+        } else {
+            0
+        })
     }
 
     fn mmio_read(&mut self, bar: u8, offset: u64, width: Width) -> Result<u64, BusError> {
         width.check(Some(bar), offset, self.bar_size(bar)?)?;
+        if self.lie() {
+            return Ok(self.rng.random::<u64>() & width.all_ones());
+        }
         if self.gone {
             return Ok(width.all_ones());
         }
         Ok(match offset {
             0x00..0x40 => self.common_read(offset),
             pci::ISR => 0,
-            pci::DEVICE..pci::NOTIFY => {
-                let mut device = MAC.to_vec();
+            pci::VENDOR.. => self.vendor_read(offset - pci::VENDOR),
+            pci::DEVICE.. => {
+                let mut device = self.settings.mac.to_vec();
                 device.extend([u8::from(self.link_up), 0, 1, 0]);
                 device.extend(self.settings.mtu.to_le_bytes());
                 let at = (offset - pci::DEVICE) as usize;
@@ -489,7 +545,7 @@ impl PciFunction for Model {
         }
         match offset {
             0x00..0x40 => self.common_write(offset, value),
-            pci::NOTIFY.. => {
+            pci::NOTIFY..pci::ISR => {
                 let queue = (offset - pci::NOTIFY) / u64::from(pci::NOTIFY_OFF_MULTIPLIER);
                 if self.status & 4 == 0 || queue != value || queue > 1 || width != Width::U16 {
                     self.violations.push(format!(
@@ -498,6 +554,7 @@ impl PciFunction for Model {
                     ));
                 } else {
                     self.doorbells[queue as usize] += 1;
+                    self.rung[queue as usize] = true;
                     if queue == 0
                         && let Some(frame) = self.on_rx_doorbell.pop_front()
                     {

@@ -78,7 +78,7 @@ impl Neighbours {
             }
         }
         // A new entry must not look recently confirmed (`neigh_create`).
-        let confirmed = now - self.parms.base_reachable_time * 2;
+        let confirmed = now - self.parms.base_reachable_time.saturating_mul(2);
         let entry = NeighEntry {
             key,
             lladdr: None,
@@ -188,9 +188,9 @@ impl Neighbours {
         Some(skb)
     }
 
-    /// The link-layer address of an entry, if usable.
-    pub(crate) fn lladdr(&self, id: NeighId) -> Option<MacAddr> {
-        self.by_id(id).filter(|n| n.entry.state.is_valid())?.entry.lladdr
+    /// The key of an entry.
+    pub(crate) fn key(&self, id: NeighId) -> Option<NeighKey> {
+        self.by_id(id).map(|n| n.entry.key)
     }
 
     /// A packet proves who has an address (`neigh_event_ns`): an entry is made if there is none. Returns the
@@ -262,7 +262,7 @@ impl Neighbours {
         if !same {
             n.entry.lladdr = Some(lladdr);
             if !new.is_connected() {
-                n.entry.confirmed = now - base * 2;
+                n.entry.confirmed = now - base.saturating_mul(2);
             }
         }
         (!old.is_valid() && new.is_valid()).then_some(id)
@@ -394,10 +394,29 @@ impl Neighbours {
         }
     }
 
-    /// Forgets all of a link that went down (`neigh_ifdown`), permanent entries too.
+    /// Takes a packet that waits for an address on a link.
+    pub(crate) fn take_queued(&mut self, ifindex: IfIndex) -> Option<SkBuff> {
+        let waiting = |n: &Neighbour| n.entry.key.ifindex == ifindex && !n.arp_queue.is_empty();
+        let id = self.slab.iter().position(|n| n.as_ref().is_some_and(waiting))?;
+        self.dequeue(id as NeighId)
+    }
+
+    /// Forgets all of a link that was taken down (`neigh_ifdown`).
     pub(crate) fn ifdown(&mut self, ifindex: IfIndex) {
+        self.flush_dev(ifindex, |_| true);
+    }
+
+    /// Forgets what was learned on a link that lost its carrier (`neigh_carrier_down`).
+    pub(crate) fn carrier_down(&mut self, ifindex: IfIndex) {
+        self.flush_dev(ifindex, |e| e.state != NudState::Permanent);
+    }
+
+    fn flush_dev(&mut self, ifindex: IfIndex, pred: impl Fn(&NeighEntry) -> bool) {
         for id in 0..self.slab.len() as NeighId {
-            if self.by_id(id).is_some_and(|n| n.entry.key.ifindex == ifindex) {
+            if self
+                .by_id(id)
+                .is_some_and(|n| n.entry.key.ifindex == ifindex && pred(&n.entry))
+            {
                 self.destroy(id);
             }
         }
@@ -405,7 +424,7 @@ impl Neighbours {
 }
 
 /// `neigh_rand_reach_time`: from 0.5 to 1.5 of `base`.
-fn rand_reach_time(prng: &mut Prng, base: Duration) -> Duration {
+pub(super) fn rand_reach_time(prng: &mut Prng, base: Duration) -> Duration {
     let base = u64::try_from(base.as_nanos()).unwrap_or(u64::MAX / 2);
     Duration::from_nanos(base / 2 + if base == 0 { 0 } else { prng.below(base) })
 }

@@ -1,0 +1,363 @@
+//! The main job: a packet crosses the whole card, in both directions, thousands of times, while bad frames arrive.
+//!
+//! The host pings a peer across the wire, then exchanges UDP datagrams of every size from 1 to 1472 bytes with an echo
+//! program on it; both ends check every byte. Meanwhile frames with a bad FCS, runts and symbol errors are injected:
+//! the card must count and drop each.
+
+mod echo;
+mod summary;
+
+pub use echo::EchoServer;
+pub(crate) use echo::{datagram, is_right};
+pub use summary::{IrqSummary, MacSummary, PingSummary, QueueSummary, SimSummary, Summary, UdpSummary};
+
+use crate::function::{BarPlacement, SimFunction};
+use crate::host::{CpuModel, Host, HostConfig, HostError};
+use crate::machine::{ClockPhases, Machine};
+use crate::pcie::{RootComplex, RootComplexConfig};
+use crate::pins::CardPins;
+use crate::time::SimTime;
+use crate::wire::Wire;
+use crate::wire::capture::{Capture, CaptureError};
+use crate::wire::host::StackEndpoint;
+use crate::wire::inject::{INJECTED_ETHERTYPE, Injector};
+use echo::EchoClient;
+use hematite_bus::{BusError, DmaSpace};
+use hematite_driver::Options;
+use hematite_netstack::{Errno, Ipv4Cidr, MacAddr, PingSocket, StackConfig, TapPacket, UdpSocket};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::cell::RefCell;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use thiserror::Error;
+
+/// Largest UDP payload in one frame of MTU 1500.
+pub const MAX_DATAGRAM: usize = 1472;
+/// The host's address.
+pub const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// The peer's address.
+pub const PEER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+/// The echo program's port (RFC 862).
+pub const ECHO_PORT: u16 = 7;
+const PREFIX: u8 = 24;
+const PEER_MAC: MacAddr = MacAddr([0x02, 0x70, 0x65, 0x65, 0x72, 0x02]);
+/// Virtual time without progress after which what is missing counts as lost.
+const PATIENCE: SimTime = SimTime::from_ms(20);
+
+/// What stands at the far end of the demo's wire.
+pub type DemoWire = Injector<StackEndpoint<Option<EchoServer>>>;
+
+/// What the user may choose.
+#[derive(Clone, Debug)]
+pub struct DemoOptions {
+    /// Everything random comes from it.
+    pub seed: u64,
+    /// Echo requests.
+    pub pings: u16,
+    /// UDP datagrams.
+    pub datagrams: u64,
+    /// One bad frame every so often, on average.
+    pub bad_frame_interval: SimTime,
+    /// The root complex.
+    pub root_complex: RootComplexConfig,
+    /// The wire's clocks.
+    pub phases: ClockPhases,
+    /// Where the packet capture goes.
+    pub capture: Option<PathBuf>,
+}
+
+impl Default for DemoOptions {
+    fn default() -> Self {
+        DemoOptions {
+            seed: 1,
+            pings: 20,
+            datagrams: 7 * MAX_DATAGRAM as u64,
+            bad_frame_interval: SimTime::from_us(50),
+            root_complex: RootComplexConfig::default(),
+            phases: ClockPhases::ALIGNED,
+            capture: None,
+        }
+    }
+}
+
+/// The card's own counters of what it dropped at the MAC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MacCounters {
+    /// Frames with a wrong FCS.
+    pub bad_fcs: u64,
+    /// Frames shorter than 64 octets.
+    pub runt: u64,
+    /// Frames with RX_ER.
+    pub symbol_error: u64,
+}
+
+/// A demo that could not be finished.
+#[derive(Debug, Error)]
+pub enum DemoError {
+    /// The host stopped.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// A socket call failed.
+    #[error("socket: {0}")]
+    Socket(#[from] io::Error),
+    /// The peer's stack refused its configuration.
+    #[error("peer: {0}")]
+    Peer(#[from] Errno),
+    /// The capture can't be written.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The card's counters can't be read.
+    #[error("card counters: {0}")]
+    Counters(BusError),
+}
+
+/// How far the demo is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Datagrams back.
+    pub done: u64,
+    /// Datagrams to come back.
+    pub total: u64,
+    /// Core cycles so far.
+    pub cycles: u64,
+}
+
+/// The demo's state between its phases.
+struct Demo<C> {
+    host: Host<C, DemoWire>,
+    options: DemoOptions,
+    rng: ChaCha8Rng,
+    delivered: Arc<AtomicU64>,
+    tx_peak: u64,
+    summary: Summary,
+}
+
+/// Runs the demo on `card`. `counters` reads the card's own MAC counters at the end; `progress` is called now and then.
+///
+/// # Errors
+/// [`DemoError`] when it can't be finished; a finished run may still be no [success](Summary::is_success).
+pub fn run<C: CardPins>(
+    card: C,
+    options: DemoOptions,
+    counters: impl FnOnce(&mut SimFunction<C, DemoWire>) -> Result<MacCounters, BusError>,
+    mut progress: impl FnMut(Progress),
+) -> Result<Summary, DemoError> {
+    let mut demo = Demo::start(card, options)?;
+    demo.ping()?;
+    demo.udp(&mut progress)?;
+    let counted = counters(demo.host.net.function()).map_err(DemoError::Counters)?;
+    demo.finish(counted)
+}
+
+impl<C: CardPins> Demo<C> {
+    fn start(card: C, options: DemoOptions) -> Result<Self, DemoError> {
+        let memory = DmaSpace::new()?;
+        let rc = RootComplex::new(options.root_complex, memory, options.seed);
+        let mut started = Ok(());
+        let peer = StackEndpoint::new(
+            StackConfig::default(),
+            options.seed ^ 0x7065_6572,
+            PEER_MAC,
+            Ipv4Cidr::new(PEER_ADDRESS, PREFIX).map_err(|_| Errno::Inval)?,
+            |stack| {
+                EchoServer::start(stack)
+                    .map_err(|error| started = Err(error))
+                    .ok()
+            },
+        )?;
+        started?;
+        let wire = Injector::new(peer, options.seed, [0; 6]);
+        let machine = Machine::new(card, rc, Wire::new(wire), options.phases);
+        let machine = Rc::new(RefCell::new(machine));
+        if let Some(path) = &options.capture {
+            machine
+                .borrow_mut()
+                .wire
+                .set_capture(Some(Capture::create(path, "hematite0")?));
+        }
+        let config = HostConfig {
+            driver: Options::default(),
+            stack: StackConfig::default(),
+            address: Ipv4Cidr::new(HOST_ADDRESS, PREFIX).map_err(|_| Errno::Inval)?,
+            cpu: CpuModel::default(),
+            placement: BarPlacement::Low,
+            seed: options.seed,
+        };
+        let mut host = Host::bring_up(machine, config)?;
+        let delivered = Arc::new(AtomicU64::new(0));
+        let count = delivered.clone();
+        host.stack.add_tap(move |packet: &TapPacket<'_>| {
+            if packet.data.get(12..14) == Some(&INJECTED_ETHERTYPE.to_be_bytes()) {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+        rng.set_stream(0x4445_4d4f);
+        let summary = Summary {
+            seed: options.seed,
+            ..Summary::default()
+        };
+        Ok(Demo {
+            host,
+            options,
+            rng,
+            delivered,
+            tx_peak: 0,
+            summary,
+        })
+    }
+
+    /// One echo request after the other; the first one resolves the peer's address.
+    fn ping(&mut self) -> Result<(), DemoError> {
+        let socket = PingSocket::bind(&mut self.host.stack, None)?;
+        let mut buffer = [0; 2048];
+        for sequence in 0..self.options.pings {
+            let size = self.rng.random_range(8..=MAX_DATAGRAM);
+            let payload: Vec<u8> = (0..size).map(|_| self.rng.random()).collect();
+            socket.send_to(&mut self.host.stack, &payload, PEER_ADDRESS, sequence)?;
+            self.summary.ping.sent += 1;
+            self.host.flush()?;
+            let limit = self.host.now() + PATIENCE;
+            while self.host.now() < limit {
+                self.host.advance(limit)?;
+                if let Ok(reply) = socket.recv_from(&mut self.host.stack, &mut buffer) {
+                    let right = reply.from == PEER_ADDRESS
+                        && reply.sequence == sequence
+                        && buffer[..reply.len] == payload[..];
+                    self.summary.ping.received += u64::from(right);
+                    break;
+                }
+            }
+        }
+        socket.close(&mut self.host.stack);
+        Ok(())
+    }
+
+    fn udp(&mut self, progress: &mut impl FnMut(Progress)) -> Result<(), DemoError> {
+        let mac = hematite_netstack::NetDevice::mac_address(&self.host.net).0;
+        let start = self.host.now();
+        {
+            let mut machine = self.host.machine().borrow_mut();
+            machine.wire.endpoint.set_destination(mac);
+            machine
+                .wire
+                .endpoint
+                .start(start, self.options.bad_frame_interval);
+        }
+        let before = self.line_octets();
+        let socket = UdpSocket::bind(&mut self.host.stack, (Ipv4Addr::UNSPECIFIED, 0))?;
+        let mut client = EchoClient::new(self.options.datagrams);
+        let mut last_progress = start;
+        while !client.is_done() && self.host.now() - last_progress < PATIENCE {
+            client.send(&socket, &mut self.host.stack, &mut self.rng)?;
+            self.host.flush()?;
+            let stats = self.host.net.ethtool_stats().tx;
+            self.tx_peak = self.tx_peak.max(stats.packets - stats.completed);
+            let limit = self.host.now() + SimTime::from_us(100);
+            self.host.advance(limit)?;
+            if client.receive(&socket, &mut self.host.stack) {
+                last_progress = self.host.now();
+                let cycles = self.host.machine().borrow().cycles();
+                progress(Progress {
+                    done: client.udp.received,
+                    total: self.options.datagrams,
+                    cycles,
+                });
+            }
+        }
+        let elapsed = self.host.now() - start;
+        const PS_PER_OCTET: f64 = 8_000.0;
+        let octets = (self.line_octets() - before) as f64;
+        self.summary.sim.line_share = octets * PS_PER_OCTET / (2.0 * elapsed.ps().max(1) as f64);
+        self.host.machine().borrow_mut().wire.endpoint.stop();
+        // What is still on its way arrives.
+        let settle = self.host.now() + SimTime::from_us(200);
+        self.host.run_until(settle)?;
+        client.receive(&socket, &mut self.host.stack);
+        self.summary.udp = client.udp;
+        socket.close(&mut self.host.stack);
+        Ok(())
+    }
+
+    /// Octets on the line with preambles and gaps, both directions.
+    fn line_octets(&self) -> u64 {
+        const OVERHEAD: u64 = 20;
+        let wire = self.host.machine().borrow().wire.counters();
+        wire.to_card_octets + wire.from_card_octets + OVERHEAD * (wire.to_card + wire.from_card)
+    }
+
+    fn finish(mut self, counted: MacCounters) -> Result<Summary, DemoError> {
+        let stats = self.host.net.ethtool_stats();
+        let rings = self.host.net.ringparam();
+        let summary = &mut self.summary;
+        summary.irq.count = stats.irq.total;
+        let packets = stats.rx.packets + stats.tx.packets;
+        summary.irq.packets_per_interrupt = packets as f64 / stats.irq.total.max(1) as f64;
+        let (rx, tx) = (stats.rx, stats.tx);
+        summary.rx = QueueSummary {
+            packets: rx.packets,
+            bytes: rx.bytes,
+            ring: rings.rx.into(),
+            ring_peak: 0,
+            kicks: rx.kicks,
+        };
+        let ring_peak = self.tx_peak;
+        summary.tx = QueueSummary {
+            packets: tx.packets,
+            bytes: tx.bytes,
+            ring: rings.tx.into(),
+            ring_peak,
+            kicks: tx.kicks,
+        };
+        summary.ethtool = stats.iter().collect();
+        summary.drops = self
+            .host
+            .stack
+            .drops()
+            .iter()
+            .map(|(reason, n)| (reason.name(), n))
+            .filter(|d| d.1 > 0)
+            .collect();
+        let machine = self.host.machine().clone();
+        drop(self.host);
+        let mut machine = machine.borrow_mut();
+        let injected = machine.wire.endpoint.counters();
+        summary.mac = MacSummary {
+            bad_fcs_injected: injected.bad_fcs,
+            bad_fcs_counted: counted.bad_fcs,
+            runt_injected: injected.runt,
+            runt_counted: counted.runt,
+            symbol_error_injected: injected.symbol_error,
+            symbol_error_counted: counted.symbol_error,
+            bad_delivered: self.delivered.load(Ordering::Relaxed),
+        };
+        summary.udp.corrupt += machine
+            .wire
+            .endpoint
+            .inner
+            .application()
+            .as_ref()
+            .map_or(0, |echo| echo.corrupt);
+        summary.wire = machine.wire.counters();
+        summary.pcie = machine.rc.counters();
+        summary.sim.cycles = machine.cycles();
+        summary.sim.time_ns = machine.now().ns();
+        summary.sim.violations = machine.rc.violations.total();
+        let broken = machine.rc.violations.kept().iter().take(8);
+        summary.broken_rules = broken
+            .map(|seen| format!("{}: {}", seen.at, seen.violation))
+            .collect();
+        if let Some(capture) = machine.wire.take_capture() {
+            capture.finish()?;
+        }
+        Ok(self.summary)
+    }
+}
+
+#[cfg(test)]
+mod tests;
