@@ -1,7 +1,8 @@
 //! The counters of a Hematite card, behind the virtio interface (`hematite-abi`).
 //!
-//! Any virtio network device can be driven, so the card is recognised first: its virtio structures lie where the card
-//! has them, and the vendor block answers with its magic number. Other devices are never probed at unknown offsets.
+//! Any virtio network device can be driven, so the card is recognised first: its virtio structures lie where
+//! the card has them, and the vendor block answers with its magic number. Other devices are never probed at
+//! unknown offsets.
 
 use hematite_abi::{bar0, counter, vendor};
 use hematite_bus::{PciFunction, Width};
@@ -32,7 +33,8 @@ impl CardCounters {
 }
 
 impl<F: PciFunction> VirtioNet<F> {
-    /// Reads the card's counters; `None` for a device that isn't a Hematite card, or is one of an unknown major version.
+    /// Reads the card's counters; `None` for a device that isn't a Hematite card, or is one of an unknown
+    /// major version.
     ///
     /// # Errors
     /// What the bus reported.

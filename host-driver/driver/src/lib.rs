@@ -13,9 +13,10 @@
 //! | [`ethtool`], [`card`] | `virtnet_ethtool_ops` |
 //!
 //! # The device is trusted for nothing
-//! Whatever a device writes into a ring is checked before use. What makes no sense is a typed [`DeviceFault`]: the queues stop,
-//! the device is reset (by a function-level reset if need be), and [`VirtioNet::reset_and_restore`] brings the interface
-//! back. Memory that a device may still know is never reused.
+//! Whatever a device writes into a ring is checked before use. What makes no sense is a typed
+//! [`DeviceFault`]: the queues stop, the device is reset (by a function-level reset if need be), and
+//! [`VirtioNet::reset_and_restore`] brings the interface back. Memory that a device may still know is never
+//! reused.
 #![forbid(unsafe_code)]
 
 pub mod card;

@@ -1,7 +1,8 @@
 //! A virtio network device in software, modern PCI and packed rings only, that can also misbehave.
 //!
-//! It does nothing by itself: a test lets frames in, calls [`Model::run`], and reads what came out. Which chains it uses, in
-//! which order, and how it suppresses notifications is random. It records what the driver does wrong.
+//! It does nothing by itself: a test lets frames in, calls [`Model::run`], and reads what came out. Which
+//! chains it uses, in which order, and how it suppresses notifications is random. It records what the driver
+//! does wrong.
 
 pub mod pci;
 pub mod ring;
@@ -47,8 +48,8 @@ pub enum Malice {
 }
 
 impl Malice {
-    /// A full receive ring has every ID outstanding, and one reported twice is posted again by then: only the transmit queue
-    /// can report IDs that nobody posted.
+    /// A full receive ring has every ID outstanding, and one reported twice is posted again by then: only the
+    /// transmit queue can report IDs that nobody posted.
     fn is_for_transmit(self) -> bool {
         matches!(self, Self::UsedIdNotHead | Self::UsedTwice | Self::TxUsedLength)
     }
@@ -103,7 +104,8 @@ pub struct Model {
     pub hold_tx: u32,
     /// Whether to change event suppression at random (else notifications are always on).
     pub random_suppression: bool,
-    /// Delivered within the next doorbell write of the receive queue: between the driver's last look and its re-arm.
+    /// Delivered within the next doorbell write of the receive queue: between the driver's last look and its
+    /// re-arm.
     pub on_rx_doorbell: VecDeque<Vec<u8>>,
     pub doorbells: [u64; 2],
     /// Looks for available descriptors when a doorbell rings, and at no other time.
@@ -389,7 +391,8 @@ impl Model {
         }
     }
 
-    /// The card's vendor block, with counters that say who they are: index in the low word, its complement in the high one.
+    /// The card's vendor block, with counters that say who they are: index in the low word, its complement in
+    /// the high one.
     fn vendor_read(&mut self, offset: u64) -> u64 {
         self.vendor_reads += 1;
         match offset as u32 {
