@@ -51,7 +51,10 @@ fn async_fifo_moves_a_word_in_each_cycle_of_the_slower_clock() {
             let from = bench.time();
             bench.run_until(5_000, |bench| bench[sink].len() == 1000)?;
             let cycles = (bench.time() - from) / write.max(read);
-            assert!(cycles <= 1012, "{cycles} cycles for 1000 words, {write} to {read} ps");
+            assert!(
+                cycles <= 1012,
+                "{cycles} cycles for 1000 words, {write} to {read} ps"
+            );
         }
         Ok(())
     });
@@ -63,7 +66,11 @@ fn block_fifo_keeps_every_beat_and_moves_one_each_cycle() {
     cases(20, |rng| {
         let mut bench = dut.bench(rng)?;
         bench.clock("clock", ns(8))?;
-        let paces = if rng.random() { [Pace::Always; 2] } else { [Pace::random(rng), Pace::random(rng)] };
+        let paces = if rng.random() {
+            [Pace::Always; 2]
+        } else {
+            [Pace::random(rng), Pace::random(rng)]
+        };
         let source = bench.handshake_source("write", ["data"], "clock", paces[0])?;
         let sink = bench.handshake_sink("read", ["data"], "clock", paces[1])?;
         bench.reset(&["reset"], 2)?;
@@ -82,7 +89,11 @@ fn skid_keeps_every_beat_and_moves_one_each_cycle() {
     cases(20, |rng| {
         let mut bench = dut.bench(rng)?;
         bench.clock("clock", ns(8))?;
-        let paces = if rng.random() { [Pace::Always; 2] } else { [Pace::random(rng), Pace::random(rng)] };
+        let paces = if rng.random() {
+            [Pace::Always; 2]
+        } else {
+            [Pace::random(rng), Pace::random(rng)]
+        };
         let source = bench.stream_source("input", "clock", paces[0])?;
         let sink = bench.stream_sink("output", "clock", paces[1])?;
         bench.reset(&["reset"], 2)?;
@@ -97,7 +108,10 @@ fn skid_keeps_every_beat_and_moves_one_each_cycle() {
         let beats: usize = packets.iter().map(Packet::beats).sum();
         let cycles = bench.run_until(100_000, |bench| bench[sink].len() == packets.len())?;
         assert_eq!(bench[sink].take(), packets);
-        assert!(paces != [Pace::Always; 2] || cycles as usize <= beats + 2, "{cycles} cycles, {beats} beats");
+        assert!(
+            paces != [Pace::Always; 2] || cycles as usize <= beats + 2,
+            "{cycles} cycles, {beats} beats"
+        );
         Ok(())
     });
 }
@@ -113,18 +127,30 @@ fn round_robin_grants_one_and_nobody_waits_for_more_than_the_others() {
         // After the reset requester 0 is first in the line.
         let mut last = 4;
         for _ in 0..1000 {
-            let requests: u8 = if rng.random_ratio(1, 3) { 0x1f } else { rng.random_range(0..32) };
+            let requests: u8 = if rng.random_ratio(1, 3) {
+                0x1f
+            } else {
+                rng.random_range(0..32)
+            };
             let advance = rng.random_ratio(3, 4);
             bench.set("requests", requests.into())?;
             bench.set("advance", advance.into())?;
             let (grant, index) = (bench.get("grant")?, bench.get("index")? as usize);
             let golden = (1..=5).map(|n| (last + n) % 5).find(|n| requests >> n & 1 != 0);
-            assert_eq!(grant, golden.map_or(0, |n| 1 << n), "requests {requests:05b} after {last}");
+            assert_eq!(
+                grant,
+                golden.map_or(0, |n| 1 << n),
+                "requests {requests:05b} after {last}"
+            );
             assert_eq!(index, golden.unwrap_or(0));
             if let (Some(winner), true) = (golden, advance) {
                 last = winner;
                 for (n, count) in passed_over.iter_mut().enumerate() {
-                    *count = if requests >> n & 1 == 0 || n == winner { 0 } else { *count + 1 };
+                    *count = if requests >> n & 1 == 0 || n == winner {
+                        0
+                    } else {
+                        *count + 1
+                    };
                     assert!(*count <= 4, "requester {n} was passed over {count} times");
                 }
             }
@@ -164,7 +190,11 @@ fn stream_arbiter_keeps_packets_whole_and_is_fair() {
         let cycles = bench.run_until(100_000, |bench| bench[sink].len() == 120)?;
         let got = bench[sink].take();
         for (n, sent) in sent.iter().enumerate() {
-            let mine: Vec<_> = got.iter().filter(|p| usize::from(p.data[0]) == n).cloned().collect();
+            let mine: Vec<_> = got
+                .iter()
+                .filter(|p| usize::from(p.data[0]) == n)
+                .cloned()
+                .collect();
             assert_eq!(mine, *sent, "packets of input {n}");
         }
         if busy {
@@ -222,7 +252,11 @@ impl hematite_testbench::Agent for Count {
 struct Edges(hematite_testbench::Pin, Vec<(u64, bool)>);
 
 impl hematite_testbench::Agent for Edges {
-    fn sample(&mut self, model: &hematite_verilator::Model, cycle: u64) -> Result<(), hematite_testbench::Error> {
+    fn sample(
+        &mut self,
+        model: &hematite_verilator::Model,
+        cycle: u64,
+    ) -> Result<(), hematite_testbench::Error> {
         let level = self.0.get(model) != 0;
         if self.1.last().is_none_or(|last| last.1 != level) {
             self.1.push((cycle, level));
@@ -244,7 +278,11 @@ fn a_reset_of_one_cycle_reaches_the_other_clock_and_both_sides_overlap() {
         let far = bench.attach("far_clock", Edges(bench_pin(&bench, "far_reset"), vec![]))?;
         let settle = 20 + 20 * far_period / near_period;
         bench.run(settle)?;
-        assert_eq!(bench[near].1.first().map(|e| e.1), Some(true), "the device starts in reset");
+        assert_eq!(
+            bench[near].1.first().map(|e| e.1),
+            Some(true),
+            "the device starts in reset"
+        );
         assert_eq!((bench.get("near_reset")?, bench.get("far_reset")?), (0, 0));
         bench[near].1.clear();
         bench[far].1.clear();
@@ -262,7 +300,10 @@ fn a_reset_of_one_cycle_reaches_the_other_clock_and_both_sides_overlap() {
         }
         assert_eq!((bench.get("near_reset")?, bench.get("far_reset")?), (0, 0));
         let levels: Vec<bool> = bench[far].1.iter().map(|e| e.1).collect();
-        assert!(levels == [false, true, false] || levels == [true, false], "one reset: {levels:?}");
+        assert!(
+            levels == [false, true, false] || levels == [true, false],
+            "one reset: {levels:?}"
+        );
         Ok(())
     });
 }
