@@ -22,6 +22,8 @@ struct Arguments {
 enum Command {
     /// A packet crosses the whole card: ping, UDP datagrams of every size, bad frames meanwhile.
     Demo(DemoArguments),
+    /// The same as `demo --tap`.
+    DemoTap(DemoArguments),
     /// Line rate, PCIe bytes, latency, and the speed of the simulation itself.
     Bench(BenchArguments),
 }
@@ -65,6 +67,7 @@ fn main() -> Result<ExitCode> {
         .init();
     match Arguments::parse().command {
         Command::Demo(arguments) if arguments.tap => tap::run(&arguments),
+        Command::DemoTap(arguments) => tap::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     }
