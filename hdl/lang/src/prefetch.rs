@@ -48,20 +48,22 @@ impl<T: Synth> Logic for Prefetch<T> {
         let fetch = self.available.val() && room;
         self.fetch.next = fetch;
         self.fetched.d.next = fetch;
-        if pop {
-            self.first.d.next = self.second.q.val();
-            self.first_valid.d.next = self.second_valid.q.val();
-            self.second_valid.d.next = false;
-        }
-        if self.fetched.q.val() {
-            let first_free = !self.first_valid.q.val() || (pop && !self.second_valid.q.val());
-            if first_free {
-                self.first.d.next = self.word.val();
-                self.first_valid.d.next = true;
+        // What a register holds while it is not valid doesn't matter: one enable and one multiplexer.
+        let free = pop || !self.first_valid.q.val();
+        let fetched = self.fetched.q.val();
+        if free {
+            self.first.d.next = if self.second_valid.q.val() {
+                self.second.q.val()
             } else {
-                self.second.d.next = self.word.val();
-                self.second_valid.d.next = true;
-            }
+                self.word.val()
+            };
+            self.first_valid.d.next = self.second_valid.q.val() || fetched;
+            self.second_valid.d.next = self.second_valid.q.val() && fetched;
+        } else if fetched {
+            self.second_valid.d.next = true;
+        }
+        if fetched {
+            self.second.d.next = self.word.val();
         }
     }
 }

@@ -39,17 +39,20 @@ impl<T: Synth> Logic for Skid<T> {
         self.read_valid.next = self.first_valid.q.val();
         let push = self.write_valid.val() && !self.second_valid.q.val();
         let free = self.read_ready.val() || !self.first_valid.q.val();
+        // What a register holds while it is not valid doesn't matter: one enable and one multiplexer.
+        if !self.second_valid.q.val() {
+            self.second.d.next = self.write_data.val();
+        }
         if free {
+            self.first.d.next = if self.second_valid.q.val() {
+                self.second.q.val()
+            } else {
+                self.write_data.val()
+            };
             // At most one of the two has a word for the output.
             self.first_valid.d.next = self.second_valid.q.val() || push;
             self.second_valid.d.next = false;
-            if self.second_valid.q.val() {
-                self.first.d.next = self.second.q.val();
-            } else {
-                self.first.d.next = self.write_data.val();
-            }
         } else if push {
-            self.second.d.next = self.write_data.val();
             self.second_valid.d.next = true;
         }
     }

@@ -124,7 +124,8 @@ impl<const A: usize, const L: usize, const WAIT: bool> Logic for FrameFifo<A, L,
     fn update(&mut self) {
         assert!(A <= 13, "lengths of frames have 16 bits: at most 2^13 beats");
         assert!(L >= 2, "at least four frames");
-        registers!(self.clock, self.reset => self.write, self.start, self.commit, self.read, self.limit, self.free);
+        registers!(self.clock, self.reset => self.write, self.start, self.commit);
+        registers!(self.clock, self.reset => self.read, self.limit, self.free);
         registers!(self.clock, self.reset => self.beats, self.dropping, self.stored_valid, self.frame_done);
         registers!(self.clock, self.reset => self.was_missed, self.was_discarded, self.lengths_room);
         registers!(self.clock => self.stored, self.stored_at, self.frame_length);

@@ -12,8 +12,8 @@ pub type GigabitPort = Port<11, 8, 10>;
 /// frames, the transmit FIFO `2^TX` beats.
 ///
 /// Receive: good frames, without frame check sequence; `rx_length` gives the bytes of each no later than its
-/// first beat is offered. Line rate at every frame size as long as the core clock has an eighth of the wire's frequency
-/// and the reader keeps up; when the FIFO is full, whole frames are dropped and counted by `rx_missed`.
+/// first beat is offered. Line rate at every frame size as long as the core clock has an eighth of the wire's
+/// frequency and the reader keeps up; when the FIFO is full, whole frames are dropped and counted by `rx_missed`.
 /// Latency: from the last byte on GMII to the first beat about 20 core cycles (at equal clocks).
 ///
 /// Transmit: whole frames without padding and frame check sequence, stored before they are sent. A frame whose

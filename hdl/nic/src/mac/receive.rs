@@ -97,7 +97,8 @@ pub struct Receive {
 impl Logic for Receive {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.waiting, self.valid, self.discard, self.abort);
-        registers!(self.clock, self.reset => self.good, self.bad_fcs, self.runt, self.oversize, self.symbol, self.overrun);
+        registers!(self.clock, self.reset => self.good, self.bad_fcs, self.runt);
+        registers!(self.clock, self.reset => self.oversize, self.symbol, self.overrun);
         registers!(self.clock => self.rxd, self.dv, self.er, self.delay, self.delayed, self.crc, self.length);
         registers!(self.clock => self.long_enough, self.too_long, self.symbol_error, self.lane, self.word);
         registers!(self.clock => self.keep, self.last, self.error);

@@ -75,7 +75,8 @@ pub struct Transmit {
 #[hw]
 impl Logic for Transmit {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.sending, self.txd, self.en, self.er, self.good, self.underrun, self.count);
+        registers!(self.clock, self.reset => self.sending, self.txd, self.en, self.er);
+        registers!(self.clock, self.reset => self.good, self.underrun, self.count);
         registers!(self.clock => self.word, self.more, self.last, self.error, self.crc);
         self.gmii_txd.next = self.txd.q.val();
         self.gmii_tx_en.next = self.en.q.val();

@@ -32,7 +32,7 @@ pub struct CommitFifo<const A: usize> {
     head: Reg<Bits<A>>,
     tail: Reg<Bits<A>>,
     committed: Reg<Bits<A>>,
-    output: Fifo<Beat, 2>,
+    outgoing: Fifo<Beat, 2>,
     /// A beat arrives from the RAM in this cycle.
     fetched: Reg<Bit>,
 }
@@ -42,7 +42,7 @@ impl<const A: usize> Logic for CommitFifo<A> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.head, self.tail, self.committed, self.fetched);
         clocked!(self.clock => self.memory);
-        clocked!(self.clock, self.reset => self.output);
+        clocked!(self.clock, self.reset => self.outgoing);
         let after = self.tail.q.val() + 1;
         let room = after != self.head.q.val();
         let push = self.write_valid.val() && room;
@@ -64,16 +64,16 @@ impl<const A: usize> Logic for CommitFifo<A> {
 
         // The output queue has four places; one beat may be on its way already.
         let some = self.head.q.val() != self.committed.q.val();
-        let fetch = some && self.output.level.val() < bits::<16>(3);
+        let fetch = some && self.outgoing.level.val() < bits::<16>(3);
         self.memory.read_address.next = self.head.q.val();
         self.fetched.d.next = fetch;
         if fetch {
             self.head.d.next = self.head.q.val() + 1;
         }
-        self.output.write_data.next = self.memory.read_data.val();
-        self.output.write_valid.next = self.fetched.q.val();
-        self.read_data.next = self.output.read_data.val();
-        self.read_valid.next = self.output.read_valid.val();
-        self.output.read_ready.next = self.read_ready.val();
+        self.outgoing.write_data.next = self.memory.read_data.val();
+        self.outgoing.write_valid.next = self.fetched.q.val();
+        self.read_data.next = self.outgoing.read_data.val();
+        self.read_valid.next = self.outgoing.read_valid.val();
+        self.outgoing.read_ready.next = self.read_ready.val();
     }
 }

@@ -91,8 +91,8 @@ pub struct Completer {
     /// A poisoned request was refused.
     pub poisoned: Signal<Out, Bit>,
     queue: Fifo<Request, 4>,
-    output: Fifo<Beat, 5>,
-    /// The completion in `output` is whole.
+    outgoing: Fifo<Beat, 5>,
+    /// The completion in `outgoing` is whole.
     complete: Reg<Bit>,
     state: Reg<State>,
     current: Reg<Request>,
@@ -120,7 +120,7 @@ impl Logic for Completer {
         registers!(self.clock, self.reset => self.state, self.complete, self.id);
         registers!(self.clock => self.current, self.refused, self.data, self.bytes, self.words, self.chunk);
         registers!(self.clock => self.address, self.first, self.word, self.low, self.half);
-        clocked!(self.clock, self.reset => self.queue, self.output);
+        clocked!(self.clock, self.reset => self.queue, self.outgoing);
         self.queue.write_data.next = self.request.val();
         self.queue.write_valid.next = self.request_valid.val();
         self.request_ready.next = self.queue.write_ready.val();
@@ -354,21 +354,24 @@ impl Logic for Completer {
             }
         }
 
-        self.output.write_valid.next = push;
-        self.output.write_data.next = Beat {
+        self.outgoing.write_valid.next = push;
+        self.outgoing.write_data.next = Beat {
             data: beat,
             keep: keep,
             last: last,
             error: false,
         };
-        let front = self.output.read_data.val();
+        let front = self.outgoing.read_data.val();
         self.completion.data.next = front.data;
         self.completion.keep.next = front.keep;
         self.completion.last.next = front.last;
         self.completion.error.next = false;
-        self.completion.valid.next = self.complete.q.val() && self.output.read_valid.val();
-        self.output.read_ready.next = self.complete.q.val() && self.completion.ready.val();
-        if self.complete.q.val() && self.output.read_valid.val() && self.completion.ready.val() && front.last
+        self.completion.valid.next = self.complete.q.val() && self.outgoing.read_valid.val();
+        self.outgoing.read_ready.next = self.complete.q.val() && self.completion.ready.val();
+        if self.complete.q.val()
+            && self.outgoing.read_valid.val()
+            && self.completion.ready.val()
+            && front.last
         {
             self.complete.d.next = false;
         }

@@ -6,10 +6,10 @@ use hematite_lang::prelude::*;
 use super::completer::Completer;
 use super::config::Config;
 use super::counters::Counters;
-use super::interconnect::Interconnect;
 use super::msix::Msix;
 use super::quiesce::Quiesce;
 use super::receive::Receive;
+use super::register_bus::RegisterBus;
 use super::transmit::Transmit;
 use super::writer::Writer;
 use crate::dma::ports::{DmaConfigOut, WriteRequestOut};
@@ -84,8 +84,8 @@ pub struct Function {
     receive: Receive,
     writer: Writer,
     completer: Completer,
-    interconnect: Interconnect,
-    config: Config<VECTORS, QUEUES>,
+    register_bus: RegisterBus,
+    configuration: Config<VECTORS, QUEUES>,
     msix: Msix<VECTORS, 2, SOURCES>,
     registers: Registers<QUEUES, VECTORS>,
     counters: Counters,
@@ -96,14 +96,14 @@ pub struct Function {
 #[hw]
 impl Logic for Function {
     fn update(&mut self) {
-        clocked!(self.clock, self.reset => self.receive, self.writer, self.completer, self.interconnect);
-        clocked!(self.clock, self.reset => self.config, self.counters, self.transmit, self.quiesce);
+        clocked!(self.clock, self.reset => self.receive, self.writer, self.completer, self.register_bus);
+        clocked!(self.clock, self.reset => self.configuration, self.counters, self.transmit, self.quiesce);
         clocked!(self.clock => self.msix, self.registers);
         let function_reset = self.quiesce.function_reset.val();
         self.function_reset.next = function_reset;
         self.msix.reset.next = self.reset.val() || function_reset;
         self.registers.reset.next = self.reset.val() || function_reset;
-        self.config.function_reset.next = function_reset;
+        self.configuration.function_reset.next = function_reset;
 
         // TLPs in and out.
         self.tlp_rx.link(&mut self.receive.tlp);
@@ -122,39 +122,39 @@ impl Logic for Function {
         self.transmit.credit_completion.next = self.credit_completion.val();
 
         // Registers.
-        self.writer.bus.join(&mut self.interconnect.writes);
-        self.completer.bus.join(&mut self.interconnect.reads);
-        self.completer.config.join(&mut self.config.access);
-        self.interconnect.virtio.join(&mut self.registers.access);
-        self.interconnect.vendor.join(&mut self.counters.access);
-        self.interconnect.msix.join(&mut self.msix.access);
+        self.writer.bus.join(&mut self.register_bus.writes);
+        self.completer.bus.join(&mut self.register_bus.reads);
+        self.completer.config.join(&mut self.configuration.access);
+        self.register_bus.virtio.join(&mut self.registers.access);
+        self.register_bus.vendor.join(&mut self.counters.access);
+        self.register_bus.msix.join(&mut self.msix.access);
 
         // What configuration space rules.
-        self.receive.max_payload.next = self.config.max_payload.val();
-        self.writer.enable.next = self.config.memory_enable.val();
-        self.writer.base.next = self.config.base.val();
-        self.completer.enable.next = self.config.memory_enable.val();
-        self.completer.base.next = self.config.base.val();
-        self.completer.window_offset.next = self.config.window_offset.val();
-        self.completer.window_length.next = self.config.window_length.val();
+        self.receive.max_payload.next = self.configuration.max_payload.val();
+        self.writer.enable.next = self.configuration.memory_enable.val();
+        self.writer.base.next = self.configuration.base.val();
+        self.completer.enable.next = self.configuration.memory_enable.val();
+        self.completer.base.next = self.configuration.base.val();
+        self.completer.window_offset.next = self.configuration.window_offset.val();
+        self.completer.window_length.next = self.configuration.window_length.val();
         self.dma.requester_id.next = self.completer.function_id.val();
-        self.dma.max_payload.next = self.config.max_payload.val();
-        self.dma.max_read_request.next = self.config.max_read_request.val();
-        self.dma.bus_master.next = self.config.bus_master.val();
-        self.completion_timeout_disable.next = self.config.completion_timeout_disable.val();
-        self.config.unsupported_request.next = self.completer.unsupported.val();
-        self.config.unsupported_write.next = self.writer.unsupported.val();
-        self.config.poisoned.next = self.completer.poisoned.val() || self.receive.write_poisoned.val();
-        self.config.malformed.next = self.receive.tlp_malformed.val();
-        self.config.received_master_abort.next = self.events[counter::DMA_READ_UR].val();
-        self.config.received_target_abort.next = self.events[counter::DMA_READ_CA].val();
-        self.config.poisoned_completion.next = self.events[counter::DMA_READ_POISONED].val();
-        self.config.completion_error.next = self.events[counter::DMA_READ_TIMEOUT].val()
+        self.dma.max_payload.next = self.configuration.max_payload.val();
+        self.dma.max_read_request.next = self.configuration.max_read_request.val();
+        self.dma.bus_master.next = self.configuration.bus_master.val();
+        self.completion_timeout_disable.next = self.configuration.completion_timeout_disable.val();
+        self.configuration.unsupported_request.next = self.completer.unsupported.val();
+        self.configuration.unsupported_write.next = self.writer.unsupported.val();
+        self.configuration.poisoned.next = self.completer.poisoned.val() || self.receive.write_poisoned.val();
+        self.configuration.malformed.next = self.receive.tlp_malformed.val();
+        self.configuration.received_master_abort.next = self.events[counter::DMA_READ_UR].val();
+        self.configuration.received_target_abort.next = self.events[counter::DMA_READ_CA].val();
+        self.configuration.poisoned_completion.next = self.events[counter::DMA_READ_POISONED].val();
+        self.configuration.completion_error.next = self.events[counter::DMA_READ_TIMEOUT].val()
             || self.events[counter::DMA_UNEXPECTED_COMPLETION].val();
-        self.config.transactions_pending.next = !self.dma_idle.val();
+        self.configuration.transactions_pending.next = !self.dma_idle.val();
 
         // Function-level reset.
-        self.quiesce.request.next = self.config.reset_request.val();
+        self.quiesce.request.next = self.configuration.reset_request.val();
         self.receive.hold.next = self.quiesce.hold.val();
         self.transmit.hold.next = self.quiesce.hold.val();
         self.quiesce.receive_held.next = self.receive.held.val();
@@ -173,9 +173,9 @@ impl Logic for Function {
         self.registers.msix_idle.next = self.msix.idle.val();
         self.registers.dma_idle.next = self.dma_idle.val();
         self.mrg_rxbuf.next = self.registers.mrg_rxbuf.val();
-        self.msix.enable.next = self.config.msix_enable.val();
-        self.msix.mask.next = self.config.msix_mask.val();
-        self.msix.bus_master.next = self.config.bus_master.val();
+        self.msix.enable.next = self.configuration.msix_enable.val();
+        self.msix.mask.next = self.configuration.msix_mask.val();
+        self.msix.bus_master.next = self.configuration.bus_master.val();
         self.msix.discard.next = self.registers.resetting.val();
         self.message_request.link(&mut self.msix.write);
         self.message.link(&mut self.msix.message);
@@ -196,6 +196,6 @@ impl Logic for Function {
         self.counters.events[counter::IRQ_SENT].next = self.msix.irq_sent.val();
         self.counters.events[counter::IRQ_MASKED].next = self.msix.irq_masked.val();
         self.counters.events[counter::IRQ_DROPPED].next = self.msix.irq_dropped.val();
-        self.counters.events[counter::FUNCTION_RESET].next = self.quiesce.event.val();
+        self.counters.events[counter::FUNCTION_RESET].next = self.quiesce.done.val();
     }
 }

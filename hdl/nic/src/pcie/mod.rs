@@ -3,7 +3,7 @@
 //! ```text
 //! tlp_rx -> Receive --+-- completions ----------------------> DMA read engine
 //!                     +-- memory writes -> Writer ----+
-//!                     +-- other requests -> Completer +-> Interconnect -> virtio, vendor, MSI-X registers
+//!                     +-- other requests -> Completer +-> RegisterBus -> virtio, vendor, MSI-X registers
 //!                                            |    |
 //! tlp_tx <- Transmit <-- completions --------+    +-> Config
 //!               ^------- TLPs of the DMA engines
@@ -14,11 +14,11 @@ pub mod completer;
 pub mod config;
 pub mod counters;
 pub mod function;
-pub mod interconnect;
 pub mod msix;
 pub mod ports;
 pub mod quiesce;
 pub mod receive;
+pub mod register_bus;
 pub mod transmit;
 pub mod writer;
 

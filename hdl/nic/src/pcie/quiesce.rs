@@ -32,7 +32,7 @@ pub struct Quiesce {
     /// Reset everything behind the PCI function.
     pub function_reset: Signal<Out, Bit>,
     /// A function-level reset was done.
-    pub event: Signal<Out, Bit>,
+    pub done: Signal<Out, Bit>,
     state: Reg<State>,
     active: Reg<Bit>,
     count: Reg<Bits<3>>,
@@ -44,7 +44,7 @@ impl Logic for Quiesce {
         registers!(self.clock, self.reset => self.state, self.active, self.count);
         self.hold.next = !matches!(self.state.q.val(), State::Idle);
         self.function_reset.next = self.active.q.val();
-        self.event.next = false;
+        self.done.next = false;
         match self.state.q.val() {
             State::Idle => {
                 self.count.d.next = bits::<3>(0);
@@ -62,7 +62,7 @@ impl Logic for Quiesce {
                 self.count.d.next = self.count.q.val() + 1;
                 if self.count.q.val().all() {
                     self.active.d.next = false;
-                    self.event.next = true;
+                    self.done.next = true;
                     self.state.d.next = State::Idle;
                 }
             }

@@ -61,7 +61,7 @@ pub struct Receive {
     pub write_poisoned: Signal<Out, Bit>,
     buffer: CommitFifo<9>,
     /// The next beat continues a TLP.
-    inside: Reg<Bit>,
+    started: Reg<Bit>,
     /// The TLP being stored is malformed.
     bad: Reg<Bit>,
     /// DWs still to come, digest included.
@@ -76,12 +76,12 @@ pub struct Receive {
 #[hw]
 impl Logic for Receive {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.inside, self.bad, self.state);
+        registers!(self.clock, self.reset => self.started, self.bad, self.state);
         registers!(self.clock => self.expected, self.wanted, self.dw0, self.dw1);
         clocked!(self.clock, self.reset => self.buffer);
 
         // Checking and storing.
-        let inside = self.inside.q.val();
+        let started = self.started.q.val();
         let data = self.tlp.data.val();
         let take = self.tlp.valid.val() && self.buffer.write_ready.val();
         self.tlp.ready.next = self.buffer.write_ready.val();
@@ -111,7 +111,7 @@ impl Logic for Receive {
         };
         let mut keep_beat = true;
         let mut malformed = self.bad.q.val();
-        if inside {
+        if started {
             let final_word = self.wanted.q.val() == bits::<12>(1);
             store.last = self.wanted.q.val() <= bits::<12>(2);
             store.keep = if final_word {
@@ -139,9 +139,9 @@ impl Logic for Receive {
         self.tlp_nullified.next = take && self.tlp.last.val() && self.tlp.error.val();
         let mut drop_malformed = take && self.tlp.last.val() && malformed && !self.tlp.error.val();
         if take {
-            self.inside.d.next = !self.tlp.last.val();
+            self.started.d.next = !self.tlp.last.val();
             self.bad.d.next = malformed && !self.tlp.last.val();
-            if inside {
+            if started {
                 self.expected.d.next = self.expected.q.val() - count;
                 self.wanted.d.next = if store.last {
                     bits::<12>(0)

@@ -47,7 +47,7 @@ pub struct Transmit {
     /// No write or read is under way.
     pub held: Signal<Out, Bit>,
     state: Reg<State>,
-    output: Reg<Beat>,
+    outgoing: Reg<Beat>,
     valid: Reg<Bit>,
     /// A write was sent while this read waited.
     read_turn: Reg<Bit>,
@@ -57,8 +57,8 @@ pub struct Transmit {
 impl Logic for Transmit {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.valid, self.read_turn);
-        registers!(self.clock => self.output);
-        let beat = self.output.q.val();
+        registers!(self.clock => self.outgoing);
+        let beat = self.outgoing.q.val();
         self.tlp.data.next = beat.data;
         self.tlp.keep.next = beat.keep;
         self.tlp.last.next = beat.last;
@@ -121,7 +121,7 @@ impl Logic for Transmit {
         }
         if moves {
             self.valid.d.next = some;
-            self.output.d.next = take;
+            self.outgoing.d.next = take;
             if some && take.last {
                 self.state.d.next = State::Choice;
             }

@@ -16,7 +16,7 @@ enum State {
 ///
 /// Three cycles beside what the registers take.
 #[hw]
-pub struct Interconnect {
+pub struct RegisterBus {
     /// Rising edge.
     pub clock: Signal<In, Clock>,
     /// Ends the access under way.
@@ -41,7 +41,7 @@ pub struct Interconnect {
 }
 
 #[hw]
-impl Logic for Interconnect {
+impl Logic for RegisterBus {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state);
         registers!(self.clock => self.of_writes, self.address, self.data, self.byte_enables, self.write);
