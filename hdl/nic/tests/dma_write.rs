@@ -138,7 +138,7 @@ fn dut() -> Result<Dut, Error> {
 
 /// Addresses that do not overlap: request `n` has its own upper bits.
 fn apart(rng: &mut Rng, client: usize, n: u64) -> u64 {
-    address(rng, client) % (1 << 52) | (n + 1) << 52
+    (address(rng, client) % (1 << 52)) | ((n + 1) << 52)
 }
 
 #[test]
