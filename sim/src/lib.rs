@@ -1,1 +1,21 @@
-//! The verilated card in a machine: PCIe root complex, wires, faults, virtual time
+//! The verilated card in a machine: PCIe root complex, wires, faults, virtual time.
+//!
+//! One thread, one seed, bit-identical reruns. [`machine::Machine`] owns virtual time and steps three things together:
+//! whatever has the card's pins ([`pins::CardPins`]), the [`pcie::RootComplex`] over the driver's own DMA memory, and a
+//! wire with an endpoint at its far end. The driver reaches the card through [`function::SimFunction`].
+
+pub mod demo;
+pub mod function;
+pub mod host;
+pub mod machine;
+pub mod pcie;
+pub mod pins;
+#[cfg(test)]
+mod soft_card;
+pub mod time;
+pub mod verilated;
+pub mod wire;
+
+pub use function::{BarPlacement, SharedMachine, SimFunction};
+pub use machine::{ClockPhases, Machine, MachineError};
+pub use time::SimTime;

@@ -91,7 +91,11 @@ pub(crate) fn entry(
         _ => {}
     }
     fs::create_dir(&work).map_err(Error::io(&work))?;
-    build(&work)?;
+    if let Err(error) = build(&work) {
+        // The error counts, not whether the rest could be removed: the next builder tries again.
+        let _ = fs::remove_dir_all(&work);
+        return Err(error);
+    }
     fs::rename(&work, &done).map_err(Error::io(&done))?;
     Ok(done)
 }

@@ -17,6 +17,11 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
+    /// Differs wherever the compiled runtime differs.
+    pub(crate) fn name(&self) -> std::borrow::Cow<'_, str> {
+        self.directory.file_name().unwrap_or_default().to_string_lossy()
+    }
+
     /// The runtime for models of `optimization` and `waves`; compiled on first use (about ten seconds).
     pub(crate) fn get(
         toolchain: &Toolchain,
@@ -24,7 +29,11 @@ impl Runtime {
         optimization: Optimization,
         waves: bool,
     ) -> Result<Self, Error> {
-        let compiler = format!("{:?}", toolchain::compiler(toolchain, optimization, waves)?);
+        // Without the include paths, which differ between Cargo's builds of the same zlib.
+        let compiler = toolchain::compiler(toolchain, optimization, waves)?;
+        let flags = compiler.get_args().map(|flag| flag.to_string_lossy());
+        let flags: Vec<_> = flags.filter(|flag| !flag.contains('/')).collect();
+        let compiler = format!("{:?} {}", compiler.get_program(), flags.join(" "));
         let identity = toolchain.identity()?;
         let key = cache::key([
             PRELUDE.as_bytes(),

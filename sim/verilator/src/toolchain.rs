@@ -150,9 +150,11 @@ pub(crate) fn compiler(
         .arg(&include)
         .arg("-I")
         .arg(include.join("vltstd"));
-    for directory in [env!("HEMATITE_Z_INCLUDE"), env!("HEMATITE_LZ4_INCLUDE")] {
-        for directory in directory.split(',').filter(|directory| !directory.is_empty()) {
-            command.arg("-I").arg(directory);
+    if waves {
+        for directories in [env!("HEMATITE_Z_INCLUDE"), env!("HEMATITE_LZ4_INCLUDE")] {
+            for directory in directories.split(',').filter(|directory| !directory.is_empty()) {
+                command.arg("-I").arg(directory);
+            }
         }
     }
     let waves = u8::from(waves);

@@ -30,6 +30,7 @@ enum Source {
 /// include path, so the cache key covers everything the model is made of.
 #[derive(Debug, Clone)]
 pub struct Verilate {
+    name: String,
     top: String,
     sources: Vec<Source>,
     optimization: Optimization,
@@ -38,16 +39,25 @@ pub struct Verilate {
 }
 
 impl Verilate {
-    /// A model of the module `top`.
+    /// A model of the module `name`, which also names what is built.
     #[must_use]
-    pub fn new(top: impl Into<String>) -> Self {
+    pub fn new(name: impl Into<String>) -> Self {
+        let name = name.into();
         Self {
-            top: top.into(),
+            top: name.clone(),
+            name,
             sources: Vec::new(),
             optimization: Optimization::Fast,
             waves: false,
             directory: cache::default_directory(),
         }
+    }
+
+    /// Builds the module `top` instead of the one called like the model.
+    #[must_use]
+    pub fn top(mut self, top: impl Into<String>) -> Self {
+        self.top = top.into();
+        self
     }
 
     /// Adds a Verilog file.
@@ -120,7 +130,7 @@ impl Verilate {
         let directory = self.build(&toolchain, Product::Static)?;
         let runtime = Runtime::get(&toolchain, &self.directory, self.optimization, self.waves)?;
         println!("cargo::rustc-link-search=native={}", directory.display());
-        println!("cargo::rustc-link-lib=static=model_{}", self.top);
+        println!("cargo::rustc-link-lib=static=model_{}", self.name);
         println!("cargo::rustc-link-search=native={}", runtime.directory.display());
         println!("cargo::rustc-link-lib=static=verilated");
         println!(
@@ -142,34 +152,36 @@ impl Verilate {
     pub fn lint(&self) -> Result<(), Error> {
         let toolchain = Toolchain::find()?;
         let sources = self.read_sources()?;
-        let key = cache::key(
-            sources
-                .iter()
-                .flat_map(|(name, text)| [name.as_bytes(), text.as_bytes()]),
-        );
-        let unique = format!("lint-{}-{key}-{}", self.top, std::process::id());
-        let work = self
-            .directory
-            .join(format!("{unique}-{:?}", std::thread::current().id()));
-        fs::create_dir_all(&work).map_err(Error::io(&work))?;
-        let mut command = toolchain.command();
-        command
-            .current_dir(&work)
-            .args(["--lint-only", "-Wall", "--no-timing", "--timescale", "1ns/1ps"]);
-        command.args(LINT_WAIVERS).args(["--top-module", &self.top]);
-        let result = write_sources(&work, &sources).and_then(|names| run_verilator(command.args(names)));
-        let removed = fs::remove_dir_all(&work).map_err(Error::io(&work));
-        match result? {
-            Some(log) => Err(Error::Lint {
-                top: self.top.clone(),
-                log,
-            }),
-            None => removed,
-        }
+        let identity = toolchain.identity()?;
+        let options: Vec<_> = ["--lint-only", "-Wall", "--no-timing", "--timescale", "1ns/1ps"]
+            .into_iter()
+            .chain(LINT_WAIVERS)
+            .chain(["--top-module", &self.top])
+            .collect();
+        let fixed = [identity.as_bytes()]
+            .into_iter()
+            .chain(options.iter().map(|option| option.as_bytes()));
+        let texts = sources
+            .iter()
+            .flat_map(|(name, text)| [name.as_bytes(), text.as_bytes()]);
+        let key = cache::key(fixed.chain(texts));
+        // An entry says that these sources were found clean; what was found fault with is not kept.
+        cache::entry(&self.directory, &format!("lint-{}-{key}", self.name), |work| {
+            let mut command = toolchain.command();
+            let names = write_sources(work, &sources)?;
+            match run_verilator(command.current_dir(work).args(&options).args(names))? {
+                Some(log) => Err(Error::Lint {
+                    top: self.top.clone(),
+                    log,
+                }),
+                None => Ok(()),
+            }
+        })
+        .map(|_| ())
     }
 
     fn symbol(&self) -> String {
-        format!("hematite_model_{}", self.top)
+        format!("hematite_model_{}", self.name)
     }
 
     fn read_sources(&self) -> Result<Vec<(String, String)>, Error> {
@@ -192,21 +204,21 @@ impl Verilate {
         let sources = self.read_sources()?;
         let runtime = Runtime::get(toolchain, &self.directory, self.optimization, self.waves)?;
         // The runtime's name stands for Verilator, the compiler, its flags and the prelude.
-        let settings = format!("{product:?} {} {}", self.top, runtime.directory.display());
+        let settings = format!("{product:?} {} {} {}", self.name, self.top, runtime.name());
         let options = self.verilator_options().join(" ");
         let texts = sources
             .iter()
             .flat_map(|(name, text)| [name.as_bytes(), text.as_bytes()]);
         let fixed = [SHIM.as_bytes(), settings.as_bytes(), options.as_bytes()];
         let key = cache::key(fixed.into_iter().chain(texts));
-        cache::entry(&self.directory, &format!("{}-{key}", self.top), |work| {
+        cache::entry(&self.directory, &format!("{}-{key}", self.name), |work| {
             let _slot = cache::build_slot(&self.directory)?;
             self.compile(toolchain, &runtime, product, &sources, work)
         })
     }
 
     fn class(&self) -> String {
-        format!("V{}", self.top)
+        format!("V{}", self.name)
     }
 
     fn verilator_options(&self) -> Vec<String> {
@@ -266,7 +278,7 @@ impl Verilate {
                 let target = env!("HEMATITE_TARGET");
                 let archiver = cc::Build::new().target(target).host(target).try_get_archiver();
                 let mut archiver = archiver.map_err(|error| Error::Compiler(error.to_string()))?;
-                let archive = work.join(format!("libmodel_{}.a", self.top));
+                let archive = work.join(format!("libmodel_{}.a", self.name));
                 toolchain::run(archiver.arg("crs").arg(archive).arg(&object))?;
             }
             Product::Shared => {

@@ -1,7 +1,6 @@
 //! Buffers that have one owner at a time: the driver or the device.
 
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
 
 use super::region::{DmaRegion, OutOfBounds};
 use super::space::{AllocError, DmaSpace};
@@ -21,16 +20,9 @@ impl Owner for Cpu {}
 impl Owner for Device {}
 
 mod sealed {
-    pub trait Sealed {
-        /// Whether a dropped buffer may be reused at once.
-        const FREE_ON_DROP: bool;
-    }
-    impl Sealed for super::Cpu {
-        const FREE_ON_DROP: bool = true;
-    }
-    impl Sealed for super::Device {
-        const FREE_ON_DROP: bool = false;
-    }
+    pub trait Sealed {}
+    impl Sealed for super::Cpu {}
+    impl Sealed for super::Device {}
 }
 
 /// A packet buffer with its owner in the type (`dma_map_single` / `dma_unmap_single`, or `dma_sync_*`).
@@ -48,7 +40,7 @@ mod sealed {
 ///
 /// A buffer dropped in the device's hands is quarantined, not freed: see [`DmaStats::quarantined`](super::DmaStats).
 pub struct DmaBuf<O: Owner> {
-    region: ManuallyDrop<DmaRegion>,
+    region: DmaRegion,
     _owner: PhantomData<O>,
 }
 
@@ -64,10 +56,12 @@ impl<O: Owner> DmaBuf<O> {
         self.region.len()
     }
 
-    fn into_region(self) -> DmaRegion {
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: `this` isn't dropped or used again, so the region has one owner: the value returned.
-        unsafe { ManuallyDrop::take(&mut this.region) }
+    fn owned_by<N: Owner>(self, device: bool) -> DmaBuf<N> {
+        self.region.set_device_access(device);
+        DmaBuf {
+            region: self.region,
+            _owner: PhantomData,
+        }
     }
 }
 
@@ -78,7 +72,7 @@ impl DmaBuf<Cpu> {
     /// [`AllocError`].
     pub fn new(space: &DmaSpace, len: usize) -> Result<Self, AllocError> {
         Ok(Self {
-            region: ManuallyDrop::new(space.alloc(len, 64)?),
+            region: space.alloc(len, 64)?,
             _owner: PhantomData,
         })
     }
@@ -101,10 +95,7 @@ impl DmaBuf<Cpu> {
 
     /// Hands the buffer to the device. Its address becomes known to the device by a descriptor published afterwards.
     pub fn give(self) -> DmaBuf<Device> {
-        DmaBuf {
-            region: ManuallyDrop::new(self.into_region()),
-            _owner: PhantomData,
-        }
+        self.owned_by(true)
     }
 }
 
@@ -112,20 +103,7 @@ impl DmaBuf<Device> {
     /// Takes the buffer back. Only after the device returned it: its used descriptor was read (acquire), or the queue's
     /// or the device's reset completed.
     pub fn take_back(self) -> DmaBuf<Cpu> {
-        DmaBuf {
-            region: ManuallyDrop::new(self.into_region()),
-            _owner: PhantomData,
-        }
-    }
-}
-
-impl<O: Owner> Drop for DmaBuf<O> {
-    fn drop(&mut self) {
-        // SAFETY: the struct is being dropped, so the region isn't used again.
-        let region = unsafe { ManuallyDrop::take(&mut self.region) };
-        if !<O as sealed::Sealed>::FREE_ON_DROP {
-            region.quarantine();
-        }
+        self.owned_by(false)
     }
 }
 

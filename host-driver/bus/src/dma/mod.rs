@@ -15,6 +15,9 @@
 //! Rust references promise that nobody else writes. A device makes no such promise, so none is ever formed into the
 //! arena: 16, 32 and 64-bit accesses are atomics on raw pointers, and bulk copies are `memcpy` between the arena and memory
 //! that the device can't reach. What was copied is plain bytes, and any bytes are valid.
+//!
+//! The device side of this flavour ([`DmaSpace::device_read`], [`DmaSpace::device_write`]) copies too. Co-simulation calls it
+//! on the driver's thread, so nothing races; a device on another thread would have to move ring entries with atomics.
 
 mod arena;
 mod buf;

@@ -1,5 +1,6 @@
 //! One allocation, from the driver's side.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -26,8 +27,9 @@ pub struct DmaRegion {
     offset: usize,
     iova: u64,
     len: usize,
-    /// `Cell` isn't `Sync`: two threads copying into one region would race.
-    _one_owner: std::marker::PhantomData<std::cell::Cell<()>>,
+    /// Whether the device knows the address. (A `Cell` also keeps the region from being `Sync`: two threads copying into
+    /// one region would race.)
+    device_access: Cell<bool>,
 }
 
 macro_rules! scalar {
@@ -60,7 +62,7 @@ impl DmaRegion {
             offset,
             iova,
             len,
-            _one_owner: std::marker::PhantomData,
+            device_access: Cell::new(false),
         }
     }
 
@@ -121,11 +123,10 @@ impl DmaRegion {
         self.shared.arena.fill(self.offset, self.len, value);
     }
 
-    /// Gives the memory up for good instead of freeing it: the device may still write to it.
-    pub(super) fn quarantine(self) {
-        self.shared.quarantine();
-        // The arena stays as long as the last handle; only this allocation is never reused.
-        std::mem::forget(self);
+    /// Says whether the device may use the region now. Dropped while it may, the memory is quarantined instead of freed
+    /// ([`DmaStats::quarantined`](super::DmaStats)): a late write then hits nobody else.
+    pub fn set_device_access(&self, on: bool) {
+        self.device_access.set(on);
     }
 
     fn at(&self, offset: usize, len: usize) -> Result<usize, OutOfBounds> {
@@ -153,7 +154,11 @@ impl DmaRegion {
 
 impl Drop for DmaRegion {
     fn drop(&mut self) {
-        self.shared.release(self.offset);
+        if self.device_access.get() {
+            self.shared.quarantine();
+        } else {
+            self.shared.release(self.offset);
+        }
     }
 }
 

@@ -164,8 +164,8 @@ impl DmaSpace {
         Ok(())
     }
 
-    /// The device writes host memory. What was written before is visible before (payload, then used descriptor, then
-    /// interrupt): a driver that saw the later one with an acquire load sees the earlier.
+    /// The device writes host memory. Writes become visible in the order of the calls, as posted writes do: payload, then
+    /// used descriptor, then interrupt.
     ///
     /// # Errors
     /// [`DmaFault`] when any byte isn't within a live allocation; then nothing was written.

@@ -1,0 +1,50 @@
+//! Feature negotiation (virtio 1.3, 2.2 and 3.1.1).
+
+use virtio_spec::net::F;
+
+use crate::error::Error;
+
+/// Without these nothing works: this driver speaks packed rings only, through addresses that an IOMMU translates.
+pub const REQUIRED: F = F::VERSION_1.union(F::RING_PACKED).union(F::ACCESS_PLATFORM);
+
+/// Everything that this driver can use. A feature is here only when the code that keeps its promises is.
+pub const SUPPORTED: F = REQUIRED
+    .union(F::ORDER_PLATFORM)
+    .union(F::RING_RESET)
+    .union(F::EVENT_IDX)
+    .union(F::MAC)
+    .union(F::STATUS)
+    .union(F::MTU)
+    .union(F::MRG_RXBUF);
+
+/// The features to accept of those offered.
+///
+/// # Errors
+/// [`Error::MissingFeatures`] names the required ones that aren't offered.
+pub fn negotiate(offered: F) -> Result<F, Error> {
+    let missing = REQUIRED.difference(offered);
+    if !missing.is_empty() {
+        return Err(Error::MissingFeatures(missing));
+    }
+    Ok(offered.intersection(SUPPORTED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn required_features_are_named_when_missing() {
+        assert_eq!(
+            negotiate(F::VERSION_1 | F::MAC),
+            Err(Error::MissingFeatures(F::RING_PACKED | F::ACCESS_PLATFORM))
+        );
+    }
+
+    #[test]
+    fn only_what_is_both_offered_and_supported_is_accepted() {
+        let offered =
+            REQUIRED | F::MAC | F::IN_ORDER | F::CTRL_VQ | F::HOST_TSO4 | F::CSUM | F::INDIRECT_DESC;
+        assert_eq!(negotiate(offered), Ok(REQUIRED | F::MAC));
+    }
+}

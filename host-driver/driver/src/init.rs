@@ -1,0 +1,192 @@
+//! From a PCI function to `DRIVER_OK` (virtio 1.3, 3.1.1), and what the device says about itself.
+
+use hematite_bus::{BusError, PciFunction, Width, pci};
+use virtio_spec::{DeviceStatus, net};
+
+use crate::error::{DeviceFault, Error};
+use crate::features;
+use crate::net::{
+    CONFIG_VECTOR, ETH_DATA_LEN, ETH_MIN_MTU, FRAME_OVERHEAD, MAX_RING, Queues, RX_QUEUE, State, TX_QUEUE,
+    VirtioNet,
+};
+use crate::queue::Virtqueue;
+use crate::rx::{HDR_LEN, RxQueue};
+use crate::tx::TxQueue;
+
+/// `struct virtio_net_config` (5.1.4): offsets in bytes.
+mod config {
+    pub const MAC: u64 = 0;
+    pub const STATUS: u64 = 6;
+    pub const MTU: u64 = 10;
+}
+
+/// `VIRTIO_NET_S_LINK_UP`.
+const LINK_UP: u64 = virtio_spec::net::S::LINK_UP.bits().to_ne() as u64;
+
+impl<F: PciFunction> VirtioNet<F> {
+    /// Device initialisation (3.1.1) up to `DRIVER_OK`.
+    pub(crate) fn init(&mut self) -> Result<(), Error> {
+        let result = self.init_steps();
+        if result.is_err() {
+            // Best effort: the error that counts is the first one.
+            let _ = self.transport.add_status(DeviceStatus::FAILED);
+            self.release();
+        } else {
+            self.state = State::Down;
+        }
+        result
+    }
+
+    fn init_steps(&mut self) -> Result<(), Error> {
+        pci::enable(self.transport.function())?;
+        self.transport.reset()?;
+        self.transport.add_status(DeviceStatus::ACKNOWLEDGE)?;
+        self.transport.add_status(DeviceStatus::DRIVER)?;
+        self.features = features::negotiate(self.transport.device_features()?)?;
+        self.transport.set_driver_features(self.features)?;
+        self.transport.add_status(DeviceStatus::FEATURES_OK)?;
+        if !self.transport.status()?.contains(DeviceStatus::FEATURES_OK) {
+            return Err(Error::FeaturesRefused(self.features));
+        }
+        let queues = self.transport.num_queues()?;
+        if queues <= TX_QUEUE {
+            return Err(Error::QueueMissing { queue: queues });
+        }
+        self.read_config()?;
+        self.info.rx_max = self.transport.queue_max_size(RX_QUEUE)?.min(MAX_RING);
+        self.info.tx_max = self.transport.queue_max_size(TX_QUEUE)?.min(MAX_RING);
+        self.info.tx_vector = self.find_vectors()?;
+        self.transport.set_config_vector(CONFIG_VECTOR)?;
+        let rx = self.setup_rx()?;
+        let tx = match self.setup_tx() {
+            Ok(tx) => tx,
+            Err(error) => {
+                // Not enabled: the device has no use for it.
+                rx.detach();
+                return Err(error);
+            }
+        };
+        self.queues = Some(Queues { rx, tx });
+        self.transport.enable_queue(RX_QUEUE)?;
+        self.transport.enable_queue(TX_QUEUE)?;
+        self.transport.add_status(DeviceStatus::DRIVER_OK)
+    }
+
+    /// Configuration, receive and transmit vectors; with only two, the queues share the second. The transmit queue's.
+    fn find_vectors(&mut self) -> Result<u16, Error> {
+        match self.transport.function().enable_msix(3) {
+            Ok(()) => Ok(2),
+            Err(BusError::NoVectors { available: 2.., .. }) => {
+                self.transport.function().enable_msix(2)?;
+                Ok(1)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) fn setup_rx(&mut self) -> Result<RxQueue, Error> {
+        let size = self.options.rx_ring.min(self.info.rx_max);
+        let event_idx = self.features.contains(net::F::EVENT_IDX);
+        let vq = Virtqueue::setup(&mut self.transport, RX_QUEUE, size, event_idx, 1)?;
+        Ok(RxQueue::new(
+            vq,
+            self.features.contains(net::F::MRG_RXBUF),
+            self.rx_past,
+        ))
+    }
+
+    pub(crate) fn setup_tx(&mut self) -> Result<TxQueue, Error> {
+        let size = self.options.tx_ring.min(self.info.tx_max);
+        let event_idx = self.features.contains(net::F::EVENT_IDX);
+        let vq = Virtqueue::setup(
+            &mut self.transport,
+            TX_QUEUE,
+            size,
+            event_idx,
+            self.info.tx_vector,
+        )?;
+        Ok(TxQueue::new(
+            vq,
+            HDR_LEN + FRAME_OVERHEAD + usize::from(self.info.max_mtu),
+            self.tx_past,
+        ))
+    }
+
+    /// Address, MTU and link, of one generation.
+    fn read_config(&mut self) -> Result<(), Error> {
+        let (features, fallback) = (self.features, self.options.fallback_mac);
+        let wanted = net::F::MAC | net::F::MTU | net::F::STATUS;
+        if !features.intersects(wanted) {
+            return Ok(());
+        }
+        let (mac, max_mtu, link_up) = self.transport.device_config(|device| {
+            let mut mac = fallback;
+            if features.contains(net::F::MAC) {
+                for (at, byte) in mac.0.iter_mut().enumerate() {
+                    *byte = device.read(config::MAC + at as u64, Width::U8)? as u8;
+                }
+            }
+            let mtu = if features.contains(net::F::MTU) {
+                device.read(config::MTU, Width::U16)? as u16
+            } else {
+                ETH_DATA_LEN
+            };
+            let link_up =
+                !features.contains(net::F::STATUS) || device.read(config::STATUS, Width::U16)? & LINK_UP != 0;
+            Ok((mac, mtu, link_up))
+        })?;
+        if max_mtu < ETH_MIN_MTU {
+            return Err(Error::Mtu {
+                mtu: max_mtu,
+                max: u16::MAX,
+            });
+        }
+        (self.info.mac, self.info.max_mtu, self.info.link_up) = (mac, max_mtu, link_up);
+        self.mtu = self.mtu.min(max_mtu);
+        Ok(())
+    }
+
+    /// Reads `device_status` and nothing else: finds a device that was removed or asks for a reset without an interrupt. For a
+    /// watchdog, when packets stop coming back; the packet path never reads a register.
+    ///
+    /// # Errors
+    /// As [`net_rx_action`](Self::net_rx_action).
+    pub fn check_device(&mut self) -> Result<(), Error> {
+        if matches!(self.state, State::Failed(_)) {
+            return Ok(());
+        }
+        self.needs_reset().map_err(|error| self.fail(error))
+    }
+
+    fn needs_reset(&mut self) -> Result<(), Error> {
+        if !self
+            .transport
+            .status()?
+            .contains(DeviceStatus::DEVICE_NEEDS_RESET)
+        {
+            return Ok(());
+        }
+        let fault = DeviceFault::NeedsReset;
+        Err(Error::Device {
+            queue: u16::MAX,
+            fault,
+        })
+    }
+
+    /// A configuration change (2.4): does the device ask for a reset, and how is the link?
+    pub(crate) fn config_changed(&mut self) -> Result<(), Error> {
+        let failed = matches!(self.state, State::Failed(_));
+        if !std::mem::take(&mut self.config_pending) || failed {
+            return Ok(());
+        }
+        self.needs_reset()?;
+        if self.features.contains(net::F::STATUS) {
+            let up = self
+                .transport
+                .device_config(|device| Ok(device.read(config::STATUS, Width::U16)? & LINK_UP != 0))?;
+            self.link_changes += u64::from(up != self.info.link_up);
+            self.info.link_up = up;
+        }
+        Ok(())
+    }
+}

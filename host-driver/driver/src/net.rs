@@ -1,0 +1,434 @@
+//! The interface: probe, open, stop, remove, and what happens when the device breaks (Linux's `virtio_net.c`).
+//!
+//! ```text
+//! probe -> Down -> open -> Up -> stop -> Down -> remove
+//!           any device fault -> Failed -> reset_and_restore -> as before
+//! ```
+//! The life of packets is in `poll.rs` (receive, completions) and `netdev.rs` (transmit).
+
+use hematite_bus::{PciFunction, pci};
+use hematite_netstack::MacAddr;
+use virtio_spec::net;
+
+use crate::error::Error;
+use crate::ethtool::{EthtoolStats, IrqStats, RingParam};
+use crate::napi::{NetdevBudget, Softnet};
+use crate::rx::{HDR_LEN, MERGEABLE_LEN, RxQueue, RxStats};
+use crate::transport::VirtioPci;
+use crate::tx::{TxQueue, TxStats};
+
+/// Index of the receive queue (virtio 1.3, 5.1.2).
+pub const RX_QUEUE: u16 = 0;
+/// Index of the transmit queue.
+pub const TX_QUEUE: u16 = 1;
+/// Smallest ring: one chain of the most elements that Linux sends, and room to move.
+pub const MIN_RING: u16 = 32;
+/// Largest ring.
+pub const MAX_RING: u16 = 4096;
+/// MSI-X vector of configuration changes; the receive queue's is 1, the transmit queue's 2 (or 1 with only two).
+pub const CONFIG_VECTOR: u16 = 0;
+
+/// Ethernet header and one VLAN tag: what a frame has beyond the MTU.
+pub(crate) const FRAME_OVERHEAD: usize = 14 + 4;
+/// MTU without the `MTU` feature (`ETH_DATA_LEN`).
+pub(crate) const ETH_DATA_LEN: u16 = 1500;
+/// Least MTU (`ETH_MIN_MTU`).
+pub(crate) const ETH_MIN_MTU: u16 = 68;
+
+/// What a user may choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Name of the interface.
+    pub name: String,
+    /// Receive ring in descriptors, 32 to 4096; less when the device has less.
+    pub rx_ring: u16,
+    /// Transmit ring in descriptors, likewise.
+    pub tx_ring: u16,
+    /// Limits of a NAPI round.
+    pub budget: NetdevBudget,
+    /// The address of a device that has none of its own.
+    pub fallback_mac: MacAddr,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            name: "eth0".into(),
+            rx_ring: 256,
+            tx_ring: 256,
+            budget: NetdevBudget::default(),
+            fallback_mac: MacAddr([0x02, 0, 0, 0, 0, 1]),
+        }
+    }
+}
+
+/// Whether the interface is up (`IFF_UP`, and whether its device still works).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Administratively down; the device runs.
+    Down,
+    /// Packets flow.
+    Up,
+    /// The device broke and was reset; [`VirtioNet::reset_and_restore`] brings it back.
+    Failed(Error),
+}
+
+impl State {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Up => "up",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// What the device said about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeviceInfo {
+    pub(crate) mac: MacAddr,
+    pub(crate) max_mtu: u16,
+    pub(crate) link_up: bool,
+    pub(crate) rx_max: u16,
+    pub(crate) tx_max: u16,
+    /// One vector each for receive and transmit, or one for both.
+    pub(crate) tx_vector: u16,
+}
+
+pub(crate) struct Queues {
+    pub(crate) rx: RxQueue,
+    pub(crate) tx: TxQueue,
+}
+
+/// A virtio network interface on a PCI function.
+///
+/// Dropping it leaves the device running and quarantines its memory; [`remove`](Self::remove) shuts it down.
+pub struct VirtioNet<F> {
+    pub(crate) transport: VirtioPci<F>,
+    pub(crate) options: Options,
+    pub(crate) features: net::F,
+    pub(crate) info: DeviceInfo,
+    pub(crate) mtu: u16,
+    pub(crate) state: State,
+    /// What to return to after a failure.
+    admin_up: bool,
+    /// `None` while the device is reset.
+    pub(crate) queues: Option<Queues>,
+    pub(crate) softnet: Softnet,
+    pub(crate) config_pending: bool,
+    /// A fault met where no error can be returned; reported by the next round.
+    pub(crate) pending_fault: Option<Error>,
+    pub(crate) irq: IrqStats,
+    pub(crate) rearm_races: u64,
+    pub(crate) link_changes: u64,
+    /// Counters of queues that are gone.
+    pub(crate) rx_past: RxStats,
+    pub(crate) tx_past: TxStats,
+    device_faults: u64,
+    restores: u64,
+}
+
+impl<F: PciFunction> VirtioNet<F> {
+    /// NAPI contexts: receive and transmit.
+    const CONTEXTS: usize = 2;
+
+    /// Brings the device to `DRIVER_OK` with its queues enabled (`virtnet_probe`); the interface is down.
+    ///
+    /// # Errors
+    /// [`Error`]; then the device was told `FAILED` and reset.
+    pub fn probe(function: F, options: Options) -> Result<Self, Error> {
+        for size in [options.rx_ring, options.tx_ring] {
+            check_ring(size, MAX_RING)?;
+        }
+        let info = DeviceInfo {
+            mac: options.fallback_mac,
+            max_mtu: ETH_DATA_LEN,
+            link_up: true,
+            rx_max: MAX_RING,
+            tx_max: MAX_RING,
+            tx_vector: 2,
+        };
+        let mut this = Self {
+            transport: VirtioPci::probe(function)?,
+            options,
+            features: net::F::empty(),
+            info,
+            mtu: ETH_DATA_LEN,
+            state: State::Down,
+            admin_up: false,
+            queues: None,
+            softnet: Softnet::new(Self::CONTEXTS),
+            config_pending: false,
+            pending_fault: None,
+            irq: IrqStats::default(),
+            rearm_races: 0,
+            link_changes: 0,
+            rx_past: RxStats::default(),
+            tx_past: TxStats::default(),
+            device_faults: 0,
+            restores: 0,
+        };
+        this.init()?;
+        this.mtu = this.info.max_mtu.min(ETH_DATA_LEN);
+        Ok(this)
+    }
+
+    /// `ndo_open`: posts receive buffers, polls and interrupts begin. Nothing to do when it is up.
+    ///
+    /// # Errors
+    /// [`Error::State`] after a failure; [`Error::Dma`] when there is no memory for a single buffer; bus errors.
+    pub fn open(&mut self) -> Result<(), Error> {
+        match self.state {
+            State::Up => Ok(()),
+            State::Failed(_) => Err(Error::State("failed")),
+            State::Down => {
+                self.admin_up = true;
+                self.start().map_err(|error| self.fail(error))
+            }
+        }
+    }
+
+    /// `ndo_stop`: no packet goes up or down any more. Writes nothing to the device: it keeps the posted buffers.
+    pub fn stop(&mut self) {
+        self.admin_up = false;
+        if self.state == State::Up {
+            self.state = State::Down;
+            self.quiet();
+        }
+    }
+
+    /// Resets the device, frees everything and gives the function back (`virtnet_remove`).
+    ///
+    /// # Errors
+    /// What the reset reported. The function is returned in any case; memory that the device may still write to stays
+    /// quarantined.
+    pub fn remove(mut self) -> (F, Result<(), Error>) {
+        let result = self.shutdown();
+        (self.transport.into_function(), result)
+    }
+
+    /// Resets the device, negotiates again and returns to where the interface was: up or down
+    /// (`virtnet_freeze`/`restore`). The way back from [`State::Failed`]; also resets a working device.
+    ///
+    /// # Errors
+    /// [`Error`]; the state is then [`State::Failed`].
+    pub fn reset_and_restore(&mut self) -> Result<(), Error> {
+        self.quiet();
+        self.release();
+        self.pending_fault = None;
+        let restored = self
+            .init()
+            .and_then(|()| if self.admin_up { self.start() } else { Ok(()) });
+        match restored {
+            Ok(()) => {
+                self.restores += 1;
+                Ok(())
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// Interface state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The accepted features.
+    pub fn negotiated(&self) -> net::F {
+        self.features
+    }
+
+    /// Whether the device sees a link; `true` when it doesn't say (no `STATUS` feature).
+    pub fn link_up(&self) -> bool {
+        self.info.link_up
+    }
+
+    /// Changes the MTU: at least 68, at most what the device allows.
+    ///
+    /// # Errors
+    /// [`Error::Mtu`].
+    pub fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
+        let max = self.info.max_mtu;
+        if !(ETH_MIN_MTU..=max).contains(&mtu) {
+            return Err(Error::Mtu { mtu, max });
+        }
+        self.mtu = mtu;
+        Ok(())
+    }
+
+    /// Ring sizes (`ethtool -g`).
+    pub fn ringparam(&self) -> RingParam {
+        let [rx, tx] = self.ring_sizes();
+        RingParam {
+            rx_max: self.info.rx_max,
+            tx_max: self.info.tx_max,
+            rx,
+            tx,
+        }
+    }
+
+    /// Changes ring sizes (`ethtool -G`): by queue reset where the device can (`RING_RESET`), else by a reset of the
+    /// device. Frames in flight in a resized transmit ring are lost and counted.
+    ///
+    /// # Errors
+    /// [`Error::RingSize`], [`Error::State`] after a failure; else the state is [`State::Failed`].
+    pub fn set_ringparam(&mut self, rx: u16, tx: u16) -> Result<(), Error> {
+        check_ring(rx, self.info.rx_max)?;
+        check_ring(tx, self.info.tx_max)?;
+        if matches!(self.state, State::Failed(_)) {
+            return Err(Error::State(self.state.name()));
+        }
+        let old = self.ring_sizes();
+        (self.options.rx_ring, self.options.tx_ring) = (rx, tx);
+        if !self.features.contains(net::F::RING_RESET) {
+            return self.reset_and_restore();
+        }
+        self.quiet();
+        let resized = self.resize(old).and_then(|()| match self.state {
+            State::Up => self.start(),
+            _ => Ok(()),
+        });
+        resized.map_err(|error| self.fail(error))
+    }
+
+    /// All counters (`ethtool -S`).
+    pub fn ethtool_stats(&self) -> EthtoolStats {
+        EthtoolStats {
+            rx: self
+                .queues
+                .as_ref()
+                .map_or(self.rx_past, |queues| queues.rx.stats()),
+            tx: self
+                .queues
+                .as_ref()
+                .map_or(self.tx_past, |queues| queues.tx.stats()),
+            irq: self.irq,
+            napi: self.softnet.stats(),
+            rearm_races: self.rearm_races,
+            device_faults: self.device_faults,
+            restores: self.restores,
+            link_changes: self.link_changes,
+        }
+    }
+
+    /// The PCI function underneath.
+    pub fn function(&mut self) -> &mut F {
+        self.transport.function()
+    }
+
+    /// Posts buffers and lets interrupts through.
+    fn start(&mut self) -> Result<(), Error> {
+        let len = self.rx_buffer_len();
+        let Some(queues) = &mut self.queues else {
+            return Err(Error::State("failed"));
+        };
+        queues.rx.fill(&mut self.transport, len)?;
+        self.softnet.enable();
+        self.state = State::Up;
+        // Packets may have come while interrupts were off.
+        self.rearm_all()
+    }
+
+    /// Length of a posted buffer.
+    fn rx_buffer_len(&self) -> usize {
+        if self.features.contains(net::F::MRG_RXBUF) {
+            return MERGEABLE_LEN;
+        }
+        // Without merging, one buffer holds the longest frame.
+        (HDR_LEN + FRAME_OVERHEAD + usize::from(self.info.max_mtu)).next_multiple_of(64)
+    }
+
+    /// Polls nothing and asks for no interrupts.
+    fn quiet(&mut self) {
+        self.softnet.disable();
+        if let Some(queues) = &mut self.queues {
+            // Can't fail, and a ring that is about to go doesn't matter.
+            let _ = queues.rx.vq.ring.disable_cb();
+            let _ = queues.tx.vq.ring.disable_cb();
+        }
+    }
+
+    /// Sizes of the rings as they are.
+    fn ring_sizes(&self) -> [u16; 2] {
+        match &self.queues {
+            Some(queues) => [queues.rx.vq.ring.size(), queues.tx.vq.ring.size()],
+            None => [self.options.rx_ring, self.options.tx_ring],
+        }
+    }
+
+    /// Queue by queue, those whose size changes (2.6.1). The new ring is there before the old one goes.
+    fn resize(&mut self, old: [u16; 2]) -> Result<(), Error> {
+        if self.options.rx_ring != old[0] {
+            self.transport.reset_queue(RX_QUEUE)?;
+            let new = self.setup_rx()?;
+            if let Some(queues) = &mut self.queues {
+                self.rx_past = std::mem::replace(&mut queues.rx, new).detach();
+                queues.rx.resume_stats(self.rx_past);
+            }
+            self.transport.enable_queue(RX_QUEUE)?;
+        }
+        if self.options.tx_ring != old[1] {
+            self.transport.reset_queue(TX_QUEUE)?;
+            let new = self.setup_tx()?;
+            if let Some(queues) = &mut self.queues {
+                self.tx_past = std::mem::replace(&mut queues.tx, new).detach();
+                queues.tx.resume_stats(self.tx_past);
+            }
+            self.transport.enable_queue(TX_QUEUE)?;
+        }
+        Ok(())
+    }
+
+    /// Stops everything after `error`, resets the device and remembers why.
+    pub(crate) fn fail(&mut self, error: Error) -> Error {
+        tracing::warn!(interface = %self.options.name, %error, "device failed; resetting it");
+        self.device_faults += u64::from(matches!(error, Error::Device { .. }));
+        self.softnet.disable();
+        self.release();
+        self.state = State::Failed(error.clone());
+        error
+    }
+
+    fn shutdown(&mut self) -> Result<(), Error> {
+        self.softnet.disable();
+        let reset = self.quiesce();
+        if let Some(queues) = self.queues.take().filter(|_| reset.is_ok()) {
+            self.rx_past = queues.rx.detach();
+            self.tx_past = queues.tx.detach();
+        }
+        reset
+    }
+
+    /// As [`shutdown`](Self::shutdown), where nobody hears its error: a device that doesn't reset loses its memory to
+    /// quarantine.
+    pub(crate) fn release(&mut self) {
+        if let Err(error) = self.shutdown() {
+            tracing::warn!(interface = %self.options.name, %error, "reset failed; DMA memory is quarantined");
+        }
+    }
+
+    /// Makes sure that the device touches no memory: device reset, and where that fails a function-level reset.
+    fn quiesce(&mut self) -> Result<(), Error> {
+        let reset = self
+            .transport
+            .reset()
+            .or_else(|_| self.transport.function().reset().map_err(Error::from));
+        // Best effort: a function that was reset has them off.
+        let _ = self.transport.function().disable_msix();
+        if reset.is_err() {
+            let _ = pci::clear_master(self.transport.function());
+        }
+        reset
+    }
+}
+
+fn check_ring(size: u16, max: u16) -> Result<(), Error> {
+    if (MIN_RING..=max).contains(&size) {
+        return Ok(());
+    }
+    Err(Error::RingSize {
+        size,
+        min: MIN_RING,
+        max,
+    })
+}

@@ -1,0 +1,263 @@
+//! The receive queue: posted buffers, mergeable headers, one copy into an skb.
+//!
+//! DMA memory is never borrowed, so a frame is copied once, from the posted buffers into an skb. The buffers go straight back
+//! to the device, *before* the skb is handed up; when there is no skb the packet is dropped and its buffers are
+//! recycled all the same. So the ring never shrinks, whatever the stack does.
+
+use hematite_bus::{Cpu, DmaBuf, PciFunction};
+use hematite_netstack::SkBuff;
+
+use crate::error::{DeviceFault, Error};
+use crate::napi::NAPI_POLL_WEIGHT;
+use crate::net::MIN_RING;
+use crate::packed::{Direction, Element};
+use crate::queue::Virtqueue;
+use crate::transport::VirtioPci;
+
+/// Bytes of `struct virtio_net_hdr` with `num_buffers`, which it always has with `VERSION_1` (virtio 1.3, 5.1.6).
+pub const HDR_LEN: usize = size_of::<virtio_spec::net::Hdr>();
+/// Offset of `num_buffers` in it.
+const NUM_BUFFERS: usize = 10;
+/// Bytes of an Ethernet header (`ETH_HLEN`): nothing shorter is a frame.
+const ETH_HLEN: usize = 14;
+/// Room before the frame (`NET_SKB_PAD + NET_IP_ALIGN`): headers can be pushed, and the IP header is aligned.
+pub const HEADROOM: usize = 64 + 2;
+/// Length of a mergeable buffer: a full frame with VLAN tag and header (`GOOD_PACKET_LEN`), in whole cache lines.
+pub const MERGEABLE_LEN: usize = 1536;
+
+/// Where received packets go and buffers come from: the upper half of a driver's receive path.
+pub trait NapiReceive {
+    /// An skb with room for `len` bytes, headroom included (`napi_alloc_skb`). `None`: the packet is dropped.
+    fn napi_alloc_skb(&mut self, len: usize) -> Option<SkBuff>;
+
+    /// Takes a received frame, Ethernet header first (`napi_gro_receive`).
+    fn napi_gro_receive(&mut self, skb: SkBuff);
+
+    /// Takes back an skb whose transmission is complete (`napi_consume_skb`).
+    fn napi_consume_skb(&mut self, skb: SkBuff);
+}
+
+/// Counters of a receive queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RxStats {
+    /// Packets handed up.
+    pub packets: u64,
+    /// Bytes of them, from the Ethernet header, without FCS.
+    pub bytes: u64,
+    /// Packets dropped for want of an skb.
+    pub drops: u64,
+    /// Packets dropped because no Ethernet header fits in them, or more than an skb holds.
+    pub length_errors: u64,
+    /// Packets that took more than one buffer.
+    pub merged: u64,
+    /// Doorbells rung.
+    pub kicks: u64,
+}
+
+/// One receive queue (`struct receive_queue`).
+pub(crate) struct RxQueue {
+    pub(crate) vq: Virtqueue<()>,
+    mergeable: bool,
+    /// Buffers not posted, all of one length.
+    spare: Vec<DmaBuf<Cpu>>,
+    /// Buffers of the packet in hand, in order, with the bytes used of each.
+    parts: Vec<(DmaBuf<Cpu>, usize)>,
+    returned: Vec<DmaBuf<Cpu>>,
+    elements: Vec<Element>,
+    stats: RxStats,
+}
+
+impl RxQueue {
+    pub(crate) fn new(vq: Virtqueue<()>, mergeable: bool, stats: RxStats) -> Self {
+        let (spare, parts, returned, elements) = Default::default();
+        Self {
+            vq,
+            mergeable,
+            spare,
+            parts,
+            returned,
+            elements,
+            stats,
+        }
+    }
+
+    /// Counts on from those of the queue before.
+    pub(crate) fn resume_stats(&mut self, stats: RxStats) {
+        self.stats = stats;
+    }
+
+    pub(crate) fn stats(&self) -> RxStats {
+        RxStats {
+            kicks: self.stats.kicks + self.vq.kicks,
+            ..self.stats
+        }
+    }
+
+    /// Posts buffers of `len` bytes until the ring is full (`try_fill_recv`), and tells the device.
+    pub(crate) fn fill<F: PciFunction>(
+        &mut self,
+        transport: &mut VirtioPci<F>,
+        len: usize,
+    ) -> Result<(), Error> {
+        while self.vq.ring.num_free() > 0 {
+            let buffer = match self.spare.pop() {
+                Some(buffer) => buffer,
+                None => match DmaBuf::new(transport.function_ref().dma(), len) {
+                    Ok(buffer) => buffer,
+                    // Fewer buffers than descriptors still work.
+                    Err(_) if self.vq.ring.in_use() > 0 => break,
+                    Err(error) => return Err(error.into()),
+                },
+            };
+            self.post(buffer)?;
+        }
+        self.vq.kick(transport)
+    }
+
+    /// Receives up to `budget` packets; the number received. Tells the device about posted buffers at most once.
+    pub(crate) fn poll<F: PciFunction>(
+        &mut self,
+        transport: &mut VirtioPci<F>,
+        budget: usize,
+        stack: &mut impl NapiReceive,
+    ) -> Result<usize, Error> {
+        let mut work = 0;
+        while work < budget && self.receive(stack)? {
+            work += 1;
+        }
+        if self.vq.ring.num_added() > self.kick_threshold() {
+            self.vq.kick(transport)?;
+        }
+        Ok(work)
+    }
+
+    /// As Linux does, the doorbell rings when half of a poll's worth of buffers is back: the device knows of the other ones.
+    /// With few posted buffers, each counts.
+    fn kick_threshold(&self) -> u16 {
+        match self.vq.ring.in_use() {
+            posted if posted < MIN_RING => 0,
+            posted => posted.min(NAPI_POLL_WEIGHT as u16) / 2,
+        }
+    }
+
+    /// Frees what the device doesn't hold any more. Only after a reset.
+    pub(crate) fn detach(self) -> RxStats {
+        let stats = self.stats();
+        self.vq.ring.detach(drop, drop);
+        stats
+    }
+
+    /// Receives one packet (`receive_buf`); `false` when there is none.
+    fn receive(&mut self, stack: &mut impl NapiReceive) -> Result<bool, Error> {
+        let Some(len) = self.take_part()? else {
+            return Ok(false);
+        };
+        if len < HDR_LEN {
+            return Err(self.broken(DeviceFault::ShortHeader { len: len as u32 }));
+        }
+        let num_buffers = self.num_buffers()?;
+        if num_buffers == 0 {
+            return Err(self.broken(DeviceFault::NumBuffers {
+                claimed: 0,
+                available: 1,
+            }));
+        }
+        let mut total = len - HDR_LEN;
+        for taken in 1..num_buffers {
+            // The device must have used all buffers of a packet before it shows the first (5.1.6.4).
+            match self.take_part()? {
+                Some(len) => total = total.saturating_add(len),
+                None => {
+                    return Err(self.broken(DeviceFault::NumBuffers {
+                        claimed: num_buffers,
+                        available: taken,
+                    }));
+                }
+            }
+        }
+        let skb = self.build_skb(total, stack)?;
+        // Refill before hand-up: what the stack does can't starve the ring.
+        while let Some((buffer, _)) = self.parts.pop() {
+            self.post(buffer)?;
+        }
+        if let Some(skb) = skb {
+            self.stats.packets += 1;
+            self.stats.bytes += total as u64;
+            self.stats.merged += u64::from(num_buffers > 1);
+            stack.napi_gro_receive(skb);
+        }
+        Ok(true)
+    }
+
+    /// Takes one used buffer into `parts`; the bytes that the device wrote to it.
+    fn take_part(&mut self) -> Result<Option<usize>, Error> {
+        let used = match self.vq.ring.get_buf(&mut self.returned) {
+            Ok(Some(used)) => used,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                self.recycle_parts();
+                return Err(self.vq.error(error));
+            }
+        };
+        let len = used.len as usize;
+        self.parts
+            .extend(self.returned.drain(..).map(|buffer| (buffer, len)));
+        Ok(Some(len))
+    }
+
+    fn num_buffers(&self) -> Result<u16, Error> {
+        let Some((first, _)) = self.parts.first().filter(|_| self.mergeable) else {
+            return Ok(1);
+        };
+        let mut field = [0; 2];
+        first.copy_to_slice(NUM_BUFFERS, &mut field)?;
+        Ok(u16::from_le_bytes(field))
+    }
+
+    /// The frame, copied; `None` (and counted) when it is dropped.
+    fn build_skb(&mut self, total: usize, stack: &mut impl NapiReceive) -> Result<Option<SkBuff>, Error> {
+        if total < ETH_HLEN {
+            self.stats.length_errors += 1;
+            return Ok(None);
+        }
+        let Some(mut skb) = stack.napi_alloc_skb(HEADROOM + total) else {
+            self.stats.drops += 1;
+            return Ok(None);
+        };
+        let room = skb.reserve(HEADROOM).and_then(|()| skb.put(total).map(|_| ()));
+        if room.is_err() {
+            self.stats.length_errors += 1;
+            stack.napi_consume_skb(skb);
+            return Ok(None);
+        }
+        let mut to = skb.data_mut();
+        let mut skip = HDR_LEN;
+        for (buffer, len) in &self.parts {
+            let Some((part, rest)) = to.split_at_mut_checked(len - skip) else {
+                break;
+            };
+            buffer.copy_to_slice(skip, part)?;
+            (to, skip) = (rest, 0);
+        }
+        Ok(Some(skb))
+    }
+
+    fn post(&mut self, buffer: DmaBuf<Cpu>) -> Result<(), Error> {
+        let len = buffer.len() as u32;
+        if let Ok(element) = Element::new(buffer, 0, len, Direction::FromDevice) {
+            self.elements.push(element);
+            self.vq.ring.add(&mut self.elements, ())?;
+        }
+        Ok(())
+    }
+
+    /// The buffers in hand are the driver's again; they go with the queue.
+    fn recycle_parts(&mut self) {
+        self.spare.extend(self.parts.drain(..).map(|(buffer, _)| buffer));
+    }
+
+    fn broken(&mut self, fault: DeviceFault) -> Error {
+        self.recycle_parts();
+        self.vq.fault(fault)
+    }
+}

@@ -1,0 +1,570 @@
+//! A virtio network device in software, modern PCI and packed rings only, that can also misbehave.
+//!
+//! It does nothing by itself: a test lets frames in, calls [`Model::run`], and reads what came out. Which chains it uses, in
+//! which order, and how it suppresses notifications is random. It records what the driver does wrong.
+
+pub mod pci;
+pub mod ring;
+
+use std::collections::VecDeque;
+
+use hematite_bus::{BusError, DmaFault, DmaSpace, PciFunction, Width};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use virtio_spec::net::F;
+
+use pci::ConfigSpace;
+use ring::{Chain, Queue, UsedElem};
+
+pub const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+
+/// What the co-simulated card offers.
+pub fn card_features() -> F {
+    F::VERSION_1
+        | F::RING_PACKED
+        | F::ACCESS_PLATFORM
+        | F::ORDER_PLATFORM
+        | F::RING_RESET
+        | F::MAC
+        | F::STATUS
+        | F::MTU
+        | F::MRG_RXBUF
+}
+
+/// How the device misbehaves once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malice {
+    UsedIdRange,
+    UsedIdNotHead,
+    UsedTwice,
+    UsedLength,
+    ShortHeader,
+    NoBuffers,
+    TooManyBuffers,
+    MissingBuffer,
+    TxUsedLength,
+}
+
+impl Malice {
+    /// A full receive ring has every ID outstanding, and one reported twice is posted again by then: only the transmit queue
+    /// can report IDs that nobody posted.
+    fn is_for_transmit(self) -> bool {
+        matches!(self, Self::UsedIdNotHead | Self::UsedTwice | Self::TxUsedLength)
+    }
+}
+
+pub struct Settings {
+    pub features: F,
+    pub max_queue: u16,
+    pub vectors: u16,
+    pub mtu: u16,
+    pub dma: DmaSpace,
+    pub mac: [u8; 6],
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            features: card_features(),
+            max_queue: 256,
+            vectors: 3,
+            mtu: 1500,
+            dma: DmaSpace::new().unwrap(),
+            mac: MAC,
+        }
+    }
+}
+
+pub struct Model {
+    pub settings: Settings,
+    pub config: ConfigSpace,
+    pub rng: ChaCha8Rng,
+    pub status: u8,
+    pub driver_features: u64,
+    selects: [u32; 2],
+    queue_select: u16,
+    config_vector: u16,
+    generation: u8,
+    pub link_up: bool,
+    pub queues: [Queue; 2],
+    msix: u16,
+    pub interrupts: VecDeque<u16>,
+    /// Interrupts raised, ever.
+    pub raised: u64,
+    /// Frames from the wire, waiting for buffers.
+    pub from_wire: VecDeque<Vec<u8>>,
+    /// Frames that the driver sent.
+    pub to_wire: Vec<Vec<u8>>,
+    /// Transmissions seen but not completed are kept back with this chance in percent.
+    pub hold_tx: u32,
+    /// Whether to change event suppression at random (else notifications are always on).
+    pub random_suppression: bool,
+    /// Delivered within the next doorbell write of the receive queue: between the driver's last look and its re-arm.
+    pub on_rx_doorbell: VecDeque<Vec<u8>>,
+    pub doorbells: [u64; 2],
+    /// Looks for available descriptors when a doorbell rings, and at no other time.
+    pub fetch_on_doorbell_only: bool,
+    rung: [bool; 2],
+    pub malice: Option<Malice>,
+    /// Reads answer all ones and resets fail: the card was pulled out.
+    pub gone: bool,
+    /// Status never returns to 0 (the driver must go for a function-level reset).
+    pub stuck: bool,
+    pub feature_refusal: bool,
+    /// Chance in percent that a register read returns nonsense.
+    pub lies: u32,
+    pub function_resets: u64,
+    /// What the driver did wrong.
+    pub violations: Vec<String>,
+}
+
+impl Model {
+    pub fn new(settings: Settings, rng: ChaCha8Rng) -> Self {
+        let max = settings.max_queue;
+        Self {
+            config: ConfigSpace::new(settings.vectors),
+            settings,
+            rng,
+            status: 0,
+            driver_features: 0,
+            selects: [0; 2],
+            queue_select: 0,
+            config_vector: 0xffff,
+            generation: 0,
+            link_up: true,
+            queues: [Queue::new(max), Queue::new(max)],
+            msix: 0,
+            interrupts: VecDeque::new(),
+            raised: 0,
+            from_wire: VecDeque::new(),
+            to_wire: Vec::new(),
+            hold_tx: 0,
+            random_suppression: false,
+            on_rx_doorbell: VecDeque::new(),
+            doorbells: [0; 2],
+            fetch_on_doorbell_only: false,
+            rung: [false; 2],
+            malice: None,
+            gone: false,
+            stuck: false,
+            feature_refusal: false,
+            lies: 0,
+            function_resets: 0,
+            violations: Vec::new(),
+        }
+    }
+
+    fn has(&self, feature: F) -> bool {
+        self.driver_features & u128::from(feature.bits()) as u64 != 0
+    }
+
+    /// One step of the device: fetch, transmit, receive, complete.
+    pub fn run(&mut self) {
+        if self.gone || self.status & 4 == 0 || self.status & 0x40 != 0 {
+            return;
+        }
+        if let Err(fault) = self.step() {
+            self.violations.push(format!("{fault}"));
+        }
+    }
+
+    fn step(&mut self) -> Result<(), DmaFault> {
+        if !self.config.bus_master() {
+            return Ok(());
+        }
+        let dma = self.settings.dma.clone();
+        for (queue, rung) in self.queues.iter_mut().zip(&mut self.rung) {
+            if self.fetch_on_doorbell_only && !std::mem::take(rung) {
+                continue;
+            }
+            queue.fetch(&dma, &mut self.violations)?;
+            if self.random_suppression && queue.enabled {
+                let flags = self.rng.random_range(0..3u16);
+                let off_wrap =
+                    self.rng.random_range(0..queue.size) | u16::from(self.rng.random::<bool>()) << 15;
+                queue.suppress(&dma, flags, off_wrap)?;
+            }
+        }
+        self.transmit()?;
+        self.receive()
+    }
+
+    /// Completes transmissions in any order; each frame goes out when its chain is completed.
+    fn transmit(&mut self) -> Result<(), DmaFault> {
+        let dma = self.settings.dma.clone();
+        let mut batch = Vec::new();
+        let mut at = 0;
+        while at < self.queues[1].held.len() {
+            if self.rng.random_range(0..100) < self.hold_tx {
+                at += 1;
+                continue;
+            }
+            // Not `remove(at)`: later ones overtake earlier ones.
+            let chain = self.queues[1].held.swap_remove(at);
+            let mut bytes = Vec::new();
+            for segment in &chain.segments {
+                if segment.write {
+                    self.violations
+                        .push("a device-writable element on the transmit queue".into());
+                }
+                let mut part = vec![0; segment.len as usize];
+                dma.device_read(segment.addr, &mut part)?;
+                bytes.extend(part);
+            }
+            match bytes.split_at_checked(12) {
+                Some(([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], frame)) => self.to_wire.push(frame.to_vec()),
+                _ => self.violations.push("bad virtio_net_hdr on transmit".into()),
+            }
+            let mut used = UsedElem::of(&chain, 0);
+            match self.malice.take_if(|malice| malice.is_for_transmit()) {
+                Some(Malice::TxUsedLength) => {
+                    used = UsedElem {
+                        len: 1,
+                        write: true,
+                        ..used
+                    }
+                }
+                // The driver's ids are handed out again last in, first out: the farthest one is free.
+                Some(Malice::UsedIdNotHead) => used.id = self.queues[1].size - 1,
+                Some(Malice::UsedTwice) => batch.push(used),
+                _ => {}
+            }
+            batch.push(used);
+        }
+        self.complete(1, &batch)
+    }
+
+    fn receive(&mut self) -> Result<(), DmaFault> {
+        while let Some(frame) = self.from_wire.front() {
+            if !self.place_frame(&frame.clone())? {
+                break;
+            }
+            self.from_wire.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Puts one frame into posted buffers (any of them, in any order); `false` when there are too few.
+    fn place_frame(&mut self, frame: &[u8]) -> Result<bool, DmaFault> {
+        let mergeable = self.has(F::MRG_RXBUF);
+        let mut chains: Vec<Chain> = Vec::new();
+        let mut room = 0;
+        while room < frame.len() + 12 {
+            let held = &mut self.queues[0].held;
+            if held.is_empty() || (!mergeable && !chains.is_empty()) {
+                self.queues[0].held.append(&mut chains);
+                return Ok(false);
+            }
+            let chain = held.swap_remove(self.rng.random_range(0..held.len()));
+            room += chain.writable() as usize;
+            chains.push(chain);
+        }
+        let mut packet = vec![0; 12];
+        packet[10..12].copy_from_slice(&(chains.len() as u16).to_le_bytes());
+        packet.extend(frame);
+        let mut rest = &packet[..];
+        let mut batch = Vec::new();
+        for chain in &chains {
+            let mut len = 0;
+            for segment in chain.segments.iter().filter(|s| s.write) {
+                let (part, more) = rest.split_at(rest.len().min(segment.len as usize));
+                self.settings.dma.device_write(segment.addr, part)?;
+                len += part.len() as u32;
+                rest = more;
+            }
+            batch.push(UsedElem::of(chain, len));
+        }
+        self.misbehave(&mut batch, &chains)?;
+        self.complete(0, &batch)?;
+        Ok(true)
+    }
+
+    fn misbehave(&mut self, batch: &mut [UsedElem], chains: &[Chain]) -> Result<(), DmaFault> {
+        let Some(malice) = self.malice.take_if(|malice| !malice.is_for_transmit()) else {
+            return Ok(());
+        };
+        let num_buffers = chains[0].segments[0].addr + 10;
+        let claim = |n: u16| self.settings.dma.device_write(num_buffers, &n.to_le_bytes());
+        match malice {
+            Malice::UsedIdRange => batch[0].id = self.rng.random_range(self.queues[0].size..=u16::MAX),
+            Malice::UsedLength => batch[0].len = chains[0].writable() + 1,
+            Malice::ShortHeader => batch[0].len = 11,
+            Malice::NoBuffers => claim(0)?,
+            Malice::TooManyBuffers => claim(self.queues[0].size + 1)?,
+            Malice::MissingBuffer => claim(chains.len() as u16 + 1)?,
+            Malice::UsedIdNotHead | Malice::UsedTwice | Malice::TxUsedLength => {}
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, queue: usize, batch: &[UsedElem]) -> Result<(), DmaFault> {
+        let event_idx = self.has(F::EVENT_IDX);
+        if self.queues[queue].push_used(&self.settings.dma, batch, event_idx)? {
+            self.raise(self.queues[queue].vector);
+        }
+        Ok(())
+    }
+
+    fn raise(&mut self, vector: u16) {
+        if vector < self.msix {
+            self.raised += 1;
+            // MSI-X has one pending bit for each vector.
+            if !self.interrupts.contains(&vector) {
+                self.interrupts.push_back(vector);
+            }
+        }
+    }
+
+    pub fn set_link(&mut self, up: bool) {
+        self.link_up = up;
+        self.generation = self.generation.wrapping_add(1);
+        self.raise(self.config_vector);
+    }
+
+    pub fn needs_reset(&mut self) {
+        self.status |= 0x40;
+        self.raise(self.config_vector);
+    }
+
+    /// Overwrites random bytes of the rings, as a device with broken DMA would.
+    pub fn scribble(&mut self) {
+        for queue in self.queues.clone().iter().filter(|queue| queue.enabled) {
+            for _ in 0..self.rng.random_range(1..40) {
+                let at = queue.desc + self.rng.random_range(0..u64::from(queue.size) * 16);
+                let byte: u8 = self.rng.random();
+                let _ = self.settings.dma.device_write(at, &[byte]);
+            }
+            let _ = self
+                .settings
+                .dma
+                .device_write(queue.device, &self.rng.random::<[u8; 4]>());
+        }
+    }
+
+    fn lie(&mut self) -> bool {
+        self.lies > 0 && self.rng.random_range(0..100) < self.lies
+    }
+
+    fn device_reset(&mut self) {
+        let max = self.settings.max_queue;
+        self.queues = [Queue::new(max), Queue::new(max)];
+        (self.status, self.driver_features, self.selects, self.queue_select) = (0, 0, [0; 2], 0);
+        self.config_vector = 0xffff;
+    }
+
+    fn common_read(&mut self, offset: u64) -> u64 {
+        let queue = self.queues.get(usize::from(self.queue_select));
+        let offered = u128::from(self.settings.features.bits()) as u64;
+        match offset {
+            0x00 => self.selects[0].into(),
+            0x04 => (offered.checked_shr(32 * self.selects[0]).unwrap_or(0)) & 0xffff_ffff,
+            0x08 => self.selects[1].into(),
+            0x0c => {
+                (self
+                    .driver_features
+                    .checked_shr(32 * self.selects[1])
+                    .unwrap_or(0))
+                    & 0xffff_ffff
+            }
+            0x10 => self.config_vector.into(),
+            0x12 => 2,
+            0x14 => self.status.into(),
+            0x15 => self.generation.into(),
+            0x16 => self.queue_select.into(),
+            0x18 => queue.map_or(0, |q| q.size.into()),
+            0x1a => queue.map_or(0xffff, |q| q.vector.into()),
+            0x1c => queue.map_or(0, |q| q.enabled.into()),
+            0x1e => self.queue_select.into(),
+            _ => 0,
+        }
+    }
+
+    fn common_write(&mut self, offset: u64, value: u64) {
+        let (vectors, max) = (self.msix, self.settings.max_queue);
+        let checked = |v: u64| if v < u64::from(vectors) { v as u16 } else { 0xffff };
+        match offset {
+            0x00 => return self.selects[0] = value as u32,
+            0x08 => return self.selects[1] = value as u32,
+            0x0c => {
+                let shift = 32 * self.selects[1];
+                if shift < 64 {
+                    self.driver_features = self.driver_features & !(0xffff_ffff << shift) | value << shift;
+                }
+                return;
+            }
+            0x10 => return self.config_vector = checked(value),
+            0x14 => return self.write_status(value as u8),
+            0x16 => return self.queue_select = value as u16,
+            _ => {}
+        }
+        if self.status & 8 == 0 {
+            self.violations
+                .push(format!("queue register {offset:#x} written before FEATURES_OK"));
+        }
+        let Some(queue) = self.queues.get_mut(usize::from(self.queue_select)) else {
+            return self
+                .violations
+                .push("a register of an absent queue written".into());
+        };
+        if queue.enabled && offset != 0x3a {
+            self.violations
+                .push(format!("register {offset:#x} of an enabled queue written"));
+        }
+        let low = |r: &mut u64| *r = *r & !0xffff_ffff | value;
+        let high = |r: &mut u64| *r = *r & 0xffff_ffff | value << 32;
+        match offset {
+            0x18 if (1..=u64::from(max)).contains(&value) => queue.size = value as u16,
+            0x1a => queue.vector = checked(value),
+            0x1c if value == 1 => queue.enabled = true,
+            0x20 => low(&mut queue.desc),
+            0x24 => high(&mut queue.desc),
+            0x28 => low(&mut queue.driver),
+            0x2c => high(&mut queue.driver),
+            0x30 => low(&mut queue.device),
+            0x34 => high(&mut queue.device),
+            0x3a if value == 1 && self.driver_features >> 40 & 1 != 0 => *queue = Queue::new(max),
+            _ => self
+                .violations
+                .push(format!("bad write of {value:#x} to common {offset:#x}")),
+        }
+    }
+
+    fn write_status(&mut self, value: u8) {
+        if value == 0 {
+            if !self.stuck {
+                self.device_reset();
+            }
+            return;
+        }
+        if value & self.status != self.status & !0x40 & !8 | value & self.status & 0x48 {
+            self.violations
+                .push(format!("status {:#x} lost bits: {value:#x}", self.status));
+        }
+        self.status = value;
+        let offered = u128::from(self.settings.features.bits()) as u64;
+        let required = 7 << 32 & !(1 << 32) | 1 << 32;
+        if self.feature_refusal
+            || self.driver_features & !offered != 0
+            || self.driver_features & required != required
+        {
+            self.status &= !8;
+        }
+    }
+}
+
+impl PciFunction for Model {
+    fn config_read(&mut self, offset: u16, width: Width) -> Result<u32, BusError> {
+        width.check(None, offset.into(), 256)?;
+        if self.gone {
+            return Ok(width.all_ones() as u32);
+        }
+        if self.lie() {
+            return Ok(self.rng.random::<u32>() & width.all_ones() as u32);
+        }
+        let (at, mut value) = (usize::from(offset), [0; 4]);
+        value[..width.bytes()].copy_from_slice(&self.config.bytes[at..at + width.bytes()]);
+        Ok(u32::from_le_bytes(value))
+    }
+
+    fn config_write(&mut self, offset: u16, width: Width, value: u32) -> Result<(), BusError> {
+        width.check(None, offset.into(), 256)?;
+        for (i, byte) in value.to_le_bytes()[..width.bytes()].iter().enumerate() {
+            let at = usize::from(offset) + i;
+            let mask = self.config.writable[at];
+            self.config.bytes[at] = self.config.bytes[at] & !mask | byte & mask;
+        }
+        Ok(())
+    }
+
+    fn bar_size(&self, bar: u8) -> Result<u64, BusError> {
+        Ok(if bar == pci::BAR { pci::BAR_SIZE } else { 0 })
+    }
+
+    fn mmio_read(&mut self, bar: u8, offset: u64, width: Width) -> Result<u64, BusError> {
+        width.check(Some(bar), offset, self.bar_size(bar)?)?;
+        if self.lie() {
+            return Ok(self.rng.random::<u64>() & width.all_ones());
+        }
+        if self.gone {
+            return Ok(width.all_ones());
+        }
+        Ok(match offset {
+            0x00..0x40 => self.common_read(offset),
+            pci::ISR => 0,
+            pci::DEVICE..pci::NOTIFY => {
+                let mut device = self.settings.mac.to_vec();
+                device.extend([u8::from(self.link_up), 0, 1, 0]);
+                device.extend(self.settings.mtu.to_le_bytes());
+                let at = (offset - pci::DEVICE) as usize;
+                device[at..at + width.bytes()]
+                    .iter()
+                    .rev()
+                    .fold(0, |value, &byte| value << 8 | u64::from(byte))
+            }
+            _ => width.all_ones(),
+        })
+    }
+
+    fn mmio_write(&mut self, bar: u8, offset: u64, width: Width, value: u64) -> Result<(), BusError> {
+        width.check(Some(bar), offset, self.bar_size(bar)?)?;
+        if self.gone {
+            return Ok(());
+        }
+        match offset {
+            0x00..0x40 => self.common_write(offset, value),
+            pci::NOTIFY.. => {
+                let queue = (offset - pci::NOTIFY) / u64::from(pci::NOTIFY_OFF_MULTIPLIER);
+                if self.status & 4 == 0 || queue != value || queue > 1 || width != Width::U16 {
+                    self.violations.push(format!(
+                        "bad doorbell: {value} at {offset:#x}, status {:#x}",
+                        self.status
+                    ));
+                } else {
+                    self.doorbells[queue as usize] += 1;
+                    self.rung[queue as usize] = true;
+                    if queue == 0
+                        && let Some(frame) = self.on_rx_doorbell.pop_front()
+                    {
+                        self.from_wire.push_back(frame);
+                        self.run();
+                    }
+                }
+            }
+            _ => self.violations.push(format!("write to {offset:#x}")),
+        }
+        Ok(())
+    }
+
+    fn dma(&self) -> &DmaSpace {
+        &self.settings.dma
+    }
+
+    fn enable_msix(&mut self, wanted: u16) -> Result<(), BusError> {
+        let available = self.settings.vectors;
+        if wanted > available {
+            return Err(BusError::NoVectors { wanted, available });
+        }
+        self.msix = wanted;
+        Ok(())
+    }
+
+    fn disable_msix(&mut self) -> Result<(), BusError> {
+        self.msix = 0;
+        self.interrupts.clear();
+        Ok(())
+    }
+
+    fn take_interrupt(&mut self) -> Option<u16> {
+        self.interrupts.pop_front()
+    }
+
+    fn reset(&mut self) -> Result<(), BusError> {
+        if self.gone {
+            return Err(BusError::Gone);
+        }
+        self.function_resets += 1;
+        self.stuck = false;
+        self.device_reset();
+        self.disable_msix()
+    }
+}

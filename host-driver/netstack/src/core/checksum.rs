@@ -1,0 +1,148 @@
+//! The Internet checksum (RFC 1071).
+
+use std::net::Ipv4Addr;
+
+/// A partial one's complement sum, not yet folded or complemented (Linux's `__wsum`).
+///
+/// Sums of parts add up to the sum of the whole as long as every part but the last has an even length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sum(u64);
+
+impl Sum {
+    /// The sum of nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// A sum from its folded 16-bit value.
+    pub const fn from_folded(value: u16) -> Self {
+        Self(value as u64)
+    }
+
+    /// Adds the bytes of `data`, taken as big-endian 16-bit words padded with a zero byte
+    /// (`csum_partial`).
+    ///
+    /// RFC 1071 section 2(B) lets the words be added in any byte order and swapped once at the end, and 2(C)
+    /// lets them be added wider than 16 bits: the loop adds 32-bit halves into 64 bits, eight bytes a step.
+    #[must_use]
+    pub fn add_bytes(self, data: &[u8]) -> Self {
+        let mut even = 0u64;
+        let mut odd = 0u64;
+        let (blocks, rest) = data.as_chunks::<8>();
+        for block in blocks {
+            let word = u64::from_ne_bytes(*block);
+            // Two accumulators of 32-bit halves: neither can overflow below 2^32 blocks.
+            even += word & 0xffff_ffff;
+            odd += word >> 32;
+        }
+        if !rest.is_empty() {
+            let mut last = [0u8; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            let word = u64::from_ne_bytes(last);
+            even += word & 0xffff_ffff;
+            odd += word >> 32;
+        }
+        let native = fold64(even) as u64 + fold64(odd) as u64;
+        Self(self.0 + u64::from(u16::from_be(fold64(native))))
+    }
+
+    /// Adds one 16-bit word.
+    #[must_use]
+    pub const fn add_u16(self, word: u16) -> Self {
+        Self(self.0 + word as u64)
+    }
+
+    /// Adds the IPv4 pseudo header of RFC 768 and RFC 9293 section 3.1 (`csum_tcpudp_nofold`).
+    #[must_use]
+    pub fn add_pseudo_header(self, saddr: Ipv4Addr, daddr: Ipv4Addr, protocol: u8, len: u16) -> Self {
+        self.add_bytes(&saddr.octets())
+            .add_bytes(&daddr.octets())
+            .add_u16(u16::from(protocol))
+            .add_u16(len)
+    }
+
+    /// The sum folded to 16 bits, not complemented.
+    pub const fn folded(self) -> u16 {
+        fold64(self.0)
+    }
+
+    /// The checksum: the complement of the folded sum (`csum_fold`).
+    pub const fn finish(self) -> u16 {
+        !fold64(self.0)
+    }
+
+    /// Whether a sum over data that includes its checksum field says that the data is intact.
+    pub const fn is_valid(self) -> bool {
+        fold64(self.0) == 0xffff
+    }
+}
+
+const fn fold64(mut sum: u64) -> u16 {
+    sum = (sum & 0xffff_ffff) + (sum >> 32);
+    sum = (sum & 0xffff_ffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum as u16
+}
+
+/// The checksum of `data` (`ip_compute_csum`).
+pub fn checksum(data: &[u8]) -> u16 {
+    Sum::ZERO.add_bytes(data).finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The definition of RFC 1071 section 1, word by word.
+    fn definition(data: &[u8]) -> u16 {
+        let mut sum = 0u32;
+        for pair in data.chunks(2) {
+            sum += u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        !(sum as u16)
+    }
+
+    #[test]
+    fn rfc1071_section_3_example() {
+        let data = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
+        assert_eq!(Sum::ZERO.add_bytes(&data).folded(), 0xddf2);
+    }
+
+    #[test]
+    fn all_ones_do_not_lose_carries() {
+        let data = vec![0xff; 65_535];
+        assert_eq!(checksum(&data), definition(&data));
+    }
+
+    proptest! {
+        #[test]
+        fn equals_the_definition(data in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            prop_assert_eq!(checksum(&data), definition(&data));
+        }
+
+        #[test]
+        fn even_parts_add_up(data in proptest::collection::vec(any::<u8>(), 0..600), at in 0usize..300) {
+            let at = (2 * at).min(data.len() & !1);
+            let (a, b) = data.split_at(at);
+            prop_assert_eq!(Sum::ZERO.add_bytes(a).add_bytes(b).finish(), checksum(&data));
+        }
+
+        #[test]
+        fn pseudo_header_like_etherparse(
+            s in any::<[u8; 4]>(), d in any::<[u8; 4]>(), sp in any::<u16>(), dp in any::<u16>(),
+            payload in proptest::collection::vec(any::<u8>(), 0..1473),
+        ) {
+            let udp = etherparse::UdpHeader::with_ipv4_checksum(
+                sp, dp, &etherparse::Ipv4Header::new(0, 64, etherparse::ip_number::UDP, s, d).unwrap(), &payload,
+            ).unwrap();
+            let ours = Sum::ZERO
+                .add_pseudo_header(s.into(), d.into(), 17, udp.length)
+                .add_u16(sp).add_u16(dp).add_u16(udp.length)
+                .add_bytes(&payload)
+                .finish();
+            // RFC 768: a sum of zero is sent as all ones.
+            prop_assert_eq!(if ours == 0 { 0xffff } else { ours }, udp.checksum);
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! The device layer between drivers and protocols (net/core/dev.c).
+//!
+//! Receive: [`Stack::receive`] -> `eth_type_trans` -> taps -> protocol handler (`ptype_base`).
+//! Transmit: `dev_queue_xmit` -> queueing discipline -> [`Stack::qdisc_run`] -> taps -> driver.
+
+use std::collections::VecDeque;
+
+use tracing::trace;
+use zerocopy::IntoBytes;
+
+use super::drop_reason::SkbDropReason;
+use super::netdevice::{DeviceFlags, Features, IfIndex, NetDevice, RtnlLinkStats64, TxBusy};
+use super::skb::{IpSummed, PktType, SkBuff};
+use super::tap::TapPacket;
+use super::time::Instant;
+use crate::errno::Errno;
+use crate::ipv4::devinet::InDevice;
+use crate::sched::{Pfifo, Qdisc, QdiscStats};
+use crate::stack::Stack;
+use crate::wire::ethernet::{ETH_HLEN, EthHdr, EtherType, MacAddr};
+
+/// Packets that one [`Stack::qdisc_run`] sends at most (`dev_tx_weight`).
+const DEV_TX_WEIGHT: usize = 64;
+
+/// What the stack keeps about an interface.
+pub(crate) struct NetDev {
+    pub ifindex: IfIndex,
+    pub name: Box<str>,
+    pub mac: MacAddr,
+    pub mtu: u32,
+    pub flags: DeviceFlags,
+    pub features: Features,
+    pub in_dev: InDevice,
+    pub stats: RtnlLinkStats64,
+    qdisc: Box<dyn Qdisc>,
+    /// A packet that the driver refused; taps have seen it (`Qdisc::gso_skb`).
+    requeued: Option<SkBuff>,
+    requeues: u64,
+}
+
+impl NetDev {
+    /// Whether packets may leave: up and with a carrier.
+    pub(crate) fn running(&self) -> bool {
+        self.flags.contains(DeviceFlags::UP | DeviceFlags::LOWER_UP)
+    }
+}
+
+/// The interfaces, `lo` first.
+pub(crate) struct NetDevs {
+    devs: Vec<NetDev>,
+    /// Packets looped back, waiting for the receive path (`softnet_data.input_pkt_queue`).
+    pub backlog: VecDeque<SkBuff>,
+}
+
+impl NetDevs {
+    pub(crate) fn new() -> Self {
+        let mut devs = Self {
+            devs: Vec::new(),
+            backlog: VecDeque::new(),
+        };
+        let flags = DeviceFlags::UP | DeviceFlags::LOWER_UP | DeviceFlags::LOOPBACK | DeviceFlags::NOARP;
+        devs.add("lo", MacAddr::ZERO, LOOPBACK_MTU, flags, Features::HW_CSUM, 0);
+        devs
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        mac: MacAddr,
+        mtu: u32,
+        flags: DeviceFlags,
+        features: Features,
+        txqueuelen: usize,
+    ) -> IfIndex {
+        let ifindex = IfIndex(self.devs.len() as u32 + 1);
+        self.devs.push(NetDev {
+            ifindex,
+            name: name.into(),
+            mac,
+            mtu,
+            flags,
+            features,
+            in_dev: InDevice::default(),
+            stats: RtnlLinkStats64::default(),
+            qdisc: Box::new(Pfifo::new(txqueuelen)),
+            requeued: None,
+            requeues: 0,
+        });
+        ifindex
+    }
+
+    pub(crate) fn get(&self, ifindex: IfIndex) -> Option<&NetDev> {
+        self.devs.get((ifindex.0 as usize).checked_sub(1)?)
+    }
+
+    pub(crate) fn get_mut(&mut self, ifindex: IfIndex) -> Option<&mut NetDev> {
+        self.devs.get_mut((ifindex.0 as usize).checked_sub(1)?)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &NetDev> + '_ {
+        self.devs.iter()
+    }
+
+    pub(crate) fn is_up(&self, ifindex: IfIndex) -> bool {
+        self.get(ifindex)
+            .is_some_and(|d| d.flags.contains(DeviceFlags::UP))
+    }
+}
+
+/// MTU of `lo`: the largest datagram of IPv4.
+const LOOPBACK_MTU: u32 = 65_535;
+
+/// How a [`Stack::qdisc_run`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QdiscState {
+    /// Nothing is left to be sent.
+    Empty,
+    /// More is left: call again when others had their turn.
+    Quota,
+    /// The device is busy and has a packet waiting: call again when it has room.
+    Busy,
+}
+
+/// Result of [`Stack::qdisc_run`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QdiscRun {
+    /// Packets that the driver took.
+    pub sent: usize,
+    /// Why it stopped.
+    pub state: QdiscState,
+}
+
+/// A protocol handler (`struct packet_type`).
+struct PacketType {
+    ether_type: EtherType,
+    func: fn(&mut Stack, SkBuff),
+}
+
+/// The protocols (`ptype_base`).
+const PTYPE_BASE: &[PacketType] = &[
+    PacketType {
+        ether_type: EtherType::IPV4,
+        func: Stack::ip_rcv,
+    },
+    PacketType {
+        ether_type: EtherType::ARP,
+        func: Stack::arp_rcv,
+    },
+];
+
+impl Stack {
+    /// Registers a device and brings its interface up as the device's flags say (`register_netdev`,
+    /// `dev_open`).
+    pub fn add_interface(&mut self, dev: &dyn NetDevice) -> IfIndex {
+        let txqueuelen = self.config.tx_queue_len;
+        self.devs.add(
+            dev.name(),
+            dev.mac_address(),
+            dev.mtu(),
+            dev.flags(),
+            dev.features(),
+            txqueuelen,
+        )
+    }
+
+    /// Takes over changes of the device: link state, MTU, address (`NETDEV_CHANGE` and its like). A lost
+    /// carrier empties the neighbour table of the interface and its queue.
+    ///
+    /// # Errors
+    /// [`Errno::NoDev`] if there is no such interface.
+    pub fn netdev_change(&mut self, ifindex: IfIndex, dev: &dyn NetDevice) -> Result<(), Errno> {
+        let net_dev = self.devs.get_mut(ifindex).ok_or(Errno::NoDev)?;
+        net_dev.mac = dev.mac_address();
+        net_dev.mtu = dev.mtu();
+        net_dev.flags = dev.flags();
+        net_dev.features = dev.features();
+        if net_dev.running() {
+            return Ok(());
+        }
+        let up = net_dev.flags.contains(DeviceFlags::UP);
+        while let Some(skb) = self.neigh.take_queued(ifindex) {
+            self.kfree_skb(skb, SkbDropReason::NeighFailed);
+        }
+        if up {
+            self.neigh.carrier_down(ifindex);
+        } else {
+            self.neigh.ifdown(ifindex);
+        }
+        while let Some(skb) = self.devs.get_mut(ifindex).and_then(NetDev::dequeue) {
+            self.kfree_skb(skb, SkbDropReason::DevReady);
+        }
+        Ok(())
+    }
+
+    /// A frame from the driver, Ethernet header first and FCS stripped (`eth_type_trans`,
+    /// `netif_receive_skb`). Never fails: what cannot be used is dropped and counted.
+    ///
+    /// The driver sets the checksum state ([`SkBuff::set_ip_summed`]) and may set the time stamp.
+    pub fn receive(&mut self, ifindex: IfIndex, mut skb: SkBuff, now: Instant) {
+        self.set_now(now);
+        skb.set_dev(ifindex);
+        let Some(dev) = self
+            .devs
+            .get_mut(ifindex)
+            .filter(|d| d.flags.contains(DeviceFlags::UP))
+        else {
+            return self.kfree_skb(skb, SkbDropReason::DevReady);
+        };
+        if !eth_type_trans(&mut skb, dev.mac) {
+            dev.stats.rx_errors += 1;
+            dev.stats.rx_length_errors += 1;
+            return self.kfree_skb(skb, SkbDropReason::PktTooSmall);
+        }
+        dev.stats.rx_packets += 1;
+        dev.stats.rx_bytes += (skb.len() + ETH_HLEN) as u64;
+        if skb.pkt_type() == PktType::Multicast {
+            dev.stats.multicast += 1;
+        }
+        self.netif_receive_skb(ifindex, skb);
+        self.process_backlog();
+    }
+
+    fn netif_receive_skb(&mut self, ifindex: IfIndex, mut skb: SkBuff) {
+        let timestamp = skb.tstamp().unwrap_or(self.now);
+        skb.set_tstamp(timestamp);
+        trace!(%ifindex, len = skb.len(), protocol = ?skb.protocol(), "netif_receive_skb");
+        if let Some(data) = skb.mac_header() {
+            self.taps.deliver(&TapPacket {
+                ifindex,
+                timestamp,
+                pkt_type: skb.pkt_type(),
+                data,
+            });
+        }
+        skb.reset_network_header();
+        let protocol = skb.protocol();
+        match PTYPE_BASE.iter().find(|p| p.ether_type == protocol) {
+            Some(ptype) => (ptype.func)(self, skb),
+            None => {
+                if let Some(dev) = self.devs.get_mut(ifindex) {
+                    dev.stats.rx_nohandler += 1;
+                    dev.stats.rx_dropped += 1;
+                }
+                self.kfree_skb(skb, SkbDropReason::UnhandledProto);
+            }
+        }
+    }
+
+    /// Receives what was looped back. A loop and not a recursion, so answers to answers cost no stack.
+    pub(crate) fn process_backlog(&mut self) {
+        // Bounded, so that two sockets that talk through `lo` in callbacks could not hold us for ever.
+        for _ in 0..self.config.netdev_max_backlog {
+            let Some(mut skb) = self.devs.backlog.pop_front() else {
+                return;
+            };
+            if !eth_type_trans(&mut skb, MacAddr::ZERO) {
+                self.kfree_skb(skb, SkbDropReason::PktTooSmall);
+                continue;
+            }
+            if let Some(dev) = self.devs.get_mut(IfIndex::LOOPBACK) {
+                dev.stats.rx_packets += 1;
+                dev.stats.rx_bytes += (skb.len() + ETH_HLEN) as u64;
+            }
+            self.netif_receive_skb(IfIndex::LOOPBACK, skb);
+        }
+    }
+
+    /// Queues a complete frame for the interface it names (`dev_queue_xmit`).
+    ///
+    /// # Errors
+    /// [`Errno::NetDown`] without a running interface, [`Errno::NoBufs`] if the queue is full. The frame is
+    /// dropped and counted.
+    pub(crate) fn dev_queue_xmit(&mut self, skb: SkBuff) -> Result<(), Errno> {
+        let Some(dev) = skb
+            .dev()
+            .and_then(|i| self.devs.get_mut(i))
+            .filter(|d| d.running())
+        else {
+            self.kfree_skb(skb, SkbDropReason::DevReady);
+            return Err(Errno::NetDown);
+        };
+        trace!(ifindex = %dev.ifindex, len = skb.len(), qlen = dev.qdisc.len(), "dev_queue_xmit");
+        if dev.flags.contains(DeviceFlags::LOOPBACK) {
+            return self.loopback_xmit(skb);
+        }
+        if let Err(skb) = dev.qdisc.enqueue(skb) {
+            dev.stats.tx_dropped += 1;
+            self.kfree_skb(skb, SkbDropReason::QdiscDrop);
+            return Err(Errno::NoBufs);
+        }
+        Ok(())
+    }
+
+    /// The loopback device (drivers/net/loopback.c).
+    fn loopback_xmit(&mut self, mut skb: SkBuff) -> Result<(), Errno> {
+        if self.devs.backlog.len() >= self.config.netdev_max_backlog {
+            self.kfree_skb(skb, SkbDropReason::CpuBacklog);
+            return Err(Errno::NoBufs);
+        }
+        let tap = TapPacket {
+            ifindex: IfIndex::LOOPBACK,
+            timestamp: self.now,
+            pkt_type: PktType::Outgoing,
+            data: skb.data(),
+        };
+        self.taps.deliver(&tap);
+        if let Some(dev) = self.devs.get_mut(IfIndex::LOOPBACK) {
+            dev.stats.tx_packets += 1;
+            dev.stats.tx_bytes += skb.len() as u64;
+        }
+        skb.orphan();
+        self.devs.backlog.push_back(skb);
+        Ok(())
+    }
+
+    /// Hands queued frames to the driver until the queue is empty, the device is busy, or a quantum of 64 is
+    /// used up (`__qdisc_run`). To be called after anything that may have queued a frame:
+    /// [`Stack::receive`], [`Stack::poll`], a socket's send, and when the device has room again.
+    pub fn qdisc_run(&mut self, ifindex: IfIndex, device: &mut dyn NetDevice, now: Instant) -> QdiscRun {
+        self.set_now(now);
+        device.reclaim(&mut self.pool);
+        let mut run = QdiscRun {
+            sent: 0,
+            state: QdiscState::Empty,
+        };
+        while let Some(dev) = self.devs.get_mut(ifindex) {
+            if run.sent == DEV_TX_WEIGHT {
+                run.state = if dev.qlen() == 0 {
+                    QdiscState::Empty
+                } else {
+                    QdiscState::Quota
+                };
+                break;
+            }
+            let skb = match dev.requeued.take() {
+                Some(skb) => skb,
+                None => {
+                    let Some(mut skb) = dev.qdisc.dequeue() else { break };
+                    if !validate_xmit_skb(&mut skb, dev.features) {
+                        dev.stats.tx_errors += 1;
+                        self.kfree_skb(skb, SkbDropReason::PktTooSmall);
+                        continue;
+                    }
+                    let pkt_type = PktType::Outgoing;
+                    self.taps.deliver(&TapPacket {
+                        ifindex,
+                        timestamp: self.now,
+                        pkt_type,
+                        data: skb.data(),
+                    });
+                    skb
+                }
+            };
+            let len = skb.len() as u64;
+            match device.start_xmit(skb) {
+                Ok(()) => {
+                    dev.stats.tx_packets += 1;
+                    dev.stats.tx_bytes += len;
+                    run.sent += 1;
+                }
+                Err(TxBusy(skb)) => {
+                    dev.requeued = Some(skb);
+                    dev.requeues += 1;
+                    run.state = QdiscState::Busy;
+                    break;
+                }
+            }
+        }
+        if run.sent > 0 {
+            device.xmit_flush();
+        }
+        run
+    }
+
+    /// Frames that wait for the driver of an interface.
+    pub fn tx_queue_len(&self, ifindex: IfIndex) -> usize {
+        self.devs.get(ifindex).map_or(0, NetDev::qlen)
+    }
+
+    /// Counters of the queueing discipline of an interface, and how often its device was busy.
+    pub fn qdisc_stats(&self, ifindex: IfIndex) -> Option<(QdiscStats, u64)> {
+        self.devs.get(ifindex).map(|d| (d.qdisc.stats(), d.requeues))
+    }
+
+    /// Replaces the queueing discipline of an interface; what waits in the old one is dropped.
+    ///
+    /// # Errors
+    /// [`Errno::NoDev`] if there is no such interface.
+    pub fn set_qdisc(&mut self, ifindex: IfIndex, qdisc: Box<dyn Qdisc>) -> Result<(), Errno> {
+        let dev = self.devs.get_mut(ifindex).ok_or(Errno::NoDev)?;
+        let mut old = std::mem::replace(&mut dev.qdisc, qdisc);
+        while let Some(skb) = old.dequeue() {
+            self.kfree_skb(skb, SkbDropReason::QdiscDrop);
+        }
+        Ok(())
+    }
+
+    /// Counters of an interface as the stack sees it; the device has its own ([`NetDevice::stats`]).
+    pub fn interface_stats(&self, ifindex: IfIndex) -> Option<RtnlLinkStats64> {
+        self.devs.get(ifindex).map(|d| d.stats)
+    }
+
+    /// Prepends the Ethernet header (`eth_header`) and queues the frame.
+    pub(crate) fn dev_hard_header_xmit(
+        &mut self,
+        mut skb: SkBuff,
+        dest: MacAddr,
+        proto: EtherType,
+    ) -> Result<(), Errno> {
+        let source = skb
+            .dev()
+            .and_then(|i| self.devs.get(i))
+            .map_or(MacAddr::ZERO, |d| d.mac);
+        let header = EthHdr {
+            dest,
+            source,
+            proto: proto.0.into(),
+        };
+        match skb.push(ETH_HLEN) {
+            Ok(room) => room.copy_from_slice(header.as_bytes()),
+            Err(_) => {
+                self.kfree_skb(skb, SkbDropReason::HhFillFail);
+                return Err(Errno::NoBufs);
+            }
+        }
+        skb.reset_mac_header();
+        skb.set_protocol(proto);
+        self.dev_queue_xmit(skb)
+    }
+}
+
+impl NetDev {
+    fn dequeue(&mut self) -> Option<SkBuff> {
+        self.requeued.take().or_else(|| self.qdisc.dequeue())
+    }
+
+    fn qlen(&self) -> usize {
+        self.qdisc.len() + usize::from(self.requeued.is_some())
+    }
+}
+
+/// Reads the Ethernet header and steps over it (`eth_type_trans`). False if there is none.
+fn eth_type_trans(skb: &mut SkBuff, mac: MacAddr) -> bool {
+    let Some(&eth) = skb.header::<EthHdr>() else {
+        return false;
+    };
+    skb.reset_mac_header();
+    skb.set_pkt_type(if eth.dest.is_broadcast() {
+        PktType::Broadcast
+    } else if eth.dest.is_multicast() {
+        PktType::Multicast
+    } else if eth.dest == mac {
+        PktType::Host
+    } else {
+        PktType::OtherHost
+    });
+    // Below ETH_P_802_3_MIN it is a length, which no handler is registered for.
+    skb.set_protocol(eth.ether_type());
+    skb.pull(ETH_HLEN).is_ok()
+}
+
+/// Does in software what the device does not do (`validate_xmit_skb`). False if the packet is broken.
+fn validate_xmit_skb(skb: &mut SkBuff, features: Features) -> bool {
+    match skb.ip_summed() {
+        IpSummed::Partial { .. } if !features.contains(Features::HW_CSUM) => skb.checksum_help().is_ok(),
+        _ => true,
+    }
+}

@@ -1,0 +1,13 @@
+//! Protocol-independent networking, as in the kernel's net/core.
+
+pub mod checksum;
+pub mod dev;
+pub mod drop_reason;
+pub mod neighbour;
+pub mod netdevice;
+pub mod pool;
+pub mod skb;
+pub(crate) mod sock;
+pub mod tap;
+pub mod time;
+pub mod timer;

@@ -1,0 +1,150 @@
+//! What a network device driver offers to the stack (`struct net_device`, `net_device_ops`).
+
+use std::fmt;
+
+use bitflags::bitflags;
+use thiserror::Error;
+
+use super::pool::SkbPool;
+use super::skb::SkBuff;
+use crate::wire::ethernet::MacAddr;
+
+/// Number of an interface (`ifindex`). [`IfIndex::LOOPBACK`] always exists.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IfIndex(pub(crate) u32);
+
+impl IfIndex {
+    /// The loopback interface, `lo`.
+    pub const LOOPBACK: Self = Self(1);
+
+    /// The number as Linux prints it, from 1.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Debug for IfIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "if{}", self.0)
+    }
+}
+
+impl fmt::Display for IfIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+bitflags! {
+    /// State of an interface, with the values of linux/if.h.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct DeviceFlags: u32 {
+        /// Administratively up (`IFF_UP`).
+        const UP = 1 << 0;
+        /// Broadcast address valid (`IFF_BROADCAST`).
+        const BROADCAST = 1 << 1;
+        /// A loopback net (`IFF_LOOPBACK`).
+        const LOOPBACK = 1 << 3;
+        /// No address resolution (`IFF_NOARP`).
+        const NOARP = 1 << 7;
+        /// Receives all frames (`IFF_PROMISC`).
+        const PROMISC = 1 << 8;
+        /// Supports multicast (`IFF_MULTICAST`).
+        const MULTICAST = 1 << 12;
+        /// The driver sees a carrier (`IFF_LOWER_UP`).
+        const LOWER_UP = 1 << 16;
+    }
+}
+
+bitflags! {
+    /// What a device does in hardware (`netdev_features_t`).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct Features: u64 {
+        /// Fills in any checksum given by start and offset (`NETIF_F_HW_CSUM`).
+        const HW_CSUM = 1 << 3;
+        /// Verifies checksums on receive (`NETIF_F_RXCSUM`).
+        const RXCSUM = 1 << 33;
+    }
+}
+
+/// Counters of an interface (`struct rtnl_link_stats64`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RtnlLinkStats64 {
+    /// Good packets received.
+    pub rx_packets: u64,
+    /// Packets transmitted.
+    pub tx_packets: u64,
+    /// Bytes of good packets received, without FCS.
+    pub rx_bytes: u64,
+    /// Bytes transmitted, without FCS.
+    pub tx_bytes: u64,
+    /// Bad packets received.
+    pub rx_errors: u64,
+    /// Transmit errors.
+    pub tx_errors: u64,
+    /// Good packets dropped for want of space in the host.
+    pub rx_dropped: u64,
+    /// Packets dropped on the way to the device.
+    pub tx_dropped: u64,
+    /// Multicast packets received.
+    pub multicast: u64,
+    /// Packets of a bad length received.
+    pub rx_length_errors: u64,
+    /// Packets received with a bad FCS.
+    pub rx_crc_errors: u64,
+    /// Packets that the device had no buffer for.
+    pub rx_missed_errors: u64,
+    /// Packets received for which there is no protocol handler.
+    pub rx_nohandler: u64,
+}
+
+/// A device refuses a packet for now and gives it back (`NETDEV_TX_BUSY`). The stack keeps it and tries again.
+#[derive(Debug, Error)]
+#[error("transmit queue is full")]
+pub struct TxBusy(pub SkBuff);
+
+/// A driver of one interface, as the stack sees it.
+///
+/// The driver's owner keeps it and lends it to the stack for the length of a call
+/// ([`Stack::qdisc_run`](crate::Stack::qdisc_run)); packets go the other way through
+/// [`Stack::receive`](crate::Stack::receive).
+pub trait NetDevice {
+    /// Name of the interface, such as `eth0`.
+    fn name(&self) -> &str;
+
+    /// Link-layer address.
+    fn mac_address(&self) -> MacAddr;
+
+    /// Largest network-layer packet in bytes, Ethernet header not counted.
+    fn mtu(&self) -> u32;
+
+    /// State of the interface. [`DeviceFlags::LOWER_UP`] tells the carrier.
+    fn flags(&self) -> DeviceFlags;
+
+    /// What the device does in hardware.
+    fn features(&self) -> Features {
+        Features::empty()
+    }
+
+    /// Takes one frame, Ethernet header first and FCS not included (`ndo_start_xmit`).
+    ///
+    /// With [`Features::HW_CSUM`] the frame may carry
+    /// [`IpSummed::Partial`](super::skb::IpSummed::Partial). The driver may wait with the doorbell until
+    /// [`NetDevice::xmit_flush`]. A frame that can never be sent is dropped and counted, not refused.
+    ///
+    /// # Errors
+    /// [`TxBusy`] with the frame if there is no room now.
+    fn start_xmit(&mut self, skb: SkBuff) -> Result<(), TxBusy>;
+
+    /// The batch is over: make the device look at what it was given (the `xmit_more` contract).
+    fn xmit_flush(&mut self) {}
+
+    /// Gives buffers of completed transmissions back (what `ndo_start_xmit` does first in most drivers). A
+    /// packet is charged to its sender's socket until it is given back or dropped.
+    fn reclaim(&mut self, pool: &mut SkbPool) {
+        let _ = pool;
+    }
+
+    /// Counters of the device (`ndo_get_stats64`).
+    fn stats(&self) -> RtnlLinkStats64;
+}

@@ -1,0 +1,177 @@
+//! Recycled socket buffers: in steady state no packet costs an allocation.
+
+use super::skb::{SkBuff, SkbData};
+
+/// Where a pool gets memory from when it has nothing to recycle: the driver gives DMA memory here, so
+/// that what the stack builds can be sent without a copy.
+pub trait SkbAllocator: Send {
+    /// A buffer of exactly `size` bytes, or `None` if there is no more memory.
+    fn allocate(&mut self, size: usize) -> Option<Box<dyn SkbData>>;
+}
+
+/// Counters of a [`SkbPool`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SkbPoolStats {
+    /// Buffers made anew.
+    pub created: u64,
+    /// Buffers handed out that had been used before.
+    pub reused: u64,
+    /// Buffers taken back.
+    pub recycled: u64,
+    /// Buffers given back that were freed: the pool was full or they are of no size class.
+    pub freed: u64,
+    /// Requests that no memory was found for.
+    pub failed: u64,
+}
+
+#[derive(Debug)]
+struct SizeClass {
+    size: usize,
+    free: Vec<SkBuff>,
+    max_free: usize,
+}
+
+/// A pool of [`SkBuff`]s in a few sizes.
+pub struct SkbPool {
+    classes: Vec<SizeClass>,
+    allocator: Option<Box<dyn SkbAllocator>>,
+    stats: SkbPoolStats,
+}
+
+/// Size of the buffers that an Ethernet MTU fits in with headroom.
+pub const SKB_SMALL: usize = 2048;
+/// Size of the buffers that a 9000-byte MTU fits in with headroom.
+pub const SKB_JUMBO: usize = 10 * 1024;
+/// Size of the buffers that the largest IPv4 datagram fits in with headroom.
+pub const SKB_LARGE: usize = 66 * 1024;
+
+impl SkbPool {
+    /// A pool of heap memory that keeps at most `max_free` small buffers, and fewer of the larger ones.
+    pub fn new(max_free: usize) -> Self {
+        let class = |size, max_free| SizeClass {
+            size,
+            free: Vec::new(),
+            max_free,
+        };
+        Self {
+            classes: vec![
+                class(SKB_SMALL, max_free),
+                class(SKB_JUMBO, max_free / 4),
+                class(SKB_LARGE, max_free / 16),
+            ],
+            allocator: None,
+            stats: SkbPoolStats::default(),
+        }
+    }
+
+    /// A pool that gets its memory from `allocator`.
+    pub fn with_allocator(max_free: usize, allocator: Box<dyn SkbAllocator>) -> Self {
+        Self {
+            allocator: Some(allocator),
+            ..Self::new(max_free)
+        }
+    }
+
+    /// An empty buffer with room for `size` bytes, or `None` if there is no memory or no size class is
+    /// large enough. Content of a recycled buffer is not cleared.
+    pub fn alloc(&mut self, size: usize) -> Option<SkBuff> {
+        let Some(class) = self.classes.iter_mut().find(|c| c.size >= size) else {
+            self.stats.failed += 1;
+            return None;
+        };
+        if let Some(skb) = class.free.pop() {
+            self.stats.reused += 1;
+            return Some(skb);
+        }
+        let skb = match &mut self.allocator {
+            None => Some(SkBuff::with_capacity(class.size)),
+            Some(a) => a.allocate(class.size).map(SkBuff::from_storage),
+        };
+        match skb {
+            Some(_) => self.stats.created += 1,
+            None => self.stats.failed += 1,
+        }
+        skb
+    }
+
+    /// Takes a buffer back (`consume_skb`). Its charge to a socket ends.
+    pub fn recycle(&mut self, mut skb: SkBuff) {
+        // Memory of another origin than the pool's own does not enter it.
+        let own = skb.storage().is_some() == self.allocator.is_some();
+        match self.classes.iter_mut().find(|c| own && c.size == skb.capacity()) {
+            Some(class) if class.free.len() < class.max_free => {
+                skb.reset();
+                class.free.push(skb);
+                self.stats.recycled += 1;
+            }
+            _ => self.stats.freed += 1,
+        }
+    }
+
+    /// What the pool did so far.
+    pub fn stats(&self) -> SkbPoolStats {
+        self.stats
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Dma(Vec<u8>);
+    impl SkbData for Dma {
+        fn bytes(&self) -> &[u8] {
+            &self.0
+        }
+        fn bytes_mut(&mut self) -> &mut [u8] {
+            &mut self.0
+        }
+    }
+    struct OneBuffer(bool);
+    impl SkbAllocator for OneBuffer {
+        fn allocate(&mut self, size: usize) -> Option<Box<dyn SkbData>> {
+            std::mem::take(&mut self.0).then(|| Box::new(Dma(vec![0; size])) as Box<dyn SkbData>)
+        }
+    }
+
+    #[test]
+    fn a_recycled_buffer_is_reused_and_clean() {
+        let mut pool = SkbPool::new(4);
+        let mut skb = pool.alloc(100).unwrap();
+        skb.reserve(10).unwrap();
+        skb.put_slice(b"x").unwrap();
+        skb.reset_mac_header();
+        pool.recycle(skb);
+        let skb = pool.alloc(2048).unwrap();
+        assert!(skb.is_empty() && skb.headroom() == 0 && skb.mac_header().is_none());
+        assert_eq!((pool.stats().created, pool.stats().reused), (1, 1));
+    }
+
+    #[test]
+    fn the_pool_is_bounded() {
+        let mut pool = SkbPool::new(1);
+        let (a, b) = (pool.alloc(1).unwrap(), pool.alloc(1).unwrap());
+        pool.recycle(a);
+        pool.recycle(b);
+        assert_eq!((pool.stats().recycled, pool.stats().freed), (1, 1));
+        assert!(pool.alloc(SKB_LARGE + 1).is_none());
+        assert_eq!(pool.stats().failed, 1);
+    }
+
+    #[test]
+    fn memory_of_the_driver_is_used_and_its_end_reported() {
+        let mut pool = SkbPool::with_allocator(4, Box::new(OneBuffer(true)));
+        let skb = pool.alloc(1).unwrap();
+        let any: &dyn std::any::Any = skb.storage().unwrap();
+        assert!(any.is::<Dma>());
+        assert!(pool.alloc(1).is_none());
+        pool.recycle(skb);
+        assert!(pool.alloc(1).is_some());
+        pool.recycle(SkBuff::with_capacity(SKB_SMALL));
+        assert_eq!(
+            pool.stats().freed,
+            1,
+            "heap memory does not enter a pool of DMA memory"
+        );
+    }
+}

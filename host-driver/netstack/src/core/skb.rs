@@ -1,0 +1,507 @@
+//! The socket buffer (include/linux/skbuff.h).
+//!
+//! ```text
+//! head          data                tail           end
+//!  |  headroom   |  the packet (len) |   tailroom   |
+//! ```
+//! Layers move `data` instead of copying: [`SkBuff::pull`] strips a header on the way up,
+//! [`SkBuff::push`] prepends one on the way down. Layer headers stay reachable through their offsets. Every
+//! accessor is checked: a bad length is a `None` or an error, never a panic.
+
+use std::any::Any;
+use std::fmt;
+use std::mem::size_of;
+
+use thiserror::Error;
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+use super::netdevice::IfIndex;
+use super::sock::WmemCharge;
+use super::time::Instant;
+use crate::wire::ethernet::EtherType;
+
+/// Memory behind a socket buffer that is not from the heap, such as a DMA buffer of the driver.
+///
+/// The driver finds its own type again with `skb.storage()` and [`Any`]'s downcast.
+pub trait SkbData: Any + Send {
+    /// The whole buffer, from `head` to `end`. The length must never change; accesses beyond the end of one
+    /// that shrank find nothing.
+    fn bytes(&self) -> &[u8];
+    /// The whole buffer, writable.
+    fn bytes_mut(&mut self) -> &mut [u8];
+}
+
+/// A header or a buffer does not have the room or the bytes that an operation needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("socket buffer: {wanted} bytes wanted, {available} available")]
+pub struct SkbError {
+    /// Bytes that the operation needs.
+    pub wanted: usize,
+    /// Bytes that there are.
+    pub available: usize,
+}
+
+/// Whom a frame is addressed to (`PACKET_HOST` and so on, linux/if_packet.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PktType {
+    /// To us.
+    #[default]
+    Host,
+    /// To all.
+    Broadcast,
+    /// To a group.
+    Multicast,
+    /// To somebody else, received in promiscuous mode.
+    OtherHost,
+    /// Sent by us.
+    Outgoing,
+    /// Sent by us, looped back.
+    Loopback,
+}
+
+/// State of the transport checksum (`skb->ip_summed`, see the comment in linux/skbuff.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IpSummed {
+    /// Nobody has verified or will fill in the checksum.
+    #[default]
+    None,
+    /// Receive: the device has verified it.
+    Unnecessary,
+    /// Receive: the device has summed everything from the network header on; the folded sum.
+    Complete(u16),
+    /// Transmit: the pseudo header sum is in the checksum field; the device (or
+    /// [`SkBuff::checksum_help`]) sums from `start` to the end and stores the complement.
+    Partial {
+        /// Offset of the first summed byte from `head`.
+        start: u32,
+        /// Offset of the checksum field from `start`.
+        offset: u16,
+    },
+}
+
+enum Storage {
+    Heap(Box<[u8]>),
+    External(Box<dyn SkbData>),
+}
+
+impl Storage {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Heap(b) => b,
+            Self::External(b) => b.bytes(),
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Heap(b) => b,
+            Self::External(b) => b.bytes_mut(),
+        }
+    }
+}
+
+const UNSET: u32 = u32::MAX;
+
+struct Inner {
+    storage: Storage,
+    data: u32,
+    tail: u32,
+    end: u32,
+    mac_header: u32,
+    network_header: u32,
+    transport_header: u32,
+    meta: Meta,
+}
+
+/// What `skb_init` resets.
+#[derive(Default)]
+struct Meta {
+    protocol: EtherType,
+    pkt_type: PktType,
+    ip_summed: IpSummed,
+    tstamp: Option<Instant>,
+    dev: Option<IfIndex>,
+    priority: u32,
+    wmem: Option<WmemCharge>,
+}
+
+/// A packet and what the stack knows about it (`struct sk_buff`).
+///
+/// It is one pointer wide. The buffer goes back to its pool with [`SkbPool::recycle`](super::pool::SkbPool);
+/// a buffer that is simply dropped is freed.
+pub struct SkBuff(Box<Inner>);
+
+/// Bytes of bookkeeping charged to a socket beside the buffer (`SKB_TRUESIZE`).
+pub const SKB_OVERHEAD: usize = size_of::<Inner>();
+
+impl SkBuff {
+    fn from_parts(storage: Storage) -> Self {
+        let end = u32::try_from(storage.bytes().len()).unwrap_or(UNSET - 1);
+        Self(Box::new(Inner {
+            storage,
+            data: 0,
+            tail: 0,
+            end,
+            mac_header: UNSET,
+            network_header: UNSET,
+            transport_header: UNSET,
+            meta: Meta::default(),
+        }))
+    }
+
+    /// An empty buffer of `size` bytes from the heap (`alloc_skb`).
+    pub fn with_capacity(size: usize) -> Self {
+        Self::from_parts(Storage::Heap(vec![0; size].into_boxed_slice()))
+    }
+
+    /// A packet that is a copy of `frame`, with no headroom.
+    pub fn from_slice(frame: &[u8]) -> Self {
+        let mut skb = Self::from_parts(Storage::Heap(frame.into()));
+        skb.0.tail = skb.0.end;
+        skb
+    }
+
+    /// An empty buffer over memory of the caller's, such as DMA memory (`build_skb`).
+    pub fn from_storage(storage: Box<dyn SkbData>) -> Self {
+        Self::from_parts(Storage::External(storage))
+    }
+
+    /// The memory given to [`SkBuff::from_storage`], or `None` if the buffer is from the heap.
+    pub fn storage(&self) -> Option<&dyn SkbData> {
+        match &self.0.storage {
+            Storage::Heap(_) => None,
+            Storage::External(b) => Some(b.as_ref()),
+        }
+    }
+
+    /// The memory given to [`SkBuff::from_storage`], writable.
+    pub fn storage_mut(&mut self) -> Option<&mut dyn SkbData> {
+        match &mut self.0.storage {
+            Storage::Heap(_) => None,
+            Storage::External(b) => Some(b.as_mut()),
+        }
+    }
+
+    /// Takes the memory given to [`SkBuff::from_storage`] out, or gives the buffer back if it is from the heap.
+    pub fn into_storage(self) -> Result<Box<dyn SkbData>, Self> {
+        let inner = *self.0;
+        match inner.storage {
+            Storage::External(b) => Ok(b),
+            Storage::Heap(_) => Err(Self(Box::new(inner))),
+        }
+    }
+
+    /// Makes the buffer as good as new: empty, no headroom, no metadata, no charge to a socket.
+    pub fn reset(&mut self) {
+        let s = &mut *self.0;
+        (s.data, s.tail) = (0, 0);
+        (s.mac_header, s.network_header, s.transport_header) = (UNSET, UNSET, UNSET);
+        s.meta = Meta::default();
+    }
+
+    /// The packet from `data` to `tail`.
+    pub fn data(&self) -> &[u8] {
+        self.0
+            .storage
+            .bytes()
+            .get(self.0.data as usize..self.0.tail as usize)
+            .unwrap_or(&[])
+    }
+
+    /// The packet from `data` to `tail`, writable.
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        let range = self.0.data as usize..self.0.tail as usize;
+        self.0.storage.bytes_mut().get_mut(range).unwrap_or(&mut [])
+    }
+
+    /// Bytes from `data` to `tail`.
+    pub fn len(&self) -> usize {
+        (self.0.tail - self.0.data) as usize
+    }
+
+    /// Whether the packet has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the whole buffer.
+    pub fn capacity(&self) -> usize {
+        self.0.end as usize
+    }
+
+    /// Bytes before `data`.
+    pub fn headroom(&self) -> usize {
+        self.0.data as usize
+    }
+
+    /// Bytes after `tail`.
+    pub fn tailroom(&self) -> usize {
+        (self.0.end - self.0.tail) as usize
+    }
+
+    /// Memory that the packet really costs, which is what socket buffers are charged (`skb->truesize`).
+    pub fn truesize(&self) -> usize {
+        self.capacity() + SKB_OVERHEAD
+    }
+
+    /// Moves `data` and `tail` of an empty buffer forward by `len` (`skb_reserve`).
+    pub fn reserve(&mut self, len: usize) -> Result<(), SkbError> {
+        let available = if self.is_empty() { self.tailroom() } else { 0 };
+        if len > available {
+            return Err(SkbError {
+                wanted: len,
+                available,
+            });
+        }
+        self.0.data += len as u32;
+        self.0.tail += len as u32;
+        Ok(())
+    }
+
+    /// Adds `len` bytes at the tail and returns them, with their old content (`skb_put`).
+    pub fn put(&mut self, len: usize) -> Result<&mut [u8], SkbError> {
+        let available = self.tailroom();
+        if len > available {
+            return Err(SkbError {
+                wanted: len,
+                available,
+            });
+        }
+        let start = self.0.tail as usize;
+        self.0.tail += len as u32;
+        Ok(self
+            .0
+            .storage
+            .bytes_mut()
+            .get_mut(start..start + len)
+            .unwrap_or(&mut []))
+    }
+
+    /// Appends a copy of `bytes` (`skb_put_data`).
+    pub fn put_slice(&mut self, bytes: &[u8]) -> Result<(), SkbError> {
+        self.put(bytes.len())?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Adds `len` bytes in front and returns them, with their old content (`skb_push`).
+    pub fn push(&mut self, len: usize) -> Result<&mut [u8], SkbError> {
+        let available = self.headroom();
+        if len > available {
+            return Err(SkbError {
+                wanted: len,
+                available,
+            });
+        }
+        self.0.data -= len as u32;
+        let start = self.0.data as usize;
+        Ok(self
+            .0
+            .storage
+            .bytes_mut()
+            .get_mut(start..start + len)
+            .unwrap_or(&mut []))
+    }
+
+    /// Removes `len` bytes in front (`skb_pull`).
+    pub fn pull(&mut self, len: usize) -> Result<(), SkbError> {
+        let available = self.len();
+        if len > available {
+            return Err(SkbError {
+                wanted: len,
+                available,
+            });
+        }
+        self.0.data += len as u32;
+        Ok(())
+    }
+
+    /// Cuts the packet to `len` bytes; a shorter one is left alone (`skb_trim`).
+    pub fn trim(&mut self, len: usize) {
+        if len < self.len() {
+            self.0.tail = self.0.data + len as u32;
+            // A sum over the removed bytes no longer describes the packet.
+            if let IpSummed::Complete(_) = self.0.meta.ip_summed {
+                self.0.meta.ip_summed = IpSummed::None;
+            }
+        }
+    }
+
+    /// The header `T` at `data`, if it is all there.
+    pub fn header<T: FromBytes + KnownLayout + Immutable + Unaligned>(&self) -> Option<&T> {
+        T::ref_from_prefix(self.data()).ok().map(|(h, _)| h)
+    }
+
+    /// The header `T` at `data`, writable.
+    pub fn header_mut<T: FromBytes + zerocopy::IntoBytes + KnownLayout + Immutable + Unaligned>(
+        &mut self,
+    ) -> Option<&mut T> {
+        T::mut_from_prefix(self.data_mut()).ok().map(|(h, _)| h)
+    }
+
+    fn since_offset(&self, offset: u32) -> Option<&[u8]> {
+        if offset == UNSET {
+            return None;
+        }
+        self.0.storage.bytes().get(offset as usize..self.0.tail as usize)
+    }
+
+    /// Marks `data` as the start of the link-layer header (`skb_reset_mac_header`).
+    pub fn reset_mac_header(&mut self) {
+        self.0.mac_header = self.0.data;
+    }
+
+    /// Marks `data` as the start of the network header.
+    pub fn reset_network_header(&mut self) {
+        self.0.network_header = self.0.data;
+    }
+
+    /// Marks `data` as the start of the transport header.
+    pub fn reset_transport_header(&mut self) {
+        self.0.transport_header = self.0.data;
+    }
+
+    /// From the link-layer header to the tail, if the layer is known.
+    pub fn mac_header(&self) -> Option<&[u8]> {
+        self.since_offset(self.0.mac_header)
+    }
+
+    /// From the network header to the tail, if the layer is known.
+    pub fn network_header(&self) -> Option<&[u8]> {
+        self.since_offset(self.0.network_header)
+    }
+
+    /// From the transport header to the tail, if the layer is known.
+    pub fn transport_header(&self) -> Option<&[u8]> {
+        self.since_offset(self.0.transport_header)
+    }
+
+    /// EtherType of the packet.
+    pub fn protocol(&self) -> EtherType {
+        self.0.meta.protocol
+    }
+
+    /// Sets the EtherType.
+    pub fn set_protocol(&mut self, protocol: EtherType) {
+        self.0.meta.protocol = protocol;
+    }
+
+    /// Whom the frame is addressed to.
+    pub fn pkt_type(&self) -> PktType {
+        self.0.meta.pkt_type
+    }
+
+    /// Sets whom the frame is addressed to.
+    pub fn set_pkt_type(&mut self, pkt_type: PktType) {
+        self.0.meta.pkt_type = pkt_type;
+    }
+
+    /// When the packet arrived, if somebody stamped it.
+    pub fn tstamp(&self) -> Option<Instant> {
+        self.0.meta.tstamp
+    }
+
+    /// Stamps the packet.
+    pub fn set_tstamp(&mut self, tstamp: Instant) {
+        self.0.meta.tstamp = Some(tstamp);
+    }
+
+    /// The interface that the packet came in on or leaves by.
+    pub fn dev(&self) -> Option<IfIndex> {
+        self.0.meta.dev
+    }
+
+    /// Sets the interface.
+    pub fn set_dev(&mut self, dev: IfIndex) {
+        self.0.meta.dev = Some(dev);
+    }
+
+    /// State of the transport checksum.
+    pub fn ip_summed(&self) -> IpSummed {
+        self.0.meta.ip_summed
+    }
+
+    /// Sets the state of the transport checksum.
+    pub fn set_ip_summed(&mut self, ip_summed: IpSummed) {
+        self.0.meta.ip_summed = ip_summed;
+    }
+
+    /// Class of the packet for the queueing discipline (`SO_PRIORITY`).
+    pub fn priority(&self) -> u32 {
+        self.0.meta.priority
+    }
+
+    /// Sets the class of the packet.
+    pub fn set_priority(&mut self, priority: u32) {
+        self.0.meta.priority = priority;
+    }
+
+    /// Asks for the checksum over everything from `data` on, to be stored `offset` bytes after `data`
+    /// (`CHECKSUM_PARTIAL`). The field must hold the folded pseudo header sum already.
+    pub fn set_checksum_partial(&mut self, offset: u16) {
+        self.0.meta.ip_summed = IpSummed::Partial {
+            start: self.0.data,
+            offset,
+        };
+    }
+
+    /// Where a [`IpSummed::Partial`] checksum starts, counted from `data` as devices want it
+    /// (`skb_checksum_start_offset`), and the offset of the field from there.
+    pub fn checksum_partial(&self) -> Option<(usize, usize)> {
+        match self.0.meta.ip_summed {
+            IpSummed::Partial { start, offset } => {
+                Some((start.checked_sub(self.0.data)? as usize, usize::from(offset)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Computes a [`IpSummed::Partial`] checksum in software, for a device that cannot
+    /// (`skb_checksum_help`). Nothing happens in the other states.
+    pub fn checksum_help(&mut self) -> Result<(), SkbError> {
+        let Some((start, offset)) = self.checksum_partial() else {
+            return Ok(());
+        };
+        let len = self.len();
+        let data = self.data_mut();
+        let error = SkbError {
+            wanted: start + offset + 2,
+            available: len,
+        };
+        let sum = super::checksum::Sum::ZERO
+            .add_bytes(data.get(start..).ok_or(error)?)
+            .finish();
+        // RFC 768: zero means no checksum, so a computed zero is sent as all ones. In TCP both are the same.
+        let sum = if sum == 0 { 0xffff } else { sum };
+        let field = data.get_mut(start + offset..start + offset + 2).ok_or(error)?;
+        field.copy_from_slice(&sum.to_be_bytes());
+        self.0.meta.ip_summed = IpSummed::None;
+        Ok(())
+    }
+
+    /// Charges the buffer to a socket's send buffer until it is recycled or dropped (`skb_set_owner_w`).
+    pub(crate) fn set_owner_w(&mut self, charge: WmemCharge) {
+        self.0.meta.wmem = Some(charge);
+    }
+
+    /// Ends the charge to the sending socket (`skb_orphan`).
+    pub fn orphan(&mut self) {
+        self.0.meta.wmem = None;
+    }
+}
+
+impl fmt::Debug for SkBuff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SkBuff")
+            .field("len", &self.len())
+            .field("headroom", &self.headroom())
+            .field("capacity", &self.capacity())
+            .field("protocol", &self.protocol())
+            .field("pkt_type", &self.pkt_type())
+            .field("ip_summed", &self.ip_summed())
+            .field("dev", &self.dev())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! The buffer's edges.
+
+use super::*;
+use proptest::prelude::*;
+
+#[test]
+fn headers_are_pushed_and_pulled_without_moving_the_payload() {
+    let mut skb = SkBuff::with_capacity(64);
+    skb.reserve(20).unwrap();
+    skb.put_slice(b"payload").unwrap();
+    skb.push(8).unwrap().fill(1);
+    skb.reset_transport_header();
+    assert_eq!(skb.len(), 15);
+    assert_eq!(skb.headroom(), 12);
+    skb.pull(8).unwrap();
+    assert_eq!(skb.data(), b"payload");
+    assert_eq!(skb.transport_header().unwrap().len(), 15);
+    assert_eq!(skb.network_header(), None);
+}
+
+#[test]
+fn operations_without_room_fail_and_change_nothing() {
+    let mut skb = SkBuff::from_slice(b"abc");
+    assert_eq!(
+        skb.push(1).unwrap_err(),
+        SkbError {
+            wanted: 1,
+            available: 0
+        }
+    );
+    assert_eq!(
+        skb.put(1).unwrap_err(),
+        SkbError {
+            wanted: 1,
+            available: 0
+        }
+    );
+    assert_eq!(
+        skb.pull(4).unwrap_err(),
+        SkbError {
+            wanted: 4,
+            available: 3
+        }
+    );
+    assert_eq!(
+        skb.reserve(1).unwrap_err(),
+        SkbError {
+            wanted: 1,
+            available: 0
+        }
+    );
+    assert_eq!(skb.data(), b"abc");
+}
+
+#[test]
+fn trimming_voids_a_complete_checksum() {
+    let mut skb = SkBuff::from_slice(&[0; 60]);
+    skb.set_ip_summed(IpSummed::Complete(7));
+    skb.trim(60);
+    assert_eq!(skb.ip_summed(), IpSummed::Complete(7));
+    skb.trim(46);
+    assert_eq!(skb.ip_summed(), IpSummed::None);
+}
+
+#[test]
+fn checksum_help_rejects_a_field_outside_the_packet() {
+    let mut skb = SkBuff::from_slice(&[0; 4]);
+    skb.set_checksum_partial(3);
+    assert!(skb.checksum_help().is_err());
+    skb.set_checksum_partial(2);
+    skb.checksum_help().unwrap();
+    assert_eq!(skb.data(), [0, 0, 0xff, 0xff]);
+    assert_eq!(skb.ip_summed(), IpSummed::None);
+}
+
+proptest! {
+    /// Against a `Vec` with explicit indices as the model.
+    #[test]
+    fn any_sequence_keeps_head_data_tail_end_in_order(
+        ops in proptest::collection::vec((0u8..5, 0usize..80), 0..60)
+    ) {
+        let mut skb = SkBuff::with_capacity(128);
+        let (mut data, mut tail) = (0usize, 0usize);
+        for (op, n) in ops {
+            match op {
+                0 => { let ok = n <= if data == tail { 128 - tail } else { 0 }; prop_assert_eq!(skb.reserve(n).is_ok(), ok); if ok { data += n; tail += n } }
+                1 => { let ok = n <= 128 - tail; prop_assert_eq!(skb.put(n).is_ok(), ok); if ok { tail += n } }
+                2 => { let ok = n <= data; prop_assert_eq!(skb.push(n).is_ok(), ok); if ok { data -= n } }
+                3 => { let ok = n <= tail - data; prop_assert_eq!(skb.pull(n).is_ok(), ok); if ok { data += n } }
+                _ => { skb.trim(n); tail = tail.min(data + n) }
+            }
+            prop_assert_eq!((skb.headroom(), skb.len(), skb.tailroom()), (data, tail - data, 128 - tail));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Packet taps: what packet sockets such as tcpdump's see (`ptype_all`).
+//!
+//! On receive a tap sees a frame after the driver and before any protocol (`__netif_receive_skb_core`),
+//! so also those that the stack will drop. On transmit it sees a frame just before the driver
+//! (`dev_queue_xmit_nit`), with its checksums if software makes them.
+
+use super::netdevice::IfIndex;
+use super::skb::PktType;
+use super::time::Instant;
+
+/// A frame as a tap sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct TapPacket<'a> {
+    /// The interface.
+    pub ifindex: IfIndex,
+    /// When the driver stamped it or, if it did not, when the stack got it.
+    pub timestamp: Instant,
+    /// Whom it is addressed to; [`PktType::Outgoing`] tells transmit from receive.
+    pub pkt_type: PktType,
+    /// The frame from the Ethernet header on, without FCS.
+    pub data: &'a [u8],
+}
+
+/// Something that wants to see all packets. Closures are taps.
+pub trait PacketTap: Send {
+    /// A frame passes.
+    fn packet(&mut self, packet: &TapPacket<'_>);
+}
+
+impl<F: FnMut(&TapPacket<'_>) + Send> PacketTap for F {
+    fn packet(&mut self, packet: &TapPacket<'_>) {
+        self(packet);
+    }
+}
+
+/// Names a tap, so that it can be removed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TapHandle(u64);
+
+/// The taps in the order of their arrival.
+#[derive(Default)]
+pub(crate) struct Taps {
+    taps: Vec<(u64, Box<dyn PacketTap>)>,
+    next: u64,
+}
+
+impl Taps {
+    /// `dev_add_pack`.
+    pub(crate) fn add(&mut self, tap: Box<dyn PacketTap>) -> TapHandle {
+        let id = self.next;
+        self.next += 1;
+        self.taps.push((id, tap));
+        TapHandle(id)
+    }
+
+    /// `dev_remove_pack`.
+    pub(crate) fn remove(&mut self, handle: &TapHandle) -> Option<Box<dyn PacketTap>> {
+        let at = self.taps.iter().position(|t| t.0 == handle.0)?;
+        Some(self.taps.remove(at).1)
+    }
+
+    pub(crate) fn deliver(&mut self, packet: &TapPacket<'_>) {
+        for (_, tap) in &mut self.taps {
+            tap.packet(packet);
+        }
+    }
+}

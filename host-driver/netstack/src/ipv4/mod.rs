@@ -1,0 +1,14 @@
+//! IPv4 and what runs on it, as in the kernel's net/ipv4.
+
+mod arp;
+pub mod devinet;
+pub mod fib;
+pub mod fib_trie;
+pub mod icmp;
+mod ip_input;
+mod ip_options;
+mod ip_output;
+pub mod ping;
+pub mod route;
+pub mod snmp;
+pub mod udp;

@@ -1,0 +1,264 @@
+//! Echo requests from the host (net/ipv4/ping.c).
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::Ipv4Addr;
+
+use super::icmp::{IcmpError, Severity};
+use super::ip_input::IpIn;
+use super::ip_output::{Fragmentation, Ipcm};
+use super::route::AddrType;
+use crate::core::drop_reason::SkbDropReason;
+use crate::core::skb::SkBuff;
+use crate::core::sock::Sock;
+use crate::core::time::Instant;
+use crate::errno::Errno;
+use crate::prandom::SeededState;
+use crate::socket::{Readiness, SockId, SockTable, readiness};
+use crate::stack::Stack;
+use crate::wire::icmp::{ICMP_ECHO, ICMP_HLEN, IcmpHdr};
+use crate::wire::ipv4::{IPPROTO_ICMP, IPV4_HLEN};
+use zerocopy::FromBytes;
+
+/// A reply to an echo request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EchoReply {
+    /// Who replied.
+    pub from: Ipv4Addr,
+    /// Sequence number of the request.
+    pub sequence: u16,
+    /// Time to live that the reply had left.
+    pub ttl: u8,
+    /// Bytes of data; as many as fit were copied.
+    pub len: usize,
+    /// When the reply came in.
+    pub received_at: Instant,
+}
+
+#[derive(Debug)]
+struct Queued {
+    skb: SkBuff,
+    reply: EchoReply,
+}
+
+#[derive(Debug)]
+struct PingSock {
+    sock: Sock,
+    ident: u16,
+    recverr: bool,
+    queue: VecDeque<Queued>,
+}
+
+/// All ping sockets (`struct ping_table`).
+#[derive(Debug)]
+pub(crate) struct PingTable {
+    socks: SockTable<PingSock>,
+    by_ident: HashMap<u16, SockId, SeededState>,
+}
+
+impl PingTable {
+    pub(crate) fn new(by_ident: HashMap<u16, SockId, SeededState>) -> Self {
+        Self {
+            socks: SockTable::default(),
+            by_ident,
+        }
+    }
+}
+
+/// A socket that sends echo requests and receives their replies (`SOCK_DGRAM`, `IPPROTO_ICMP`).
+///
+/// The socket lives in the stack until [`PingSocket::close`]; a handle that is only dropped leaves it open.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "the socket stays open until it is closed"]
+pub struct PingSocket(SockId);
+
+impl PingSocket {
+    /// Makes a socket with an identifier; without one the stack chooses.
+    ///
+    /// # Errors
+    /// `AddrInUse` if the identifier is taken.
+    pub fn bind(stack: &mut Stack, ident: Option<u16>) -> io::Result<Self> {
+        let ident = match ident {
+            Some(ident) => ident,
+            None => {
+                let start = stack.prng.next_u64() as u16;
+                let free = |i: &u16| !stack.ping.by_ident.contains_key(i);
+                (0..=u16::MAX)
+                    .map(|i| start.wrapping_add(i))
+                    .find(free)
+                    .ok_or(Errno::AddrInUse)?
+            }
+        };
+        if stack.ping.by_ident.contains_key(&ident) {
+            return Err(Errno::AddrInUse.into());
+        }
+        let sock = Sock::new(stack.config.rmem_default, stack.config.wmem_default);
+        let id = stack.ping.socks.insert(PingSock {
+            sock,
+            ident,
+            recverr: false,
+            queue: VecDeque::new(),
+        });
+        stack.ping.by_ident.insert(ident, id);
+        Ok(Self(id))
+    }
+
+    /// The identifier of the requests.
+    ///
+    /// # Errors
+    /// EBADF if the socket is not of this stack.
+    pub fn ident(&self, stack: &Stack) -> io::Result<u16> {
+        Ok(stack.ping.socks.get(self.0)?.ident)
+    }
+
+    /// Sends one echo request.
+    ///
+    /// # Errors
+    /// `WouldBlock` if the send buffer is full, EMSGSIZE beyond the MTU, `NetworkUnreachable` and its like
+    /// without a route, `PermissionDenied` for a broadcast address, or a pending error.
+    pub fn send_to(
+        &self,
+        stack: &mut Stack,
+        payload: &[u8],
+        addr: Ipv4Addr,
+        sequence: u16,
+    ) -> io::Result<usize> {
+        Ok(stack.ping_sendmsg(self.0, payload, addr, sequence)?)
+    }
+
+    /// Receives one reply and copies its data.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none, or a pending error.
+    pub fn recv_from(&self, stack: &mut Stack, buf: &mut [u8]) -> io::Result<EchoReply> {
+        Ok(stack.ping_recvmsg(self.0, buf)?)
+    }
+
+    /// Reports ICMP errors about our requests (`IP_RECVERR`).
+    ///
+    /// # Errors
+    /// EBADF if the socket is not of this stack.
+    pub fn set_recverr(&self, stack: &mut Stack, recverr: bool) -> io::Result<()> {
+        stack.ping.socks.get_mut(self.0)?.recverr = recverr;
+        Ok(())
+    }
+
+    /// What a call would not wait for.
+    ///
+    /// # Errors
+    /// EBADF if the socket is not of this stack.
+    pub fn readiness(&self, stack: &Stack) -> io::Result<Readiness> {
+        let s = stack.ping.socks.get(self.0)?;
+        Ok(readiness(&s.sock, s.queue.len()))
+    }
+
+    /// Closes the socket; what it has queued is dropped.
+    pub fn close(self, stack: &mut Stack) {
+        let Some(s) = stack.ping.socks.remove(self.0) else {
+            return;
+        };
+        stack.ping.by_ident.remove(&s.ident);
+        for queued in s.queue {
+            stack.kfree_skb(queued.skb, SkbDropReason::SocketClose);
+        }
+    }
+}
+
+impl Stack {
+    fn ping_sendmsg(
+        &mut self,
+        id: SockId,
+        payload: &[u8],
+        addr: Ipv4Addr,
+        sequence: u16,
+    ) -> Result<usize, Errno> {
+        let s = self.ping.socks.get_mut(id)?;
+        if let Some(e) = s.sock.err.take() {
+            return Err(e);
+        }
+        let (ident, writable) = (s.ident, s.sock.writable());
+        let rt = self.ip_route_output(addr, None, None)?;
+        if rt.kind == AddrType::Broadcast {
+            return Err(Errno::Access);
+        }
+        if payload.len() + ICMP_HLEN + IPV4_HLEN > rt.mtu {
+            self.mib.ip.frag_fails += 1;
+            return Err(Errno::MsgSize);
+        }
+        if !writable {
+            return Err(Errno::Again);
+        }
+        let Some(mut skb) = self.icmp_build(IcmpHdr::new(ICMP_ECHO, 0, [ident, sequence]), payload) else {
+            self.drops.count(SkbDropReason::NoMem);
+            return Err(Errno::NoBufs);
+        };
+        skb.set_owner_w(self.ping.socks.get(id)?.sock.wmem.charge(skb.truesize()));
+        self.mib.icmp.out_msgs += 1;
+        self.mib.icmp.out_echos += 1;
+        let ttl = self.config.ip_default_ttl;
+        let ipc = Ipcm {
+            protocol: IPPROTO_ICMP,
+            ttl,
+            tos: 0,
+            fragmentation: Fragmentation::Forbidden,
+        };
+        self.ip_send_skb(skb, &rt, ipc)?;
+        Ok(payload.len())
+    }
+
+    /// An echo reply, from its ICMP header on (`ping_rcv`).
+    pub(crate) fn ping_rcv(&mut self, mut skb: SkBuff, icmph: &IcmpHdr, ip: &IpIn) {
+        let sock = self.ping.by_ident.get(&icmph.echo_id());
+        let Some(s) = sock.and_then(|&id| self.ping.socks.get_mut(id).ok()) else {
+            return self.kfree_skb(skb, SkbDropReason::NoSocket);
+        };
+        if !s.sock.rmem_schedule(skb.truesize()) {
+            return self.kfree_skb(skb, SkbDropReason::SocketRcvbuff);
+        }
+        // `icmp_rcv` has seen the header, so it is there to be stepped over.
+        let _ = skb.pull(ICMP_HLEN);
+        let reply = EchoReply {
+            from: ip.iph.saddr(),
+            sequence: icmph.echo_sequence(),
+            ttl: ip.iph.ttl,
+            len: skb.len(),
+            received_at: skb.tstamp().unwrap_or(self.now),
+        };
+        s.queue.push_back(Queued { skb, reply });
+    }
+
+    fn ping_recvmsg(&mut self, id: SockId, buf: &mut [u8]) -> Result<EchoReply, Errno> {
+        let s = self.ping.socks.get_mut(id)?;
+        if let Some(e) = s.sock.err.take() {
+            return Err(e);
+        }
+        let Queued { skb, reply } = s.queue.pop_front().ok_or(Errno::Again)?;
+        s.sock.rmem_free(skb.truesize());
+        let len = skb.len().min(buf.len());
+        if let (Some(to), Some(from)) = (buf.get_mut(..len), skb.data().get(..len)) {
+            to.copy_from_slice(from);
+        }
+        self.pool.recycle(skb);
+        Ok(reply)
+    }
+
+    /// An ICMP error about a request of ours (`ping_err`). False if no socket sent it.
+    pub(crate) fn ping_err(&mut self, error: &IcmpError<'_>) -> bool {
+        let Ok((icmph, _)) = IcmpHdr::ref_from_prefix(error.payload) else {
+            return false;
+        };
+        if icmph.kind != ICMP_ECHO {
+            return false;
+        }
+        let sock = self.ping.by_ident.get(&icmph.echo_id());
+        let Some(s) = sock.and_then(|&id| self.ping.socks.get_mut(id).ok()) else {
+            return false;
+        };
+        // The socket is not connected, so only one that asked for errors gets them.
+        if s.recverr {
+            tracing::trace!(errno = ?error.errno, fatal = error.severity == Severity::Fatal, "ping_err");
+            s.sock.err = Some(error.errno);
+        }
+        true
+    }
+}

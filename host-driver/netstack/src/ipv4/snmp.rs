@@ -1,0 +1,183 @@
+//! Counters, named as in /proc/net/snmp and /proc/net/netstat (include/uapi/linux/snmp.h).
+
+macro_rules! mib {
+    ($( $(#[$doc:meta])* $name:ident $prefix:literal { $( $(#[$fdoc:meta])* $field:ident = $label:literal, )* } )*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+            #[non_exhaustive]
+            pub struct $name { $( $(#[$fdoc])* pub $field: u64, )* }
+
+            impl $name {
+                /// Counters with the names that `nstat` prints, such as `IpInReceives`.
+                pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                    [ $( (concat!($prefix, $label), self.$field), )* ].into_iter()
+                }
+            }
+        )*
+    };
+}
+
+mib! {
+    /// Counters of IP (RFC 4293, `IPSTATS_MIB_*`).
+    IpMib "Ip" {
+        /// Datagrams received, bad ones included.
+        in_receives = "InReceives",
+        /// Dropped for errors in the header.
+        in_hdr_errors = "InHdrErrors",
+        /// Dropped because the address is not one to receive at, or a martian source.
+        in_addr_errors = "InAddrErrors",
+        /// Dropped for an unknown transport protocol.
+        in_unknown_protos = "InUnknownProtos",
+        /// Dropped for want of memory.
+        in_discards = "InDiscards",
+        /// Given to a transport protocol.
+        in_delivers = "InDelivers",
+        /// Datagrams that transport protocols wanted sent.
+        out_requests = "OutRequests",
+        /// Outgoing datagrams dropped for want of memory or queue space.
+        out_discards = "OutDiscards",
+        /// Outgoing datagrams without a route.
+        out_no_routes = "OutNoRoutes",
+        /// Fragments received.
+        reasm_reqds = "ReasmReqds",
+        /// Failures of reassembly.
+        reasm_fails = "ReasmFails",
+        /// Datagrams that had to be fragmented and could not.
+        frag_fails = "FragFails",
+    }
+
+    /// More counters of IP, Linux's own (`IpExt` in /proc/net/netstat).
+    IpExtMib "IpExt" {
+        /// Datagrams received without a route.
+        in_no_routes = "InNoRoutes",
+        /// Datagrams cut short.
+        in_truncated_pkts = "InTruncatedPkts",
+        /// Multicast datagrams received.
+        in_mcast_pkts = "InMcastPkts",
+        /// Broadcast datagrams received.
+        in_bcast_pkts = "InBcastPkts",
+        /// Bytes received.
+        in_octets = "InOctets",
+        /// Bytes sent.
+        out_octets = "OutOctets",
+        /// Header checksum errors.
+        in_csum_errors = "InCsumErrors",
+    }
+
+    /// Counters of ICMP (RFC 4293, `ICMP_MIB_*`).
+    IcmpMib "Icmp" {
+        /// Messages received, bad ones included.
+        in_msgs = "InMsgs",
+        /// Malformed messages.
+        in_errors = "InErrors",
+        /// Checksum errors.
+        in_csum_errors = "InCsumErrors",
+        /// Destination unreachable received.
+        in_dest_unreachs = "InDestUnreachs",
+        /// Time exceeded received.
+        in_time_excds = "InTimeExcds",
+        /// Parameter problem received.
+        in_parm_probs = "InParmProbs",
+        /// Echo requests received.
+        in_echos = "InEchos",
+        /// Echo replies received.
+        in_echo_reps = "InEchoReps",
+        /// Messages sent.
+        out_msgs = "OutMsgs",
+        /// Messages not sent for want of memory or a route.
+        out_errors = "OutErrors",
+        /// Destination unreachable sent.
+        out_dest_unreachs = "OutDestUnreachs",
+        /// Time exceeded sent.
+        out_time_excds = "OutTimeExcds",
+        /// Parameter problem sent.
+        out_parm_probs = "OutParmProbs",
+        /// Echo requests sent.
+        out_echos = "OutEchos",
+        /// Echo replies sent.
+        out_echo_reps = "OutEchoReps",
+        /// Messages held back by the limit for all hosts.
+        out_rate_limit_global = "OutRateLimitGlobal",
+        /// Messages held back by the limit for one host.
+        out_rate_limit_host = "OutRateLimitHost",
+    }
+
+    /// Counters of UDP (RFC 4113, `UDP_MIB_*`).
+    UdpMib "Udp" {
+        /// Datagrams delivered to sockets.
+        in_datagrams = "InDatagrams",
+        /// Datagrams for ports without a socket.
+        no_ports = "NoPorts",
+        /// Datagrams not delivered for other reasons.
+        in_errors = "InErrors",
+        /// Datagrams sent.
+        out_datagrams = "OutDatagrams",
+        /// Dropped because the socket's receive buffer was full.
+        rcvbuf_errors = "RcvbufErrors",
+        /// Not sent because there was no buffer or queue space.
+        sndbuf_errors = "SndbufErrors",
+        /// Checksum errors.
+        in_csum_errors = "InCsumErrors",
+    }
+
+    /// Counters of ARP. Linux has none; the names are ours.
+    ArpMib "Arp" {
+        /// Packets received.
+        in_msgs = "InMsgs",
+        /// Requests answered.
+        out_replies = "OutReplies",
+        /// Requests sent.
+        out_requests = "OutRequests",
+    }
+}
+
+/// All counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Snmp {
+    /// IP.
+    pub ip: IpMib,
+    /// IP, Linux's own.
+    pub ip_ext: IpExtMib,
+    /// ICMP.
+    pub icmp: IcmpMib,
+    /// UDP.
+    pub udp: UdpMib,
+    /// ARP.
+    pub arp: ArpMib,
+}
+
+impl Snmp {
+    /// All counters with the names that `nstat` prints.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        self.ip
+            .iter()
+            .chain(self.ip_ext.iter())
+            .chain(self.icmp.iter())
+            .chain(self.udp.iter())
+            .chain(self.arp.iter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_nstat_and_unique() {
+        let mib = Snmp {
+            udp: UdpMib {
+                rcvbuf_errors: 3,
+                ..UdpMib::default()
+            },
+            ..Snmp::default()
+        };
+        assert!(mib.iter().any(|e| e == ("UdpRcvbufErrors", 3)));
+        let mut names: Vec<_> = mib.iter().map(|e| e.0).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}

@@ -1,0 +1,76 @@
+//! What can be generated, by name.
+
+use anyhow::{Result, anyhow};
+use hematite_lang::{Design, elaborate, prelude::*};
+
+/// One parameter of a configuration, as the report shows it.
+#[derive(Debug, Clone)]
+pub struct Parameter {
+    /// As the RTL calls it.
+    pub name: &'static str,
+    /// With its unit.
+    pub value: String,
+    /// What it decides.
+    pub meaning: &'static str,
+}
+
+/// One register, or field of a structure, that software sees.
+#[derive(Debug, Clone)]
+pub struct Field {
+    /// Bytes from the start of its block.
+    pub offset: u32,
+    /// Bytes.
+    pub size: u32,
+    /// As its specification calls it.
+    pub name: String,
+    /// `RO`, `RW`, `WO`, `RC`.
+    pub access: &'static str,
+    /// What it holds.
+    pub meaning: String,
+}
+
+/// Registers that lie together.
+#[derive(Debug, Clone)]
+pub struct RegisterBlock {
+    /// What they are, and the section that defines them.
+    pub title: String,
+    /// Where they are: BAR and offset.
+    pub place: String,
+    /// The registers, by offset.
+    pub fields: Vec<Field>,
+}
+
+/// Something to generate.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    /// Its name on the command line, and its top module's with `_` for `-`.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub summary: &'static str,
+    /// What was chosen for it.
+    pub parameters: Vec<Parameter>,
+    /// What software sees of it.
+    pub registers: Vec<RegisterBlock>,
+    /// Makes the design.
+    pub elaborate: fn() -> Result<Design>,
+}
+
+fn design(block: &dyn Block, name: &str) -> Result<Design> {
+    elaborate(block, name).map_err(|errors| anyhow!("{errors}"))
+}
+
+/// Everything there is to generate.
+#[must_use]
+pub fn configurations() -> Vec<Configuration> {
+    vec![Configuration {
+        name: "packet-fifo",
+        summary: "the packet queue in block RAM alone, 512 beats: what it costs and how fast it is",
+        parameters: vec![Parameter {
+            name: "A",
+            value: "9".into(),
+            meaning: "2^A beats of 64 data bits, keep, last and error",
+        }],
+        registers: Vec::new(),
+        elaborate: || design(&BlockFifo::<Beat, 9>::default(), "packet_fifo"),
+    }]
+}

@@ -1,0 +1,185 @@
+//! The verilated card's pins.
+
+use crate::pins::{Beat, CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs};
+use crate::time::SimTime;
+use hematite_verilator::{Error, Model, Port};
+use std::path::Path;
+
+/// A [`Model`] of the card with its ports looked up once.
+pub struct VerilatedCard {
+    model: Model,
+    ports: Ports,
+    /// Waves are written up to here.
+    trace_until: Option<SimTime>,
+}
+
+struct Ports {
+    core_clock: Port<u8>,
+    core_reset: Port<u8>,
+    gmii_rx_clock: Port<u8>,
+    gmii_tx_clock: Port<u8>,
+    gmii_rxd: Port<u8>,
+    gmii_rx_dv: Port<u8>,
+    gmii_rx_er: Port<u8>,
+    gmii_txd: Port<u8>,
+    gmii_tx_en: Port<u8>,
+    gmii_tx_er: Port<u8>,
+    rx_data: Port<u64>,
+    rx_keep: Port<u8>,
+    rx_last: Port<u8>,
+    rx_error: Port<u8>,
+    rx_valid: Port<u8>,
+    rx_ready: Port<u8>,
+    tx_data: Port<u64>,
+    tx_keep: Port<u8>,
+    tx_last: Port<u8>,
+    tx_error: Port<u8>,
+    tx_valid: Port<u8>,
+    tx_ready: Port<u8>,
+    link_up: Port<u8>,
+    credit_posted: Port<u8>,
+    credit_nonposted: Port<u8>,
+    credit_completion: Port<u8>,
+}
+
+impl VerilatedCard {
+    /// Looks up the ports.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPort`] or [`Error::Width`] when the model is not the card's.
+    pub fn new(model: Model) -> Result<Self, Error> {
+        let ports = Ports {
+            core_clock: model.input("core_clock")?,
+            core_reset: model.input("core_reset")?,
+            gmii_rx_clock: model.input("gmii_rx_clock")?,
+            gmii_tx_clock: model.input("gmii_tx_clock")?,
+            gmii_rxd: model.input("gmii_rxd")?,
+            gmii_rx_dv: model.input("gmii_rx_dv")?,
+            gmii_rx_er: model.input("gmii_rx_er")?,
+            gmii_txd: model.port("gmii_txd")?,
+            gmii_tx_en: model.port("gmii_tx_en")?,
+            gmii_tx_er: model.port("gmii_tx_er")?,
+            rx_data: model.input("pcie_rx_data")?,
+            rx_keep: model.input("pcie_rx_keep")?,
+            rx_last: model.input("pcie_rx_last")?,
+            rx_error: model.input("pcie_rx_error")?,
+            rx_valid: model.input("pcie_rx_valid")?,
+            rx_ready: model.port("pcie_rx_ready")?,
+            tx_data: model.port("pcie_tx_data")?,
+            tx_keep: model.port("pcie_tx_keep")?,
+            tx_last: model.port("pcie_tx_last")?,
+            tx_error: model.port("pcie_tx_error")?,
+            tx_valid: model.port("pcie_tx_valid")?,
+            tx_ready: model.input("pcie_tx_ready")?,
+            link_up: model.input("pcie_link_up")?,
+            credit_posted: model.input("pcie_credit_posted")?,
+            credit_nonposted: model.input("pcie_credit_nonposted")?,
+            credit_completion: model.input("pcie_credit_completion")?,
+        };
+        Ok(VerilatedCard {
+            model,
+            ports,
+            trace_until: None,
+        })
+    }
+
+    /// Writes waves (FST) up to `until`. The model must have been built with waves.
+    ///
+    /// # Errors
+    /// [`Error::Trace`].
+    pub fn trace(&mut self, path: &Path, until: SimTime) -> Result<(), Error> {
+        self.model.trace_open(path)?;
+        self.trace_until = Some(until);
+        Ok(())
+    }
+
+    /// Completes the waves if they are still being written.
+    ///
+    /// # Errors
+    /// [`Error::Trace`].
+    pub fn finish_trace(&mut self) -> Result<(), Error> {
+        match self.trace_until.take() {
+            Some(_) => self.model.trace_close(),
+            None => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn dump(&mut self, now: u64, until: SimTime) -> Result<(), Error> {
+        if now >= until.ps() {
+            return self.finish_trace();
+        }
+        self.model.trace_dump(now)
+    }
+}
+
+impl CardPins for VerilatedCard {
+    fn set_core_reset(&mut self, asserted: bool) {
+        self.model.set(self.ports.core_reset, asserted.into());
+    }
+
+    fn set_clock(&mut self, clock: Clock, high: bool) {
+        let port = match clock {
+            Clock::Core => self.ports.core_clock,
+            Clock::GmiiRx => self.ports.gmii_rx_clock,
+            Clock::GmiiTx => self.ports.gmii_tx_clock,
+        };
+        self.model.set(port, high.into());
+    }
+
+    fn drive_pcie(&mut self, inputs: &PcieInputs) {
+        let beat = inputs.rx.unwrap_or_default();
+        self.model.set(self.ports.rx_valid, inputs.rx.is_some().into());
+        self.model.set(self.ports.rx_data, beat.data);
+        self.model.set(self.ports.rx_keep, beat.keep);
+        self.model.set(self.ports.rx_last, beat.last.into());
+        self.model.set(self.ports.rx_error, beat.error.into());
+        self.model.set(self.ports.tx_ready, inputs.tx_ready.into());
+        self.model.set(self.ports.link_up, inputs.link_up.into());
+        self.model
+            .set(self.ports.credit_posted, inputs.credits.posted.into());
+        self.model
+            .set(self.ports.credit_nonposted, inputs.credits.non_posted.into());
+        self.model
+            .set(self.ports.credit_completion, inputs.credits.completion.into());
+    }
+
+    fn sample_pcie(&self) -> PcieOutputs {
+        let get = |port| self.model.get(port) != 0;
+        let tx = get(self.ports.tx_valid).then(|| Beat {
+            data: self.model.get(self.ports.tx_data),
+            keep: self.model.get(self.ports.tx_keep),
+            last: get(self.ports.tx_last),
+            error: get(self.ports.tx_error),
+        });
+        PcieOutputs {
+            tx,
+            rx_ready: get(self.ports.rx_ready),
+        }
+    }
+
+    fn drive_gmii(&mut self, symbol: GmiiSymbol) {
+        self.model.set(self.ports.gmii_rxd, symbol.data);
+        self.model.set(self.ports.gmii_rx_dv, symbol.valid.into());
+        self.model.set(self.ports.gmii_rx_er, symbol.error.into());
+    }
+
+    fn sample_gmii(&self) -> GmiiSymbol {
+        GmiiSymbol {
+            data: self.model.get(self.ports.gmii_txd),
+            valid: self.model.get(self.ports.gmii_tx_en) != 0,
+            error: self.model.get(self.ports.gmii_tx_er) != 0,
+        }
+    }
+
+    fn eval(&mut self, now: u64) -> Result<(), CardFault> {
+        let evaluated = self.model.eval();
+        let traced = match self.trace_until {
+            Some(until) => self.dump(now, until),
+            None => Ok(()),
+        };
+        evaluated
+            .and(traced)
+            .map_err(|error| CardFault(error.to_string()))
+    }
+}
