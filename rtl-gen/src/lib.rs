@@ -4,6 +4,7 @@
 //! and what to write where. `sim/card`'s build script uses it as a library.
 
 mod configurations;
+mod registers;
 mod report;
 mod tree;
 
@@ -16,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use hematite_lang::Design;
 
 pub use configurations::{Configuration, Field, Parameter, RegisterBlock, configurations};
+pub use registers::bar_0_blocks;
 pub use tree::ModuleUse;
 
 /// The configuration called `name`.

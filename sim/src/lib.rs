@@ -7,11 +7,18 @@
 pub mod demo;
 pub mod function;
 pub mod host;
+pub mod line_rate;
 pub mod machine;
 pub mod pcie;
 pub mod pins;
 #[cfg(test)]
+mod random;
+pub mod raw_host;
+pub mod record;
+#[cfg(test)]
 mod soft_card;
+#[cfg(target_os = "linux")]
+pub mod tap_demo;
 pub mod time;
 pub mod verilated;
 pub mod wire;

@@ -138,8 +138,7 @@ impl<C: CardPins, E: WireEndpoint> Machine<C, E> {
         self.card.set_clocks(true);
         self.card.eval(self.now.ps())?;
         self.rc_edge();
-        self.wire
-            .clock_tx(self.now, self.sampled_gmii, &mut self.rc.violations);
+        self.gmii_tx_edge();
         self.wire.clock_rx(self.now);
         Ok(())
     }
@@ -162,10 +161,7 @@ impl<C: CardPins, E: WireEndpoint> Machine<C, E> {
                 (false, Clock::GmiiTx) => self.sampled_gmii = self.card.sample_gmii(),
                 (true, Clock::Core) => self.rc_edge(),
                 (true, Clock::GmiiRx) => self.wire.clock_rx(self.now),
-                (true, Clock::GmiiTx) => {
-                    self.wire
-                        .clock_tx(self.now, self.sampled_gmii, &mut self.rc.violations);
-                }
+                (true, Clock::GmiiTx) => self.gmii_tx_edge(),
             }
         }
         self.now = start + CYCLE;
@@ -176,6 +172,14 @@ impl<C: CardPins, E: WireEndpoint> Machine<C, E> {
     fn rc_edge(&mut self) {
         if self.reset_left == 0 {
             self.rc.clock(self.now, &self.sampled_pcie);
+        }
+    }
+
+    /// Registers hold anything before reset, so what looks like a frame then is none.
+    fn gmii_tx_edge(&mut self) {
+        if self.reset_left == 0 {
+            self.wire
+                .clock_tx(self.now, self.sampled_gmii, &mut self.rc.violations);
         }
     }
 

@@ -1,5 +1,6 @@
 //! First-in first-out queues in one clock: valid/ready on both sides, first word falls through.
 
+use crate::prefetch::Prefetch;
 use crate::prelude::*;
 use crate::ram::{LutRam, Ram};
 
@@ -91,38 +92,29 @@ pub struct BlockFifo<T: Synth, const A: usize> {
     head: Reg<Bits<A>>,
     tail: Reg<Bits<A>>,
     count: Reg<Bits<16>>,
-    /// A word arrives from the RAM in this cycle.
-    fetched: Reg<Bit>,
-    first: Reg<T>,
-    first_valid: Reg<Bit>,
-    second: Reg<T>,
-    second_valid: Reg<Bit>,
+    prefetch: Prefetch<T>,
 }
 
 #[hw]
 impl<T: Synth, const A: usize> Logic for BlockFifo<T, A> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.head, self.tail, self.count, self.fetched);
-        registers!(self.clock, self.reset => self.first_valid, self.second_valid);
-        registers!(self.clock => self.first, self.second);
+        registers!(self.clock, self.reset => self.head, self.tail, self.count);
         clocked!(self.clock => self.memory);
+        clocked!(self.clock, self.reset => self.prefetch);
         let room = self.count.q.val() != bits::<16>(1 << A);
         let push = self.write_valid.val() && room;
-        let pop = self.read_ready.val() && self.first_valid.q.val();
         self.write_ready.next = room;
         self.level.next = self.count.q.val();
         self.memory.write_enable.next = push;
         self.memory.write_address.next = self.tail.q.val();
         self.memory.write_data.next = self.write_data.val();
         self.memory.read_address.next = self.head.q.val();
-        self.read_data.next = self.first.q.val();
-        self.read_valid.next = self.first_valid.q.val();
-        // Fetch only what the two registers can surely take.
-        let held = cat::<2>((bits::<1>(0), self.first_valid.q.val()))
-            + cat::<2>((bits::<1>(0), self.second_valid.q.val()))
-            + cat::<2>((bits::<1>(0), self.fetched.q.val()));
-        let fetch = self.count.q.val().any() && (held < bits::<2>(2) || (pop && held == bits::<2>(2)));
-        self.fetched.d.next = fetch;
+        self.prefetch.available.next = self.count.q.val().any();
+        self.prefetch.word.next = self.memory.read_data.val();
+        self.prefetch.read_ready.next = self.read_ready.val();
+        self.read_data.next = self.prefetch.read_data.val();
+        self.read_valid.next = self.prefetch.read_valid.val();
+        let fetch = self.prefetch.fetch.val();
         if push {
             self.tail.d.next = self.tail.q.val() + 1;
         }
@@ -134,22 +126,6 @@ impl<T: Synth, const A: usize> Logic for BlockFifo<T, A> {
         }
         if fetch && !push {
             self.count.d.next = self.count.q.val() - 1;
-        }
-        // The pair of output registers.
-        if pop {
-            self.first.d.next = self.second.q.val();
-            self.first_valid.d.next = self.second_valid.q.val();
-            self.second_valid.d.next = false;
-        }
-        if self.fetched.q.val() {
-            let first_free = !self.first_valid.q.val() || (pop && !self.second_valid.q.val());
-            if first_free {
-                self.first.d.next = self.memory.read_data.val();
-                self.first_valid.d.next = true;
-            } else {
-                self.second.d.next = self.memory.read_data.val();
-                self.second_valid.d.next = true;
-            }
         }
     }
 }

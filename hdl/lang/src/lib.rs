@@ -28,11 +28,16 @@
 // `#[hw]` writes absolute paths, used inside this crate too.
 extern crate self as hematite_lang;
 
+pub mod arbiter;
+pub mod async_fifo;
+pub mod crossing;
 pub mod elaborate;
 pub mod fifo;
 pub mod ops;
+pub mod prefetch;
 pub mod ram;
 pub mod register;
+pub mod skid;
 pub mod stream;
 pub mod trace;
 
@@ -50,10 +55,15 @@ pub trait Documented {
 
 /// Everything a module needs.
 pub mod prelude {
+    pub use crate::arbiter::{RoundRobin, StreamArbiter};
+    pub use crate::async_fifo::AsyncFifo;
+    pub use crate::crossing::{PulseCrossing, ResetCrossing, Synchronizer};
     pub use crate::fifo::{BlockFifo, Fifo};
     pub use crate::ops::{BitsExt, Concat, cat};
+    pub use crate::prefetch::Prefetch;
     pub use crate::ram::{DualClockRam, LutRam, Ram};
     pub use crate::register::Reg;
+    pub use crate::skid::{Skid, StreamSkid};
     pub use crate::stream::{Beat, StreamIn, StreamOut};
     pub use crate::{Documented, clocked, registers};
     pub use hematite_macros::hw;

@@ -5,8 +5,9 @@ use crate::function::Width;
 /// An access to a PCI function that did not complete as asked.
 ///
 /// [`UnsupportedRequest`](Self::UnsupportedRequest), [`CompleterAbort`](Self::CompleterAbort) and
-/// [`Timeout`](Self::Timeout) are what a completion reports (PCI Express Base 2.2.9, 2.8). A bus that answers a failed
-/// read with all-ones instead, as most root ports do, returns `Ok` with those ones; drivers must expect both.
+/// [`Timeout`](Self::Timeout) are what a completion reports (PCI Express Base 2.2.9, 2.8). A bus that answers
+/// a failed read with all-ones instead, as most root ports do, returns `Ok` with those ones; drivers must
+/// expect both.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BusError {
@@ -54,7 +55,8 @@ pub enum BusError {
         /// Vectors in the function's table.
         available: u16,
     },
-    /// A configuration-space structure that doesn't make sense (a loop in the capability list, a BAR that isn't there).
+    /// A configuration-space structure that doesn't make sense (a loop in the capability list, a BAR that
+    /// isn't there).
     #[error("malformed configuration space: {0}")]
     Malformed(&'static str),
     /// No DMA memory left.

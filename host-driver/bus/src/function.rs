@@ -54,9 +54,9 @@ impl Width {
 
 /// One PCI function: configuration space, memory BARs, DMA, MSI-X, reset.
 ///
-/// Values are as a little-endian CPU would see them. Accesses are naturally aligned. Methods take `&mut self`: one
-/// owner, one access at a time, in program order; posted writes reach the function in that order and before any later
-/// read's completion (PCI Express Base 2.4.1).
+/// Values are as a little-endian CPU would see them. Accesses are naturally aligned. Methods take
+/// `&mut self`: one owner, one access at a time, in program order; posted writes reach the function in that order
+/// and before any later read's completion (PCI Express Base 2.4.1).
 pub trait PciFunction {
     /// Reads configuration space (PCI Express Base 7.2.2): `offset` below 4096, at most 32 bits.
     ///
@@ -76,7 +76,8 @@ pub trait PciFunction {
     /// [`BusError::OutOfRange`] when `bar` is above 5.
     fn bar_size(&self, bar: u8) -> Result<u64, BusError>;
 
-    /// Reads device memory. Non-posted: waits for the completion, and every earlier write has reached the device.
+    /// Reads device memory. Non-posted: waits for the completion, and every earlier write has reached the
+    /// device.
     ///
     /// # Errors
     /// Whatever the completion reported, or a bad width, alignment, offset or BAR.
@@ -103,12 +104,12 @@ pub trait PciFunction {
     /// Whatever the accesses to the capability reported.
     fn disable_msix(&mut self) -> Result<(), BusError>;
 
-    /// The next vector that the function raised, oldest first. Never blocks. The same vector raised twice before it is
-    /// taken may be reported once.
+    /// The next vector that the function raised, oldest first. Never blocks. The same vector raised twice
+    /// before it is taken may be reported once.
     fn take_interrupt(&mut self) -> Option<u16>;
 
-    /// Function-level reset (PCI Express Base 6.6.2). Configuration that an OS restores afterwards (BARs, command
-    /// register) is restored; MSI-X is off.
+    /// Function-level reset (PCI Express Base 6.6.2). Configuration that an OS restores afterwards (BARs,
+    /// command register) is restored; MSI-X is off.
     ///
     /// # Errors
     /// When the function can't be reset or doesn't come back.

@@ -1,8 +1,9 @@
 //! PCI functions and DMA memory, as a driver sees them.
 //!
-//! A driver is written once against [`PciFunction`] and [`DmaSpace`]; what stands behind them is a co-simulated card in
-//! the same process, a vfio-user socket, or the kernel's VFIO. This is the only host-side crate with `unsafe`: memory
-//! that a device writes is reached through raw pointers, checked here, and never through a Rust reference.
+//! A driver is written once against [`PciFunction`] and [`DmaSpace`]; what stands behind them is a
+//! co-simulated card in the same process, a vfio-user socket, or the kernel's VFIO. This is the only
+//! host-side crate with `unsafe`: memory that a device writes is reached through raw pointers, checked here,
+//! and never through a Rust reference.
 //!
 //! | here | Linux |
 //! |---|---|

@@ -115,7 +115,8 @@ pub fn capabilities<F: PciFunction + ?Sized>(function: &mut F) -> Result<Vec<Cap
     if status & STATUS_CAPABILITIES == 0 {
         return Ok(Vec::new());
     }
-    // Between the header and offset 256 there is room for (256 - 64) / 4 capabilities at most; a longer walk loops.
+    // Between the header and offset 256 there is room for (256 - 64) / 4 capabilities at most; a longer walk
+    // loops.
     const MOST: usize = 48;
     let mut found = Vec::new();
     let mut pointer = function.config_read(reg::CAPABILITIES, Width::U8)? as u16;
@@ -223,8 +224,8 @@ impl VirtioCapability {
     /// `VIRTIO_PCI_CAP_PCI_CFG`.
     pub const PCI_CFG: u8 = 5;
 
-    /// All virtio capabilities, in the order of the list, which is the device's order of preference. Those that a driver
-    /// must ignore (a reserved BAR, too short a capability) are left out (4.1.4.1).
+    /// All virtio capabilities, in the order of the list, which is the device's order of preference. Those
+    /// that a driver must ignore (a reserved BAR, too short a capability) are left out (4.1.4.1).
     ///
     /// # Errors
     /// What the accesses reported.
@@ -275,8 +276,8 @@ pub struct Bar {
     pub prefetchable: bool,
 }
 
-/// Sizes the memory BARs as an OS does (PCI Express Base 7.5.1.2.1): decoding off, all ones written, read back, the old
-/// value restored. I/O BARs and absent ones are skipped.
+/// Sizes the memory BARs as an OS does (PCI Express Base 7.5.1.2.1): decoding off, all ones written, read
+/// back, the old value restored. I/O BARs and absent ones are skipped.
 ///
 /// # Errors
 /// [`BusError::Malformed`] for a BAR that can't be; what the accesses reported.

@@ -4,7 +4,8 @@ use virtio_spec::net::F;
 
 use crate::error::Error;
 
-/// Without these nothing works: this driver speaks packed rings only, through addresses that an IOMMU translates.
+/// Without these nothing works: this driver speaks packed rings only, through addresses that an IOMMU
+/// translates.
 pub const REQUIRED: F = F::VERSION_1.union(F::RING_PACKED).union(F::ACCESS_PLATFORM);
 
 /// Everything that this driver can use. A feature is here only when the code that keeps its promises is.

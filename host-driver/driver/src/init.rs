@@ -72,7 +72,8 @@ impl<F: PciFunction> VirtioNet<F> {
         self.transport.add_status(DeviceStatus::DRIVER_OK)
     }
 
-    /// Configuration, receive and transmit vectors; with only two, the queues share the second. The transmit queue's.
+    /// Configuration, receive and transmit vectors; with only two, the queues share the second. The transmit
+    /// queue's.
     fn find_vectors(&mut self) -> Result<u16, Error> {
         match self.transport.function().enable_msix(3) {
             Ok(()) => Ok(2),
@@ -146,8 +147,8 @@ impl<F: PciFunction> VirtioNet<F> {
         Ok(())
     }
 
-    /// Reads `device_status` and nothing else: finds a device that was removed or asks for a reset without an interrupt. For a
-    /// watchdog, when packets stop coming back; the packet path never reads a register.
+    /// Reads `device_status` and nothing else: finds a device that was removed or asks for a reset without an
+    /// interrupt. For a watchdog, when packets stop coming back; the packet path never reads a register.
     ///
     /// # Errors
     /// As [`net_rx_action`](Self::net_rx_action).

@@ -10,14 +10,16 @@
 //! | [`packed`] | `virtio_ring.c`, the packed half |
 //! | [`napi`] | `net/core/dev.c`: `napi_schedule`, `net_rx_action` |
 //! | [`rx`], [`tx`], [`net`] | `virtio_net.c` |
-//! | [`ethtool`] | `virtnet_ethtool_ops` |
+//! | [`ethtool`], [`card`] | `virtnet_ethtool_ops` |
 //!
 //! # The device is trusted for nothing
-//! Whatever a device writes into a ring is checked before use. What makes no sense is a typed [`DeviceFault`]: the queues stop,
-//! the device is reset (by a function-level reset if need be), and [`VirtioNet::reset_and_restore`] brings the interface
-//! back. Memory that a device may still know is never reused.
+//! Whatever a device writes into a ring is checked before use. What makes no sense is a typed
+//! [`DeviceFault`]: the queues stop, the device is reset (by a function-level reset if need be), and
+//! [`VirtioNet::reset_and_restore`] brings the interface back. Memory that a device may still know is never
+//! reused.
 #![forbid(unsafe_code)]
 
+pub mod card;
 pub mod error;
 pub mod ethtool;
 pub mod features;
@@ -32,6 +34,7 @@ pub mod rx;
 pub mod transport;
 pub mod tx;
 
+pub use card::CardCounters;
 pub use error::{DeviceFault, Error};
 pub use net::{Options, State, VirtioNet};
 pub use rx::NapiReceive;

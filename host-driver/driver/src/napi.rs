@@ -1,4 +1,5 @@
-//! NAPI: interrupts only say that there is work; the work is done in polled rounds (Linux's `net/core/dev.c`).
+//! NAPI: interrupts only say that there is work; the work is done in polled rounds (Linux's
+//! `net/core/dev.c`).
 //!
 //! ```text
 //! interrupt -> schedule_prep: mask, append to the poll list
@@ -63,8 +64,8 @@ pub trait NapiPoll {
     /// Why a poll fails.
     type Error;
 
-    /// Processes at most `budget` packets of context `id`. Returns [`Polled::Complete`] only with less work than budget,
-    /// the interrupt re-armed *and the ring looked at once more after that*.
+    /// Processes at most `budget` packets of context `id`. Returns [`Polled::Complete`] only with less work
+    /// than budget, the interrupt re-armed *and the ring looked at once more after that*.
     ///
     /// # Errors
     /// The device broke; nothing of it is polled any more.
@@ -89,7 +90,8 @@ pub struct SoftnetStats {
 pub struct Round {
     /// Packets processed.
     pub work: usize,
-    /// Whether contexts are left in the poll list: `net_rx_action` wants to run again (`NET_RX_SOFTIRQ` raised).
+    /// Whether contexts are left in the poll list: `net_rx_action` wants to run again (`NET_RX_SOFTIRQ`
+    /// raised).
     pub more: bool,
 }
 
@@ -122,8 +124,8 @@ impl Softnet {
         self.contexts.fill(NapiState::Disabled);
     }
 
-    /// `napi_schedule_prep` and `__napi_schedule`: appends the context to the poll list. `true` when it wasn't there: the
-    /// caller masks its interrupt.
+    /// `napi_schedule_prep` and `__napi_schedule`: appends the context to the poll list. `true` when it
+    /// wasn't there: the caller masks its interrupt.
     pub fn schedule(&mut self, id: NapiId) -> bool {
         match self.contexts.get_mut(id.0) {
             Some(state @ NapiState::Idle) => {

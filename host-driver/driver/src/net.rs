@@ -1,4 +1,5 @@
-//! The interface: probe, open, stop, remove, and what happens when the device breaks (Linux's `virtio_net.c`).
+//! The interface: probe, open, stop, remove, and what happens when the device breaks (Linux's
+//! `virtio_net.c`).
 //!
 //! ```text
 //! probe -> Down -> open -> Up -> stop -> Down -> remove
@@ -25,7 +26,8 @@ pub const TX_QUEUE: u16 = 1;
 pub const MIN_RING: u16 = 32;
 /// Largest ring.
 pub const MAX_RING: u16 = 4096;
-/// MSI-X vector of configuration changes; the receive queue's is 1, the transmit queue's 2 (or 1 with only two).
+/// MSI-X vector of configuration changes; the receive queue's is 1, the transmit queue's 2 (or 1 with only
+/// two).
 pub const CONFIG_VECTOR: u16 = 0;
 
 /// Ethernet header and one VLAN tag: what a frame has beyond the MTU.
@@ -176,7 +178,8 @@ impl<F: PciFunction> VirtioNet<F> {
     /// `ndo_open`: posts receive buffers, polls and interrupts begin. Nothing to do when it is up.
     ///
     /// # Errors
-    /// [`Error::State`] after a failure; [`Error::Dma`] when there is no memory for a single buffer; bus errors.
+    /// [`Error::State`] after a failure; [`Error::Dma`] when there is no memory for a single buffer; bus
+    /// errors.
     pub fn open(&mut self) -> Result<(), Error> {
         match self.state {
             State::Up => Ok(()),
@@ -188,7 +191,8 @@ impl<F: PciFunction> VirtioNet<F> {
         }
     }
 
-    /// `ndo_stop`: no packet goes up or down any more. Writes nothing to the device: it keeps the posted buffers.
+    /// `ndo_stop`: no packet goes up or down any more. Writes nothing to the device: it keeps the posted
+    /// buffers.
     pub fn stop(&mut self) {
         self.admin_up = false;
         if self.state == State::Up {
@@ -200,8 +204,8 @@ impl<F: PciFunction> VirtioNet<F> {
     /// Resets the device, frees everything and gives the function back (`virtnet_remove`).
     ///
     /// # Errors
-    /// What the reset reported. The function is returned in any case; memory that the device may still write to stays
-    /// quarantined.
+    /// What the reset reported. The function is returned in any case; memory that the device may still write
+    /// to stays quarantined.
     pub fn remove(mut self) -> (F, Result<(), Error>) {
         let result = self.shutdown();
         (self.transport.into_function(), result)
@@ -267,8 +271,8 @@ impl<F: PciFunction> VirtioNet<F> {
         }
     }
 
-    /// Changes ring sizes (`ethtool -G`): by queue reset where the device can (`RING_RESET`), else by a reset of the
-    /// device. Frames in flight in a resized transmit ring are lost and counted.
+    /// Changes ring sizes (`ethtool -G`): by queue reset where the device can (`RING_RESET`), else by a reset
+    /// of the device. Frames in flight in a resized transmit ring are lost and counted.
     ///
     /// # Errors
     /// [`Error::RingSize`], [`Error::State`] after a failure; else the state is [`State::Failed`].
@@ -399,15 +403,16 @@ impl<F: PciFunction> VirtioNet<F> {
         reset
     }
 
-    /// As [`shutdown`](Self::shutdown), where nobody hears its error: a device that doesn't reset loses its memory to
-    /// quarantine.
+    /// As [`shutdown`](Self::shutdown), where nobody hears its error: a device that doesn't reset loses its
+    /// memory to quarantine.
     pub(crate) fn release(&mut self) {
         if let Err(error) = self.shutdown() {
             tracing::warn!(interface = %self.options.name, %error, "reset failed; DMA memory is quarantined");
         }
     }
 
-    /// Makes sure that the device touches no memory: device reset, and where that fails a function-level reset.
+    /// Makes sure that the device touches no memory: device reset, and where that fails a function-level
+    /// reset.
     fn quiesce(&mut self) -> Result<(), Error> {
         let reset = self
             .transport

@@ -1,16 +1,18 @@
 //! The packed virtqueue, driver side (virtio 1.3, 2.8); the packed half of Linux's `virtio_ring.c`.
 //!
 //! # Ownership
-//! Buffers go in as `DmaBuf<Cpu>` and stay here as `DmaBuf<Device>` in the slot of their buffer ID; the only ways out are a
-//! used descriptor that names them ([`get_buf`](PackedQueue::get_buf)) and [`detach`](PackedQueue::detach) after a reset.
+//! Buffers go in as `DmaBuf<Cpu>` and stay here as `DmaBuf<Device>` in the slot of their buffer ID; the only
+//! ways out are a used descriptor that names them ([`get_buf`](PackedQueue::get_buf)) and
+//! [`detach`](PackedQueue::detach) after a reset.
 //!
 //! # Ordering
-//! A chain becomes available when its head's flags are stored, last and with release. A chain is used when flags loaded
-//! with acquire say so. A full fence stands between publishing and reading the other side's event suppression, in both
-//! directions: else both sides may wait for each other.
+//! A chain becomes available when its head's flags are stored, last and with release. A chain is used when
+//! flags loaded with acquire say so. A full fence stands between publishing and reading the other side's
+//! event suppression, in both directions: else both sides may wait for each other.
 //!
 //! # The device is not trusted
-//! Descriptors are only ever written here; what a used descriptor says is checked against the slots before use.
+//! Descriptors are only ever written here; what a used descriptor says is checked against the slots before
+//! use.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -94,7 +96,8 @@ pub enum AddError {
     /// Not enough free descriptors now.
     #[error("the ring is full")]
     Full,
-    /// No elements, or more than the ring has descriptors, or device-writable ones before device-readable ones (2.8.6).
+    /// No elements, or more than the ring has descriptors, or device-writable ones before device-readable
+    /// ones (2.8.6).
     #[error("impossible chain")]
     Chain,
     /// A bug here: the ring's memory is smaller than the ring.
@@ -244,7 +247,8 @@ impl<C> PackedQueue<C> {
         self.num_added
     }
 
-    /// The addresses for the device. From now on the memory counts as the device's until [`detach`](Self::detach).
+    /// The addresses for the device. From now on the memory counts as the device's until
+    /// [`detach`](Self::detach).
     pub fn give_to_device(&mut self) -> QueueAreas {
         for region in [&self.ring, &self.driver_event, &self.device_event] {
             region.set_device_access(true);
@@ -256,8 +260,8 @@ impl<C> PackedQueue<C> {
         }
     }
 
-    /// Makes a chain available (`virtqueue_add_packed`): takes all `elements`, in order. The device may look at once;
-    /// whether it wants to be told is [`kick_prepare`](Self::kick_prepare)'s answer.
+    /// Makes a chain available (`virtqueue_add_packed`): takes all `elements`, in order. The device may look
+    /// at once; whether it wants to be told is [`kick_prepare`](Self::kick_prepare)'s answer.
     ///
     /// # Errors
     /// [`AddError`]; then nothing was taken.
@@ -356,11 +360,12 @@ impl<C> PackedQueue<C> {
             .is_used(self.ring.load_acquire_u16(at + desc::FLAGS)?))
     }
 
-    /// Takes the next used chain (`virtqueue_get_buf_ctx_packed`); its buffers are appended to `returned`, in order.
+    /// Takes the next used chain (`virtqueue_get_buf_ctx_packed`); its buffers are appended to `returned`, in
+    /// order.
     ///
     /// # Errors
-    /// [`QueueError::Device`] when the used descriptor makes no sense; then nothing was taken and the queue is of no more
-    /// use.
+    /// [`QueueError::Device`] when the used descriptor makes no sense; then nothing was taken and the queue
+    /// is of no more use.
     pub fn get_buf(&mut self, returned: &mut Vec<DmaBuf<Cpu>>) -> Result<Option<Used<C>>, QueueError> {
         let at = usize::from(self.next_used.index) * desc::SIZE;
         let flags = self.ring.load_acquire_u16(at + desc::FLAGS)?;
@@ -425,8 +430,8 @@ impl<C> PackedQueue<C> {
         Ok(())
     }
 
-    /// Asks the device to interrupt for the next used chain (`virtqueue_enable_cb_packed`). `false` when one is there
-    /// already: no interrupt may come for it, so look again.
+    /// Asks the device to interrupt for the next used chain (`virtqueue_enable_cb_packed`). `false` when one
+    /// is there already: no interrupt may come for it, so look again.
     ///
     /// # Errors
     /// [`OutOfBounds`] would be a bug here.
@@ -448,8 +453,8 @@ impl<C> PackedQueue<C> {
         Ok(!self.more_used()?)
     }
 
-    /// Takes the queue apart (`virtqueue_detach_unused_buf` until empty). Only after the queue's or the device's reset
-    /// completed: the device must not know the memory any more.
+    /// Takes the queue apart (`virtqueue_detach_unused_buf` until empty). Only after the queue's or the
+    /// device's reset completed: the device must not know the memory any more.
     pub fn detach(mut self, mut each: impl FnMut(DmaBuf<Cpu>), mut cookies: impl FnMut(C)) {
         for slot in &mut self.slots {
             if let Some(buffer) = slot.buffer.take() {

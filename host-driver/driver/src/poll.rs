@@ -16,8 +16,9 @@ const RX: NapiId = NapiId(0);
 const TX: NapiId = NapiId(1);
 
 impl<F: PciFunction> VirtioNet<F> {
-    /// The hard interrupt handlers: for every interrupt that the device raised, masks its queue and schedules its
-    /// context, nothing else (`skb_recv_done`, `skb_xmit_done`, `vp_config_changed`). The number of interrupts.
+    /// The hard interrupt handlers: for every interrupt that the device raised, masks its queue and schedules
+    /// its context, nothing else (`skb_recv_done`, `skb_xmit_done`, `vp_config_changed`). The number of
+    /// interrupts.
     pub fn handle_interrupts(&mut self) -> usize {
         let mut taken = 0;
         while let Some(vector) = self.transport.function().take_interrupt() {
@@ -43,7 +44,8 @@ impl<F: PciFunction> VirtioNet<F> {
         self.softnet.is_pending() || self.config_pending || self.pending_fault.is_some()
     }
 
-    /// One softirq round: configuration changes, then the poll list within [`NetdevBudget`](crate::napi::NetdevBudget).
+    /// One softirq round: configuration changes, then the poll list within
+    /// [`NetdevBudget`](crate::napi::NetdevBudget).
     ///
     /// # Errors
     /// The device broke: it is reset, the state is [`State::Failed`], and
@@ -140,8 +142,8 @@ impl<F: PciFunction, S: NapiReceive> NapiPoll for Poller<'_, F, S> {
     }
 }
 
-/// `napi_complete_done` and the look at the ring after it (`virtqueue_napi_complete`): a packet that came between the
-/// last look and the unmasking raised no interrupt, and is found here.
+/// `napi_complete_done` and the look at the ring after it (`virtqueue_napi_complete`): a packet that came
+/// between the last look and the unmasking raised no interrupt, and is found here.
 fn complete<C>(ring: &mut PackedQueue<C>, work: usize, rearm_races: &mut u64) -> Result<Polled, Error> {
     if ring.enable_cb()? {
         return Ok(Polled::Complete(work));

@@ -1,8 +1,8 @@
 //! The receive queue: posted buffers, mergeable headers, one copy into an skb.
 //!
-//! DMA memory is never borrowed, so a frame is copied once, from the posted buffers into an skb. The buffers go straight back
-//! to the device, *before* the skb is handed up; when there is no skb the packet is dropped and its buffers are
-//! recycled all the same. So the ring never shrinks, whatever the stack does.
+//! DMA memory is never borrowed, so a frame is copied once, from the posted buffers into an skb. The buffers
+//! go straight back to the device, *before* the skb is handed up; when there is no skb the packet is dropped
+//! and its buffers are recycled all the same. So the ring never shrinks, whatever the stack does.
 
 use hematite_bus::{Cpu, DmaBuf, PciFunction};
 use hematite_netstack::SkBuff;
@@ -14,7 +14,8 @@ use crate::packed::{Direction, Element};
 use crate::queue::Virtqueue;
 use crate::transport::VirtioPci;
 
-/// Bytes of `struct virtio_net_hdr` with `num_buffers`, which it always has with `VERSION_1` (virtio 1.3, 5.1.6).
+/// Bytes of `struct virtio_net_hdr` with `num_buffers`, which it always has with `VERSION_1` (virtio 1.3,
+/// 5.1.6).
 pub const HDR_LEN: usize = size_of::<virtio_spec::net::Hdr>();
 /// Offset of `num_buffers` in it.
 const NUM_BUFFERS: usize = 10;
@@ -22,7 +23,8 @@ const NUM_BUFFERS: usize = 10;
 const ETH_HLEN: usize = 14;
 /// Room before the frame (`NET_SKB_PAD + NET_IP_ALIGN`): headers can be pushed, and the IP header is aligned.
 pub const HEADROOM: usize = 64 + 2;
-/// Length of a mergeable buffer: a full frame with VLAN tag and header (`GOOD_PACKET_LEN`), in whole cache lines.
+/// Length of a mergeable buffer: a full frame with VLAN tag and header (`GOOD_PACKET_LEN`), in whole cache
+/// lines.
 pub const MERGEABLE_LEN: usize = 1536;
 
 /// Where received packets go and buffers come from: the upper half of a driver's receive path.
@@ -114,7 +116,8 @@ impl RxQueue {
         self.vq.kick(transport)
     }
 
-    /// Receives up to `budget` packets; the number received. Tells the device about posted buffers at most once.
+    /// Receives up to `budget` packets; the number received. Tells the device about posted buffers at most
+    /// once.
     pub(crate) fn poll<F: PciFunction>(
         &mut self,
         transport: &mut VirtioPci<F>,
@@ -131,8 +134,8 @@ impl RxQueue {
         Ok(work)
     }
 
-    /// As Linux does, the doorbell rings when half of a poll's worth of buffers is back: the device knows of the other ones.
-    /// With few posted buffers, each counts.
+    /// As Linux does, the doorbell rings when half of a poll's worth of buffers is back: the device knows of
+    /// the other ones. With few posted buffers, each counts.
     fn kick_threshold(&self) -> u16 {
         match self.vq.ring.in_use() {
             posted if posted < MIN_RING => 0,

@@ -78,8 +78,8 @@ pub struct VirtioPci<F> {
 }
 
 impl<F: PciFunction> VirtioPci<F> {
-    /// Finds the structures of a virtio network device and lets the function answer and send requests. Touches neither
-    /// its status nor its queues.
+    /// Finds the structures of a virtio network device and lets the function answer and send requests.
+    /// Touches neither its status nor its queues.
     ///
     /// # Errors
     /// [`Error::NotVirtioNet`], [`Error::Capability`], or what the bus reported.
@@ -139,6 +139,17 @@ impl<F: PciFunction> VirtioPci<F> {
         self.function
     }
 
+    /// BAR and offset of the common, notify, ISR and device structures.
+    pub fn layout(&self) -> [Option<(u8, u64)>; 4] {
+        let place = |area: Area| (area.bar, area.offset);
+        [
+            Some(place(self.common)),
+            Some(place(self.notify)),
+            Some(place(self.isr)),
+            self.device.map(place),
+        ]
+    }
+
     /// `device_status`.
     ///
     /// # Errors
@@ -159,7 +170,8 @@ impl<F: PciFunction> VirtioPci<F> {
         self.write(common::DEVICE_STATUS, Width::U8, status.union(bits).bits().into())
     }
 
-    /// Resets the device and waits until it is done: then nothing of it touches memory any more (4.1.4.3.2, `vp_reset`).
+    /// Resets the device and waits until it is done: then nothing of it touches memory any more (4.1.4.3.2,
+    /// `vp_reset`).
     ///
     /// # Errors
     /// [`Error::ResetTimeout`], [`DeviceFault::Gone`], or what the bus reported.
@@ -232,11 +244,12 @@ impl<F: PciFunction> VirtioPci<F> {
         }
     }
 
-    /// Programs a queue without enabling it (`vp_active_vq`, `vp_modern_queue_vector`) and says where its doorbell is.
+    /// Programs a queue without enabling it (`vp_active_vq`, `vp_modern_queue_vector`) and says where its
+    /// doorbell is.
     ///
     /// # Errors
-    /// [`Error::QueueEnabled`], [`Error::VectorRefused`], [`Error::Capability`] when the doorbell would be outside of the
-    /// notify structure, or what the bus reported.
+    /// [`Error::QueueEnabled`], [`Error::VectorRefused`], [`Error::Capability`] when the doorbell would be
+    /// outside of the notify structure, or what the bus reported.
     pub fn setup_queue(
         &mut self,
         queue: u16,
@@ -284,7 +297,8 @@ impl<F: PciFunction> VirtioPci<F> {
     /// Resets one queue and waits until it is done (2.6.1, `vp_modern_set_queue_reset`). Needs `RING_RESET`.
     ///
     /// # Errors
-    /// [`Error::ResetTimeout`], [`Error::Capability`] when the structure is too short, or what the bus reported.
+    /// [`Error::ResetTimeout`], [`Error::Capability`] when the structure is too short, or what the bus
+    /// reported.
     pub fn reset_queue(&mut self, queue: u16) -> Result<(), Error> {
         if self.common.length < common::QUEUE_RESET + 2 {
             return Err(Error::Capability("common"));
@@ -320,11 +334,12 @@ impl<F: PciFunction> VirtioPci<F> {
             .mmio_read(self.isr.bar, self.isr.offset, Width::U8)? as u8)
     }
 
-    /// Reads device configuration so that all of it belongs to one generation (2.5.2): `read` runs again when the device
-    /// changed it meanwhile.
+    /// Reads device configuration so that all of it belongs to one generation (2.5.2): `read` runs again when
+    /// the device changed it meanwhile.
     ///
     /// # Errors
-    /// [`Error::ConfigUnstable`], [`Error::Capability`] when there is no device configuration, or what the bus reported.
+    /// [`Error::ConfigUnstable`], [`Error::Capability`] when there is no device configuration, or what the
+    /// bus reported.
     pub fn device_config<T>(
         &mut self,
         mut read: impl FnMut(&mut DeviceConfig<'_, F>) -> Result<T, Error>,

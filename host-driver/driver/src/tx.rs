@@ -68,8 +68,8 @@ impl TxQueue {
         }
     }
 
-    /// Queues one frame (`xmit_skb`), without telling the device. The skb is kept until the device is done with it, so
-    /// that its sender's socket stays charged.
+    /// Queues one frame (`xmit_skb`), without telling the device. The skb is kept until the device is done
+    /// with it, so that its sender's socket stays charged.
     pub(crate) fn xmit<F: PciFunction>(
         &mut self,
         transport: &mut VirtioPci<F>,

@@ -51,6 +51,8 @@ mod prandom;
 pub mod sched;
 pub mod socket;
 mod stack;
+#[cfg(test)]
+mod testing;
 pub mod wire;
 
 pub use config::StackConfig;

@@ -1,6 +1,8 @@
 //! No input makes the stack panic, lose count of a packet, or stop working.
 
 mod common;
+#[path = "../src/testing.rs"]
+mod testing;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -91,6 +93,7 @@ fn summed() -> impl Strategy<Value = IpSummed> {
 }
 
 proptest! {
+    #![proptest_config(testing::config())]
     #[test]
     fn any_frames_at_any_time(frames in proptest::collection::vec((frame(), summed(), 0u64..3000), 1..40)) {
         let mut host = Host::new(1, StackConfig::default(), 1);

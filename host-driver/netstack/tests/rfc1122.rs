@@ -472,3 +472,65 @@ fn rfc826_requests_are_answered_and_teach_us_the_sender() {
     assert_eq!(host.stack.drops().get(SkbDropReason::ArpInvalid) - dropped, 6);
     assert_eq!(entry(&host), Some((NudState::Stale, Some(moved))));
 }
+
+#[test]
+fn only_an_answer_to_us_alone_proves_that_a_neighbour_is_reachable() {
+    let state_after = |reply_to: [u8; 6]| {
+        let mut host = Host::new(1, StackConfig::default(), 1);
+        host.stack.poll(NOW);
+        let socket = UdpSocket::bind(&mut host.stack, (US, 6)).unwrap();
+        socket.send_to(&mut host.stack, b"x", (PEER, 5)).unwrap();
+        assert_eq!(host.transmit(NOW).len(), 1, "the request");
+        host.receive(
+            &ethernet(reply_to, PEER_MAC, 0x0806, &arp(2, PEER_MAC, PEER, OUR_MAC, US)),
+            NOW,
+        );
+        assert_eq!(host.transmit(NOW).len(), 1, "the datagram that waited");
+        let key = NeighKey {
+            ifindex: host.ifindex,
+            addr: PEER,
+        };
+        host.stack.neighbours().get(key).map(|e| e.state)
+    };
+    assert_eq!(state_after(OUR_MAC), Some(NudState::Reachable));
+    // Stale, and then in use.
+    assert_eq!(state_after(ALL), Some(NudState::Delay));
+}
+
+#[test]
+fn section_3_2_1_7_time_to_live_is_ours_to_set_and_not_to_judge() {
+    let mut host = host();
+    let socket = UdpSocket::bind(&mut host.stack, (US, 6)).unwrap();
+    for ttl in [0, 1] {
+        let datagram = ipv4(PEER, US, 17, &udp((PEER, 5), (US, 6), b"x"), |h| {
+            h.time_to_live = ttl
+        });
+        give(&mut host, OUR_MAC, &datagram);
+        assert!(
+            socket.recv(&mut host.stack, &mut [0; 8]).is_ok(),
+            "a host must not discard for its TTL"
+        );
+    }
+    let mut sent_ttl = || {
+        socket.send_to(&mut host.stack, b"x", (PEER, 5)).unwrap();
+        let frame = host.transmit(NOW).remove(0);
+        assert_eq!(
+            u16::from_be_bytes([frame[20], frame[21]]),
+            0x4000,
+            "DF, as path MTU discovery wants"
+        );
+        frame[22]
+    };
+    assert_eq!(sent_ttl(), 64);
+    assert_eq!(
+        socket.set_ttl(&mut host.stack, 0).unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+    assert_eq!(
+        socket.set_ttl(&mut host.stack, 256).unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+    socket.set_ttl(&mut host.stack, 3).unwrap();
+    socket.send_to(&mut host.stack, b"x", (PEER, 5)).unwrap();
+    assert_eq!(host.transmit(NOW)[0][22], 3);
+}

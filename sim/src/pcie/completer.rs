@@ -128,6 +128,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::random::cases(256))]
         #[test]
         fn splits_are_legal_and_cover_everything(
             start in 0u64..4096, len in 1u64..=4096, wide_rcb: bool, mps_code in 0u32..6, mode in 0usize..3, seed: u64,

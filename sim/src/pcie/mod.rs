@@ -10,8 +10,6 @@ pub mod rules;
 pub mod tlp;
 
 #[cfg(test)]
-mod root_complex_tests;
-#[cfg(test)]
 pub(crate) mod soft_endpoint;
 
 pub use completer::Split;

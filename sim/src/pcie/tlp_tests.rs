@@ -9,6 +9,7 @@ fn round_trip(header: Header, payload: &[u32]) {
 }
 
 proptest! {
+    #![proptest_config(crate::random::cases(256))]
     #[test]
     fn memory_requests_round_trip(address in any::<u64>(), bytes in 0u32..=4096, write: bool, tag: u8, id: u16,
                                   tc in 0u8..8, attributes in 0u8..8, poisoned: bool) {

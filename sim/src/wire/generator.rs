@@ -146,6 +146,7 @@ pub struct Generator {
     line_time: u64,
     /// Checks the other direction.
     pub checker: Checker,
+    span: Option<(SimTime, SimTime)>,
 }
 
 impl Generator {
@@ -160,6 +161,7 @@ impl Generator {
             sent: 0,
             line_time: 0,
             checker: Checker::default(),
+            span: None,
         }
     }
 
@@ -171,6 +173,11 @@ impl Generator {
     /// Byte times on the line that the sent frames took, gaps included.
     pub fn line_time(&self) -> u64 {
         self.line_time
+    }
+
+    /// When the first and the latest frame came from the card, at their ends.
+    pub fn received_span(&self) -> Option<(SimTime, SimTime)> {
+        self.span
     }
 
     /// Whether all frames have been sent.
@@ -206,7 +213,9 @@ impl WireEndpoint for Generator {
         true
     }
 
-    fn receive(&mut self, _now: SimTime, frame: &[u8]) {
+    fn receive(&mut self, now: SimTime, frame: &[u8]) {
+        let (first, _) = self.span.unwrap_or((now, now));
+        self.span = Some((first, now));
         self.checker.check(frame);
     }
 }

@@ -218,6 +218,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::random::cases(64))]
         #[test]
         fn frames_cross_the_line(sizes in prop::collection::vec(1usize..9018, 1..8), fill: u8) {
             let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());

@@ -1,1 +1,19 @@
-//! The Ethernet MAC and the frame FIFOs behind it.
+//! The Ethernet MAC: GMII at one end, whole good frames at the other.
+//!
+//! ```text
+//! gmii_rx_clock                 core clock
+//! GMII -> Receive -> AsyncFifo -> FrameFifo -> rx, rx_length
+//! GMII <- Transmit <- AsyncFifo <- FrameFifo <- tx
+//! gmii_tx_clock
+//! ```
+
+pub mod crc;
+pub mod frame_fifo;
+pub mod port;
+pub mod receive;
+pub mod transmit;
+
+pub use frame_fifo::FrameFifo;
+pub use port::Port;
+pub use receive::Receive;
+pub use transmit::Transmit;

@@ -1,1 +1,17 @@
 //! Packed virtqueues: descriptor fetch, receive, transmit, used write-back, notification.
+
+pub mod bytes;
+pub mod fetch;
+pub mod lifecycle;
+pub mod mux;
+pub mod notify;
+pub mod receive;
+pub mod receive_plan;
+pub mod receive_write;
+pub mod transmit;
+pub mod transmit_gather;
+pub mod transmit_read;
+pub mod used;
+
+pub use receive::ReceiveEngine;
+pub use transmit::TransmitEngine;

@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// An anonymous, zeroed, page-aligned mapping. Unmapped on drop.
 ///
-/// Every method takes offsets that the caller has checked against [`len`](Self::len); the methods check again, since
-/// this is where a mistake would become a wild access.
+/// Every method takes offsets that the caller has checked against [`len`](Self::len); the methods check
+/// again, since this is where a mistake would become a wild access.
 pub(super) struct Arena {
     base: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: the mapping is plain memory without thread affinity, and the struct owns it. Shared access from several
-// threads goes through atomics, or through byte copies whose exclusion is the owner's (a live region has one owner).
+// SAFETY: the mapping is plain memory without thread affinity, and the struct owns it. Shared access from
+// several threads goes through atomics, or through byte copies whose exclusion is the owner's (a live region
+// has one owner).
 unsafe impl Send for Arena {}
 // SAFETY: as above; no method hands out a reference into the mapping.
 unsafe impl Sync for Arena {}
@@ -26,8 +27,8 @@ macro_rules! scalar {
             let p = self
                 .at(at, size_of::<$ty>(), align_of::<$atomic>())
                 .cast::<$ty>();
-            // SAFETY: `at` checked bounds and alignment, the mapping lives as long as `self`, and all scalar accesses
-            // to it are atomic. The atomic is used through a pointer for this one access only.
+            // SAFETY: `at` checked bounds and alignment, the mapping lives as long as `self`, and all scalar
+            // accesses to it are atomic. The atomic is used through a pointer for this one access only.
             <$ty>::from_le(unsafe { <$atomic>::from_ptr(p) }.load(order))
         }
 
@@ -75,8 +76,9 @@ impl Arena {
     /// Copies out of the arena.
     pub(super) fn read(&self, at: usize, to: &mut [u8]) {
         let from = self.at(at, to.len(), 1);
-        // SAFETY: the source is in bounds; the destination is a Rust slice, which never overlaps the arena since no
-        // slice into it exists. A device that writes at the same time tears bytes; bytes have no invalid values.
+        // SAFETY: the source is in bounds; the destination is a Rust slice, which never overlaps the arena
+        // since no slice into it exists. A device that writes at the same time tears bytes; bytes have no
+        // invalid values.
         unsafe { ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) }
     }
 
@@ -94,8 +96,8 @@ impl Arena {
         unsafe { ptr::write_bytes(to, value, len) }
     }
 
-    /// The checked pointer. The assertion can't fail from outside of this crate: regions and the device side check
-    /// first and return errors.
+    /// The checked pointer. The assertion can't fail from outside of this crate: regions and the device side
+    /// check first and return errors.
     fn at(&self, at: usize, len: usize, align: usize) -> *mut u8 {
         assert!(
             at.checked_add(len).is_some_and(|end| end <= self.len) && at.is_multiple_of(align),
@@ -108,7 +110,8 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: exactly what `map` got from mmap, unmapped once; nobody holds a pointer into it beyond a call.
+        // SAFETY: exactly what `map` got from mmap, unmapped once; nobody holds a pointer into it beyond a
+        // call.
         let rc = unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
         debug_assert_eq!(rc, 0, "munmap of our own mapping");
     }

@@ -27,9 +27,9 @@ mod sealed {
 
 /// A packet buffer with its owner in the type (`dma_map_single` / `dma_unmap_single`, or `dma_sync_*`).
 ///
-/// The only ways across are [`give`](DmaBuf::give) and [`take_back`](DmaBuf::take_back). A virtqueue takes a `DmaBuf<Cpu>`,
-/// keeps the `DmaBuf<Device>` beside the descriptor and returns the `DmaBuf<Cpu>` for a used descriptor, so reading a
-/// buffer that the device may still write doesn't compile:
+/// The only ways across are [`give`](DmaBuf::give) and [`take_back`](DmaBuf::take_back). A virtqueue takes a
+/// `DmaBuf<Cpu>`, keeps the `DmaBuf<Device>` beside the descriptor and returns the `DmaBuf<Cpu>` for a used
+/// descriptor, so reading a buffer that the device may still write doesn't compile:
 ///
 /// ```compile_fail
 /// # let space = hematite_bus::DmaSpace::new().unwrap();
@@ -38,7 +38,8 @@ mod sealed {
 /// buffer.copy_to_slice(0, &mut frame);
 /// ```
 ///
-/// A buffer dropped in the device's hands is quarantined, not freed: see [`DmaStats::quarantined`](super::DmaStats).
+/// A buffer dropped in the device's hands is quarantined, not freed: see
+/// [`DmaStats::quarantined`](super::DmaStats).
 pub struct DmaBuf<O: Owner> {
     region: DmaRegion,
     _owner: PhantomData<O>,
@@ -93,15 +94,16 @@ impl DmaBuf<Cpu> {
         self.region.copy_to_slice(offset, to)
     }
 
-    /// Hands the buffer to the device. Its address becomes known to the device by a descriptor published afterwards.
+    /// Hands the buffer to the device. Its address becomes known to the device by a descriptor published
+    /// afterwards.
     pub fn give(self) -> DmaBuf<Device> {
         self.owned_by(true)
     }
 }
 
 impl DmaBuf<Device> {
-    /// Takes the buffer back. Only after the device returned it: its used descriptor was read (acquire), or the queue's
-    /// or the device's reset completed.
+    /// Takes the buffer back. Only after the device returned it: its used descriptor was read (acquire), or
+    /// the queue's or the device's reset completed.
     pub fn take_back(self) -> DmaBuf<Cpu> {
         self.owned_by(false)
     }

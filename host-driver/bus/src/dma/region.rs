@@ -20,15 +20,16 @@ pub struct OutOfBounds {
 
 /// Device-visible memory (`dma_alloc_coherent`), freed on drop.
 ///
-/// Both sides may access it at any time, so it is never borrowed as a slice. Scalars are little-endian in memory (as all
-/// of virtio 1.x is) and must be naturally aligned. The region can move between threads but isn't shared by them.
+/// Both sides may access it at any time, so it is never borrowed as a slice. Scalars are little-endian in
+/// memory (as all of virtio 1.x is) and must be naturally aligned. The region can move between threads but
+/// isn't shared by them.
 pub struct DmaRegion {
     shared: Arc<Shared>,
     offset: usize,
     iova: u64,
     len: usize,
-    /// Whether the device knows the address. (A `Cell` also keeps the region from being `Sync`: two threads copying into
-    /// one region would race.)
+    /// Whether the device knows the address. (A `Cell` also keeps the region from being `Sync`: two threads
+    /// copying into one region would race.)
     device_access: Cell<bool>,
 }
 
@@ -123,8 +124,8 @@ impl DmaRegion {
         self.shared.arena.fill(self.offset, self.len, value);
     }
 
-    /// Says whether the device may use the region now. Dropped while it may, the memory is quarantined instead of freed
-    /// ([`DmaStats::quarantined`](super::DmaStats)): a late write then hits nobody else.
+    /// Says whether the device may use the region now. Dropped while it may, the memory is quarantined
+    /// instead of freed ([`DmaStats::quarantined`](super::DmaStats)): a late write then hits nobody else.
     pub fn set_device_access(&self, on: bool) {
         self.device_access.set(on);
     }

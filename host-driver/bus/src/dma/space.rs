@@ -11,7 +11,8 @@ use super::region::DmaRegion;
 
 /// Allocations begin on a multiple of this many bytes.
 const GRANULE: usize = 64;
-/// Dead bytes (at least) between two allocations: one write TLP of the usual sizes can't jump over them unseen.
+/// Dead bytes (at least) between two allocations: one write TLP of the usual sizes can't jump over them
+/// unseen.
 const GUARD: usize = 256;
 
 /// No room for an allocation, or a size or alignment that can't be.
@@ -79,14 +80,14 @@ struct Allocator {
 }
 
 impl DmaSpace {
-    /// Where the default window begins: above nothing that a bus would decode, below 4 GiB so that requests need only a
-    /// 3-doubleword header.
+    /// Where the default window begins: not at 0, where stray addresses point, and below 4 GiB so that
+    /// requests need only a 3-doubleword header.
     pub const DEFAULT_IOVA_BASE: u64 = 0x1000_0000;
     /// Size of the default window in bytes.
     pub const DEFAULT_LEN: usize = 64 << 20;
 
-    /// A window of [`DEFAULT_LEN`](Self::DEFAULT_LEN) bytes at [`DEFAULT_IOVA_BASE`](Self::DEFAULT_IOVA_BASE), with
-    /// memory of this process behind it.
+    /// A window of [`DEFAULT_LEN`](Self::DEFAULT_LEN) bytes at
+    /// [`DEFAULT_IOVA_BASE`](Self::DEFAULT_IOVA_BASE), with memory of this process behind it.
     ///
     /// # Errors
     /// When the kernel refuses the mapping.
@@ -97,8 +98,8 @@ impl DmaSpace {
     /// A window of `len` bytes at `iova_base`; put it above 4 GiB to exercise 64-bit addresses.
     ///
     /// # Errors
-    /// `InvalidInput` when the base isn't page aligned (4096), the length is zero or the end isn't representable; else
-    /// what the kernel said.
+    /// `InvalidInput` when the base isn't page aligned (4096), the length is zero or the end isn't
+    /// representable; else what the kernel said.
     pub fn with_window(iova_base: u64, len: usize) -> io::Result<Self> {
         let end = u64::try_from(len).ok().and_then(|len| iova_base.checked_add(len));
         if !iova_base.is_multiple_of(4096) || len == 0 || end.is_none() {
@@ -109,7 +110,8 @@ impl DmaSpace {
             .ok_or(io::ErrorKind::InvalidInput)?;
         let arena = Arena::map(len)?;
         let live = (0..len / GRANULE).map(|_| AtomicU8::new(0)).collect();
-        // The first guard keeps IOVA == window base dead: an off-by-some address below the first allocation faults.
+        // The first guard keeps IOVA == window base dead: an off-by-some address below the first allocation
+        // faults.
         let allocator = Mutex::new(Allocator {
             live: BTreeMap::new(),
             cursor: GUARD,
@@ -132,7 +134,8 @@ impl DmaSpace {
 
     /// Allocates zeroed memory that the device can reach until the region is dropped.
     ///
-    /// `align` is in bytes, a power of two; at least 64 is always given. At least 256 dead bytes separate allocations.
+    /// `align` is in bytes, a power of two; at least 64 is always given. At least 256 dead bytes separate
+    /// allocations.
     ///
     /// # Errors
     /// [`AllocError`].
@@ -164,8 +167,8 @@ impl DmaSpace {
         Ok(())
     }
 
-    /// The device writes host memory. Writes become visible in the order of the calls, as posted writes do: payload, then
-    /// used descriptor, then interrupt.
+    /// The device writes host memory. Writes become visible in the order of the calls, as posted writes do:
+    /// payload, then used descriptor, then interrupt.
     ///
     /// # Errors
     /// [`DmaFault`] when any byte isn't within a live allocation; then nothing was written.

@@ -18,8 +18,8 @@ use model::{Model, Settings};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// The generator of a random test, seeded from `HEMATITE_SEED` or anew. Prints the seed, which the harness shows when the
-/// test fails.
+/// The generator of a random test, seeded from `HEMATITE_SEED` or anew. Prints the seed, which the harness
+/// shows when the test fails.
 pub fn seeded() -> ChaCha8Rng {
     use std::hash::{BuildHasher, Hasher};
     let seed = match std::env::var("HEMATITE_SEED") {

@@ -151,7 +151,8 @@ fn surprise_removal_quarantines_and_never_panics() {
     assert_eq!(net.ethtool_stats().device_faults, 1, "reported once");
     assert!(net.reset_and_restore().is_err());
     assert!(matches!(net.state(), State::Failed(_)));
-    // Rings (three areas each), 32 receive buffers, one transmit buffer: a device that can't be reset keeps them.
+    // Rings (three areas each), 32 receive buffers, one transmit buffer: a device that can't be reset keeps
+    // them.
     assert_eq!(net.function().settings.dma.stats().quarantined, 6 + 32 + 1);
     // It comes back (hot plug, or the link retrained).
     net.function().gone = false;
@@ -175,8 +176,8 @@ fn reset_and_restore_of_a_working_device() {
     finish(net);
 }
 
-/// A device whose DMA writes land anywhere in the rings. Whatever it makes of them, the driver doesn't panic, doesn't loop,
-/// and comes back.
+/// A device whose DMA writes land anywhere in the rings. Whatever it makes of them, the driver doesn't panic,
+/// doesn't loop, and comes back.
 #[test]
 fn scribbled_rings_never_panic() {
     let mut rng = seeded();
@@ -217,7 +218,8 @@ fn scribbled_rings_never_panic() {
     assert!(faults > 10, "only {faults} faults: the test doesn't test");
 }
 
-/// Configuration space and registers that answer nonsense now and then: set-up fails with an error or works, nothing else.
+/// Configuration space and registers that answer nonsense now and then: set-up fails with an error or works,
+/// nothing else.
 #[test]
 fn registers_that_lie_never_panic() {
     let mut rng = seeded();

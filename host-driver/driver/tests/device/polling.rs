@@ -110,8 +110,8 @@ fn work_equal_to_the_weight_polls_again_before_rearming() {
     finish(net);
 }
 
-/// A packet that the device delivers after the driver's last look at the ring and before the interrupt is on again
-/// raises no interrupt. It must be found all the same.
+/// A packet that the device delivers after the driver's last look at the ring and before the interrupt is on
+/// again raises no interrupt. It must be found all the same.
 #[test]
 fn the_rearm_race_strands_nothing() {
     for extra in [F::empty(), F::EVENT_IDX] {
@@ -127,8 +127,8 @@ fn the_rearm_race_strands_nothing() {
         net.function().run();
         // Enough for a doorbell, less than a poll's weight.
         inject(&mut net, 40);
-        // The driver rings the doorbell for the buffers that it reposted after its last look at the ring; the device
-        // delivers one more packet within that write, while the interrupt is still masked.
+        // The driver rings the doorbell for the buffers that it reposted after its last look at the ring; the
+        // device delivers one more packet within that write, while the interrupt is still masked.
         net.function().on_rx_doorbell.push_back(frame(77, 60));
         net.handle_interrupts();
         let raised = net.function().raised;

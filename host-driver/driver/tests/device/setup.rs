@@ -1,5 +1,6 @@
 //! Probe, negotiation, configuration, link, rings sizes, removal.
 
+use hematite_abi::counter;
 use hematite_bus::{DmaSpace, PciFunction};
 use hematite_driver::{DeviceFault, Error, Options, State, VirtioNet};
 use hematite_netstack::{DeviceFlags, MacAddr, NetDevice};
@@ -93,7 +94,7 @@ fn other_devices_and_missing_capabilities_are_refused() {
         (0x74, "device"),
     ] {
         let mut model = Model::new(Settings::default(), seeded());
-        model.config.bytes[at + 9] = 0xff;
+        model.config.bytes[at + 10] = 0xff;
         assert_eq!(
             VirtioNet::probe(model, Options::default()).err(),
             Some(Error::Capability(name))
@@ -323,4 +324,32 @@ fn a_device_that_does_not_reset_is_reset_by_its_function() {
     net.reset_and_restore().unwrap();
     assert_eq!(net.state(), &State::Up);
     finish(net);
+}
+
+#[test]
+fn card_counters_are_read_from_a_card_and_from_nothing_else() {
+    let mut other = up(Settings::default(), Options::default(), seeded());
+    assert_eq!(other.card_counters(), Ok(None));
+    assert_eq!(other.function().vendor_reads, 0, "never probed");
+
+    let settings = Settings {
+        bar: 0,
+        ..Settings::default()
+    };
+    let mut card = up(settings, Options::default(), seeded());
+    let counters = card.card_counters().unwrap().unwrap();
+    for (index, (name, value)) in counters.iter().enumerate() {
+        assert_eq!(value, (!index as u64 & 0xffff) << 32 | index as u64, "{name}");
+    }
+    assert_eq!(
+        counters.get(counter::RX_MISSED) as usize & 0xffff,
+        counter::RX_MISSED
+    );
+    // An older card has fewer counters; one of another major version none that are known.
+    card.function().vendor_counters = 2;
+    let counters = card.card_counters().unwrap().unwrap();
+    assert_eq!((counters.get(1) & 0xffff, counters.get(2)), (1, 0));
+    card.function().vendor_version = 2 << 16;
+    assert_eq!(card.card_counters(), Ok(None));
+    finish(card);
 }

@@ -49,8 +49,6 @@ drop_reasons! {
     UnicastInL2Multicast = "UNICAST_IN_L2_MULTICAST",
     /// The datagram is for somebody else and forwarding is off, or there is no route.
     IpInNoRoutes = "IP_INNOROUTES",
-    /// No route for an outgoing packet.
-    IpOutNoRoutes = "IP_OUTNOROUTES",
     /// A fragment: reassembly is not there yet.
     FragReasm = "FRAG_REASM_UNSUPPORTED",
     /// No handler for the transport protocol.

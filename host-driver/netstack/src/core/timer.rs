@@ -137,6 +137,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     proptest! {
+        #![proptest_config(crate::testing::config())]
         /// Against a map as the model: same deadlines, same firing order.
         #[test]
         fn behaves_like_a_sorted_map(ops in proptest::collection::vec((0u32..20, 0u64..100, 0u8..4), 0..200)) {

@@ -12,7 +12,7 @@ use crate::core::netdevice::{DeviceFlags, IfIndex};
 use crate::core::skb::{PktType, SkBuff};
 use crate::stack::Stack;
 use crate::wire::arp::{ARPOP_REPLY, ARPOP_REQUEST, ArpHdr};
-use crate::wire::ethernet::{ETH_HLEN, EtherType, MacAddr};
+use crate::wire::ethernet::{EtherType, MacAddr};
 
 impl Stack {
     /// A packet of type [`EtherType::ARP`] (`arp_rcv`).
@@ -143,7 +143,6 @@ impl Stack {
         let Some(mut skb) = skb else {
             return self.drops.count(SkbDropReason::NoMem);
         };
-        debug_assert!(skb.headroom() >= ETH_HLEN);
         skb.set_dev(ifindex);
         skb.reset_network_header();
         // A lost request or answer is asked for again; the drop is counted where it happens.

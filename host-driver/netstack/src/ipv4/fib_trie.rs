@@ -260,6 +260,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::config())]
         /// Against a map of all prefixes searched from the longest down.
         #[test]
         fn matches_like_a_linear_search(

@@ -85,6 +85,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::config())]
         #[test]
         fn terminates_on_anything(options in proptest::collection::vec(any::<u8>(), 0..41)) {
             if let Err(at) = ip_options_compile(&options) {

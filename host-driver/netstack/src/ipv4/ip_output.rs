@@ -83,6 +83,14 @@ impl Stack {
         self.ip_finish_output(skb, rt)
     }
 
+    /// Counts a send that found no route, as `udp_sendmsg` and `ping_v4_sendmsg` do.
+    pub(crate) fn count_no_route(&mut self, error: Errno) -> Errno {
+        if error == Errno::NetUnreach {
+            self.mib.ip.out_no_routes += 1;
+        }
+        error
+    }
+
     /// An identification that repeats late for one destination (`__ip_select_ident`): counters, one for each
     /// hash of the destination, that start anywhere.
     fn ip_select_ident(&mut self, daddr: Ipv4Addr, protocol: u8) -> u16 {

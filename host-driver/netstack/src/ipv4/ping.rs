@@ -177,7 +177,9 @@ impl Stack {
             return Err(e);
         }
         let (ident, writable) = (s.ident, s.sock.writable());
-        let rt = self.ip_route_output(addr, None, None)?;
+        let rt = self
+            .ip_route_output(addr, None, None)
+            .map_err(|e| self.count_no_route(e))?;
         if rt.kind == AddrType::Broadcast {
             return Err(Errno::Access);
         }

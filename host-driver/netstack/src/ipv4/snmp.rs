@@ -29,8 +29,6 @@ mib! {
         in_addr_errors = "InAddrErrors",
         /// Dropped for an unknown transport protocol.
         in_unknown_protos = "InUnknownProtos",
-        /// Dropped for want of memory.
-        in_discards = "InDiscards",
         /// Given to a transport protocol.
         in_delivers = "InDelivers",
         /// Datagrams that transport protocols wanted sent.

@@ -230,7 +230,7 @@ impl Stack {
             return Err(Errno::MsgSize);
         }
         self.udp_autobind(id)?;
-        let rt = self.udp_route(id, *to.ip())?;
+        let rt = self.udp_route(id, *to.ip()).map_err(|e| self.count_no_route(e))?;
         if buf.len() + UDP_HLEN + IPV4_HLEN > rt.mtu {
             self.mib.ip.frag_fails += 1;
             return Err(Errno::MsgSize);

@@ -77,6 +77,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(crate::testing::config())]
         #[test]
         fn emits_and_reads_like_etherparse(
             op in any::<u16>(), sha in any::<[u8; 6]>(), sip in any::<[u8; 4]>(), tha in any::<[u8; 6]>(), tip in any::<[u8; 4]>(),

@@ -129,6 +129,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::config())]
         #[test]
         fn reads_and_writes_like_etherparse(bytes in any::<[u8; 14]>()) {
             let ours = EthHdr::ref_from_bytes(&bytes).unwrap();

@@ -111,6 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(crate::testing::config())]
         #[test]
         fn emits_like_etherparse(
             tos in any::<u8>(), id in any::<u16>(), df in any::<bool>(), ttl in any::<u8>(), proto in any::<u8>(),

@@ -26,6 +26,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(crate::testing::config())]
         #[test]
         fn reads_and_writes_like_etherparse(bytes in any::<[u8; 8]>()) {
             let ours = UdpHdr::ref_from_bytes(&bytes).unwrap();

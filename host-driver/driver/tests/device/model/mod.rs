@@ -1,13 +1,15 @@
 //! A virtio network device in software, modern PCI and packed rings only, that can also misbehave.
 //!
-//! It does nothing by itself: a test lets frames in, calls [`Model::run`], and reads what came out. Which chains it uses, in
-//! which order, and how it suppresses notifications is random. It records what the driver does wrong.
+//! It does nothing by itself: a test lets frames in, calls [`Model::run`], and reads what came out. Which
+//! chains it uses, in which order, and how it suppresses notifications is random. It records what the driver
+//! does wrong.
 
 pub mod pci;
 pub mod ring;
 
 use std::collections::VecDeque;
 
+use hematite_abi::{counter, vendor};
 use hematite_bus::{BusError, DmaFault, DmaSpace, PciFunction, Width};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -46,8 +48,8 @@ pub enum Malice {
 }
 
 impl Malice {
-    /// A full receive ring has every ID outstanding, and one reported twice is posted again by then: only the transmit queue
-    /// can report IDs that nobody posted.
+    /// A full receive ring has every ID outstanding, and one reported twice is posted again by then: only the
+    /// transmit queue can report IDs that nobody posted.
     fn is_for_transmit(self) -> bool {
         matches!(self, Self::UsedIdNotHead | Self::UsedTwice | Self::TxUsedLength)
     }
@@ -60,6 +62,8 @@ pub struct Settings {
     pub mtu: u16,
     pub dma: DmaSpace,
     pub mac: [u8; 6],
+    /// The BAR of all structures. The card's is 0.
+    pub bar: u8,
 }
 
 impl Default for Settings {
@@ -71,6 +75,7 @@ impl Default for Settings {
             mtu: 1500,
             dma: DmaSpace::new().unwrap(),
             mac: MAC,
+            bar: 4,
         }
     }
 }
@@ -99,7 +104,8 @@ pub struct Model {
     pub hold_tx: u32,
     /// Whether to change event suppression at random (else notifications are always on).
     pub random_suppression: bool,
-    /// Delivered within the next doorbell write of the receive queue: between the driver's last look and its re-arm.
+    /// Delivered within the next doorbell write of the receive queue: between the driver's last look and its
+    /// re-arm.
     pub on_rx_doorbell: VecDeque<Vec<u8>>,
     pub doorbells: [u64; 2],
     /// Looks for available descriptors when a doorbell rings, and at no other time.
@@ -114,6 +120,9 @@ pub struct Model {
     /// Chance in percent that a register read returns nonsense.
     pub lies: u32,
     pub function_resets: u64,
+    pub vendor_version: u32,
+    pub vendor_counters: u32,
+    pub vendor_reads: u32,
     /// What the driver did wrong.
     pub violations: Vec<String>,
 }
@@ -122,7 +131,7 @@ impl Model {
     pub fn new(settings: Settings, rng: ChaCha8Rng) -> Self {
         let max = settings.max_queue;
         Self {
-            config: ConfigSpace::new(settings.vectors),
+            config: ConfigSpace::new(settings.vectors, settings.bar),
             settings,
             rng,
             status: 0,
@@ -150,6 +159,9 @@ impl Model {
             feature_refusal: false,
             lies: 0,
             function_resets: 0,
+            vendor_version: vendor::VERSION_VALUE,
+            vendor_counters: counter::COUNT as u32,
+            vendor_reads: 0,
             violations: Vec::new(),
         }
     }
@@ -379,6 +391,25 @@ impl Model {
         }
     }
 
+    /// The card's vendor block, with counters that say who they are: index in the low word, its complement in
+    /// the high one.
+    fn vendor_read(&mut self, offset: u64) -> u64 {
+        self.vendor_reads += 1;
+        match offset as u32 {
+            vendor::MAGIC => vendor::MAGIC_VALUE.into(),
+            vendor::VERSION => self.vendor_version.into(),
+            vendor::COUNTER_COUNT => self.vendor_counters.into(),
+            at => {
+                let index = u64::from(at - vendor::COUNTERS) / u64::from(vendor::COUNTER_STRIDE);
+                if at % vendor::COUNTER_STRIDE == 0 {
+                    index
+                } else {
+                    !index & 0xffff
+                }
+            }
+        }
+    }
+
     fn common_write(&mut self, offset: u64, value: u64) {
         let (vectors, max) = (self.msix, self.settings.max_queue);
         let checked = |v: u64| if v < u64::from(vectors) { v as u16 } else { 0xffff };
@@ -477,7 +508,11 @@ impl PciFunction for Model {
     }
 
     fn bar_size(&self, bar: u8) -> Result<u64, BusError> {
-        Ok(if bar == pci::BAR { pci::BAR_SIZE } else { 0 })
+        Ok(if bar == self.settings.bar {
+            pci::BAR_SIZE
+        } else {
+            0
+        })
     }
 
     fn mmio_read(&mut self, bar: u8, offset: u64, width: Width) -> Result<u64, BusError> {
@@ -491,7 +526,8 @@ impl PciFunction for Model {
         Ok(match offset {
             0x00..0x40 => self.common_read(offset),
             pci::ISR => 0,
-            pci::DEVICE..pci::NOTIFY => {
+            pci::VENDOR.. => self.vendor_read(offset - pci::VENDOR),
+            pci::DEVICE.. => {
                 let mut device = self.settings.mac.to_vec();
                 device.extend([u8::from(self.link_up), 0, 1, 0]);
                 device.extend(self.settings.mtu.to_le_bytes());
@@ -512,7 +548,7 @@ impl PciFunction for Model {
         }
         match offset {
             0x00..0x40 => self.common_write(offset, value),
-            pci::NOTIFY.. => {
+            pci::NOTIFY..pci::ISR => {
                 let queue = (offset - pci::NOTIFY) / u64::from(pci::NOTIFY_OFF_MULTIPLIER);
                 if self.status & 4 == 0 || queue != value || queue > 1 || width != Width::U16 {
                     self.violations.push(format!(

@@ -155,7 +155,8 @@ impl Queue {
         )))
     }
 
-    /// Writes used descriptors as a batch: the first one's flags last. Returns whether the driver wants an interrupt.
+    /// Writes used descriptors as a batch: the first one's flags last. Returns whether the driver wants an
+    /// interrupt.
     pub fn push_used(
         &mut self,
         dma: &DmaSpace,
@@ -201,8 +202,8 @@ impl Queue {
     }
 }
 
-/// Whether going from `old` to `new` (exclusive) uses the descriptor at `off_wrap`: written out place by place, unlike the
-/// driver's arithmetic, so that the two check each other.
+/// Whether going from `old` to `new` (exclusive) uses the descriptor at `off_wrap`: written out place by
+/// place, unlike the driver's arithmetic, so that the two check each other.
 pub fn passed(old: Position, new: Position, off_wrap: u16, size: u16) -> bool {
     let event = Position {
         index: off_wrap & 0x7fff,

@@ -73,7 +73,17 @@ fn checksum_help_rejects_a_field_outside_the_packet() {
     assert_eq!(skb.ip_summed(), IpSummed::None);
 }
 
+#[test]
+fn a_computed_checksum_of_zero_is_sent_as_all_ones() {
+    // RFC 768: all zeros would say that there is none.
+    let mut skb = SkBuff::from_slice(&[0x12, 0x34, 0xed, 0xcb, 0, 0]);
+    skb.set_checksum_partial(4);
+    skb.checksum_help().unwrap();
+    assert_eq!(skb.data()[4..], [0xff, 0xff]);
+}
+
 proptest! {
+    #![proptest_config(crate::testing::config())]
     /// Against a `Vec` with explicit indices as the model.
     #[test]
     fn any_sequence_keeps_head_data_tail_end_in_order(

@@ -1,7 +1,7 @@
 //! The root complex against a software endpoint.
 
-use super::soft_endpoint::{BAR_SIZE, DmaRead, Misbehaviour, SoftEndpoint};
-use super::*;
+use crate::pcie::soft_endpoint::{BAR_SIZE, DmaRead, Misbehaviour, SoftEndpoint};
+use crate::pcie::*;
 use crate::wire::{Unplugged, Wire};
 use crate::{BarPlacement, ClockPhases, Machine, SharedMachine, SimFunction, SimTime};
 use hematite_bus::{BusError, DmaRegion, DmaSpace, PciFunction, Width, pci};
@@ -93,7 +93,7 @@ fn enumeration_is_an_os() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(crate::random::cases(24))]
     #[test]
     fn every_byte_is_right_whatever_the_order(
         seed: u64, high: bool, wide_rcb: bool,

@@ -4,25 +4,30 @@
 //! program on it; both ends check every byte. Meanwhile frames with a bad FCS, runts and symbol errors are injected:
 //! the card must count and drop each.
 
+mod echo;
+mod summary;
+
+pub use echo::EchoServer;
+pub(crate) use echo::{datagram, is_right};
+pub use summary::{IrqSummary, MacSummary, PingSummary, QueueSummary, SimSummary, Summary, UdpSummary};
+
 use crate::function::{BarPlacement, SimFunction};
 use crate::host::{CpuModel, Host, HostConfig, HostError};
 use crate::machine::{ClockPhases, Machine};
-use crate::pcie::{PcieCounters, RootComplex, RootComplexConfig};
+use crate::pcie::{RootComplex, RootComplexConfig};
 use crate::pins::CardPins;
 use crate::time::SimTime;
+use crate::wire::Wire;
 use crate::wire::capture::{Capture, CaptureError};
-use crate::wire::host::{PeerApplication, StackEndpoint};
+use crate::wire::host::StackEndpoint;
 use crate::wire::inject::{INJECTED_ETHERTYPE, Injector};
-use crate::wire::{Wire, WireCounters};
+use echo::EchoClient;
 use hematite_bus::{BusError, DmaSpace};
 use hematite_driver::Options;
-use hematite_netstack::{Errno, Ipv4Cidr, MacAddr, PingSocket, Stack, StackConfig, TapPacket, UdpSocket};
-use rand::seq::SliceRandom;
+use hematite_netstack::{Errno, Ipv4Cidr, MacAddr, PingSocket, StackConfig, TapPacket, UdpSocket};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -41,8 +46,6 @@ pub const PEER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 pub const ECHO_PORT: u16 = 7;
 const PREFIX: u8 = 24;
 const PEER_MAC: MacAddr = MacAddr([0x02, 0x70, 0x65, 0x65, 0x72, 0x02]);
-/// Datagrams on their way at once.
-const WINDOW: usize = 48;
 /// Virtual time without progress after which what is missing counts as lost.
 const PATIENCE: SimTime = SimTime::from_ms(20);
 
@@ -122,191 +125,6 @@ pub struct Progress {
     pub total: u64,
     /// Core cycles so far.
     pub cycles: u64,
-}
-
-/// `ping.*`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct PingSummary {
-    /// Echo requests.
-    pub sent: u64,
-    /// Echo replies with the right content.
-    pub received: u64,
-}
-
-/// `udp.*`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct UdpSummary {
-    /// Datagrams sent to the echo program.
-    pub sent: u64,
-    /// Datagrams that came back whole.
-    pub received: u64,
-    /// Datagrams with a wrong byte, at either end.
-    pub corrupt: u64,
-    /// Payload bytes that came back.
-    pub bytes: u64,
-}
-
-/// `mac.*`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct MacSummary {
-    /// Frames with a wrong FCS sent to the card.
-    pub bad_fcs_injected: u64,
-    /// And counted by it.
-    pub bad_fcs_counted: u64,
-    /// Runts sent.
-    pub runt_injected: u64,
-    /// Runts counted.
-    pub runt_counted: u64,
-    /// Frames with RX_ER sent.
-    pub symbol_error_injected: u64,
-    /// And counted.
-    pub symbol_error_counted: u64,
-    /// Injected frames that reached the host's stack.
-    pub bad_delivered: u64,
-}
-
-/// `irq.*`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct IrqSummary {
-    /// MSI-X interrupts taken by the driver.
-    pub count: u64,
-    /// Packets, both directions, per interrupt.
-    pub packets_per_interrupt: f64,
-}
-
-/// `rx.*` and `tx.*`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct QueueSummary {
-    /// Frames.
-    pub packets: u64,
-    /// Their bytes without FCS.
-    pub bytes: u64,
-    /// Descriptors of the ring.
-    pub ring: u64,
-    /// Descriptors in use at most, as the driver saw them (transmit only).
-    pub ring_peak: u64,
-    /// Doorbells.
-    pub kicks: u64,
-}
-
-/// `sim.*`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct SimSummary {
-    /// Core cycles.
-    pub cycles: u64,
-    /// Virtual time in nanoseconds.
-    pub time_ns: u64,
-    /// Of the UDP phase: octets on the line, gaps included, both directions, over twice the line's capacity.
-    pub line_share: f64,
-    /// Core cycles per second of the machine that ran it; 0 until somebody with a clock fills it in.
-    pub cycles_per_second: f64,
-    /// PCIe, GMII and DMA rules that the card broke.
-    pub violations: u64,
-}
-
-/// What `summary.json` holds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Summary {
-    /// The run's seed.
-    pub seed: u64,
-    /// Echo.
-    pub ping: PingSummary,
-    /// Datagrams.
-    pub udp: UdpSummary,
-    /// Bad frames.
-    pub mac: MacSummary,
-    /// Interrupts.
-    pub irq: IrqSummary,
-    /// Receive queue.
-    pub rx: QueueSummary,
-    /// Transmit queue.
-    pub tx: QueueSummary,
-    /// The run.
-    pub sim: SimSummary,
-    /// The wire.
-    pub wire: WireCounters,
-    /// The link.
-    pub pcie: PcieCounters,
-    /// Packets dropped by the host's stack, by reason.
-    pub drops: BTreeMap<&'static str, u64>,
-    /// The driver's counters.
-    pub ethtool: BTreeMap<&'static str, u64>,
-    /// The first broken rules.
-    pub broken_rules: Vec<String>,
-}
-
-impl Summary {
-    /// Whether everything that was sent came back right, and everything bad was counted and dropped.
-    pub fn is_success(&self) -> bool {
-        let mac = &self.mac;
-        self.ping.received == self.ping.sent
-            && self.udp.received == self.udp.sent
-            && self.udp.corrupt == 0
-            && mac.bad_fcs_counted == mac.bad_fcs_injected
-            && mac.runt_counted == mac.runt_injected
-            && mac.symbol_error_counted == mac.symbol_error_injected
-            && mac.bad_delivered == 0
-            && self.sim.violations == 0
-    }
-}
-
-/// Fills `out` with the datagram of a round: its first byte names the round, so either end can check it.
-fn datagram(out: &mut Vec<u8>, round: u8, size: usize) {
-    out.clear();
-    out.push(round);
-    let mut x = u64::from(round) << 32 | size as u64;
-    out.extend((1..size).map(|_| {
-        x = x
-            .wrapping_mul(0x5851_f42d_4c95_7f2d)
-            .wrapping_add(0x1405_7b7e_f767_814f);
-        (x >> 56) as u8
-    }));
-}
-
-fn is_right(scratch: &mut Vec<u8>, bytes: &[u8]) -> bool {
-    let Some(&round) = bytes.first() else { return false };
-    datagram(scratch, round, bytes.len());
-    scratch == bytes
-}
-
-/// The echo program (RFC 862) on the peer; checks what it echoes.
-pub struct EchoServer {
-    socket: UdpSocket,
-    buffer: Vec<u8>,
-    scratch: Vec<u8>,
-    /// Datagrams echoed.
-    pub echoed: u64,
-    /// Datagrams with a wrong byte.
-    pub corrupt: u64,
-    /// Echoes that the peer's stack could not send.
-    pub unsent: u64,
-}
-
-impl EchoServer {
-    /// Opens its socket.
-    fn start(stack: &mut Stack) -> io::Result<Self> {
-        let socket = UdpSocket::bind(stack, (Ipv4Addr::UNSPECIFIED, ECHO_PORT))?;
-        Ok(EchoServer {
-            socket,
-            buffer: vec![0; 2048],
-            scratch: Vec::new(),
-            echoed: 0,
-            corrupt: 0,
-            unsent: 0,
-        })
-    }
-}
-
-impl PeerApplication for EchoServer {
-    fn poll(&mut self, stack: &mut Stack) {
-        while let Ok((len, from)) = self.socket.recv_from(stack, &mut self.buffer) {
-            self.corrupt += u64::from(!is_right(&mut self.scratch, &self.buffer[..len]));
-            match self.socket.send_to(stack, &self.buffer[..len], from) {
-                Ok(_) => self.echoed += 1,
-                Err(_) => self.unsent += 1,
-            }
-        }
-    }
 }
 
 /// The demo's state between its phases.
@@ -542,82 +360,4 @@ impl<C: CardPins> Demo<C> {
 }
 
 #[cfg(test)]
-#[path = "demo_tests.rs"]
 mod tests;
-
-/// The host's side of the UDP exchange.
-struct EchoClient {
-    total: u64,
-    /// Sizes of the current round that are still to be sent.
-    sizes: Vec<usize>,
-    round: u8,
-    /// For each size the rounds that are on their way.
-    pending: Vec<VecDeque<u8>>,
-    outstanding: usize,
-    udp: UdpSummary,
-    buffer: Vec<u8>,
-    scratch: Vec<u8>,
-}
-
-impl EchoClient {
-    fn new(total: u64) -> Self {
-        EchoClient {
-            total,
-            sizes: Vec::new(),
-            round: 0,
-            pending: vec![VecDeque::new(); MAX_DATAGRAM + 1],
-            outstanding: 0,
-            udp: UdpSummary::default(),
-            buffer: vec![0; 2048],
-            scratch: Vec::new(),
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.udp.received + self.udp.corrupt >= self.total
-    }
-
-    /// Sends until the window is full. Every size once a round, in an order of the seed's.
-    fn send(&mut self, socket: &UdpSocket, stack: &mut Stack, rng: &mut ChaCha8Rng) -> io::Result<()> {
-        while self.outstanding < WINDOW && self.udp.sent < self.total {
-            if self.sizes.is_empty() {
-                self.sizes.extend(1..=MAX_DATAGRAM);
-                self.sizes.shuffle(rng);
-                self.round = self.round.wrapping_add(1);
-            }
-            let Some(&size) = self.sizes.last() else {
-                return Ok(());
-            };
-            datagram(&mut self.scratch, self.round, size);
-            match socket.send_to(stack, &self.scratch, (PEER_ADDRESS, ECHO_PORT)) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-            self.sizes.pop();
-            self.pending[size].push_back(self.round);
-            self.outstanding += 1;
-            self.udp.sent += 1;
-        }
-        Ok(())
-    }
-
-    /// Takes what has come back; true if anything has.
-    fn receive(&mut self, socket: &UdpSocket, stack: &mut Stack) -> bool {
-        let mut any = false;
-        while let Ok((len, _)) = socket.recv_from(stack, &mut self.buffer) {
-            any = true;
-            let bytes = &self.buffer[..len];
-            let round = bytes.first().copied();
-            let expected = self.pending.get_mut(len).and_then(VecDeque::pop_front);
-            self.outstanding -= usize::from(expected.is_some());
-            if expected.is_some() && expected == round && is_right(&mut self.scratch, bytes) {
-                self.udp.received += 1;
-                self.udp.bytes += len as u64;
-            } else {
-                self.udp.corrupt += 1;
-            }
-        }
-        any
-    }
-}

@@ -1,0 +1,61 @@
+# Hematite. `make help` says what there is; everything else starts with scripts/bootstrap.sh, which is quick
+# when its work is done.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+CARGO ?= cargo
+# One card for synthesis: make synth CONFIG=name
+CONFIG ?= card
+SEED_FLAG := $(if $(SEED),--seed $(SEED))
+
+# rustup's directory is not on PATH right after its installation.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help demo demo-tap test lint rtl bench synth bootstrap
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo [SEED=n]  the card in co-simulation with the driver and the stack; leaves target/demo/'
+	@echo 'make demo-tap       the same against the Linux kernel on a TAP device (root)'
+	@echo 'make test           every test of the workspace; HEMATITE_SEED=n replays a random one'
+	@echo 'make lint           rustfmt, clippy, Verilator -Wall and Yosys on every configuration'
+	@echo 'make rtl            Verilog, file list and report of every configuration in target/rtl/'
+	@echo 'make bench          line rate, PCIe bytes and cycles a packet; leaves target/bench/summary.json'
+	@echo 'make synth          Yosys and nextpnr-ecp5 for the ECP5-5G Versa: area and Fmax (CONFIG=card)'
+
+# VERILATOR_ROOT for everything below. The script runs each time and rewrites the file only when it
+# would say something else.
+ifneq ($(filter-out help,$(or $(MAKECMDGOALS),help)),)
+include $(TARGET)/env.mk
+endif
+
+.PHONY: always
+$(TARGET)/env.mk: always
+	@scripts/bootstrap.sh $(if $(filter lint synth,$(MAKECMDGOALS)),synth)
+
+bootstrap:
+	@:
+
+demo:
+	$(CARGO) run --release --package hematite-sim -- demo $(SEED_FLAG) --out $(TARGET)/demo
+
+demo-tap:
+	$(CARGO) run --release --package hematite-sim -- demo-tap $(SEED_FLAG) --out $(TARGET)/demo-tap
+
+test:
+	$(CARGO) test --workspace
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	scripts/lint-rtl.sh
+
+rtl:
+	@$(CARGO) build --quiet --package rtl-gen
+	@$(TARGET)/debug/rtl-gen --list | while read -r name _; do \
+	    $(TARGET)/debug/rtl-gen --config $$name --out $(TARGET)/rtl/$$name || exit 1; done
+
+bench:
+	$(CARGO) run --release --package hematite-sim -- bench --out $(TARGET)/bench
+
+synth:
+	scripts/synth.sh $(CONFIG)

@@ -1,0 +1,76 @@
+//! The event counters: one table for the RTL, the driver, the register report and the simulation.
+
+/// One counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counter {
+    /// Its name, as `ethtool -S` shows it.
+    pub name: &'static str,
+    /// What it counts.
+    pub meaning: &'static str,
+}
+
+macro_rules! counters {
+    ($($constant:ident $name:literal $meaning:literal,)+) => {
+        #[expect(non_camel_case_types, clippy::upper_case_acronyms)]
+        enum Index { $($constant,)+ End }
+        $(
+            #[doc = concat!("Index of `", $name, "`: ", $meaning, ".")]
+            pub const $constant: usize = Index::$constant as usize;
+        )+
+        /// Number of counters.
+        pub const COUNT: usize = Index::End as usize;
+        /// All counters; a counter's place is its index.
+        pub const ALL: [Counter; COUNT] = [$(Counter { name: $name, meaning: $meaning },)+];
+    };
+}
+
+counters! {
+    RX_GOOD "rx_good" "frames received without error",
+    RX_BAD_FCS "rx_bad_fcs" "frames dropped for a wrong frame check sequence",
+    RX_RUNT "rx_runt" "frames dropped because they were shorter than 64 bytes",
+    RX_OVERSIZE "rx_oversize" "frames dropped because they were longer than the MAC takes",
+    RX_SYMBOL_ERROR "rx_symbol_error" "frames dropped because the PHY reported an error in them",
+    RX_MISSED "rx_missed" "frames dropped because the receive FIFO was full",
+    RX_NO_BUFFER "rx_no_buffer" "frames dropped because the driver had posted no buffer",
+    RX_DROPPED_TOO_LONG "rx_dropped_too_long" "frames dropped because they did not fit the posted buffers",
+    RX_DELIVERED "rx_delivered" "frames written to host memory",
+    TX_GOOD "tx_good" "frames sent",
+    TX_DISCARDED "tx_discarded" "frames dropped before the wire, for a failed read or a bad length",
+    TX_UNDERRUN "tx_underrun" "frames cut short on the wire because data came too late",
+    TX_BAD_CHAIN "tx_bad_chain" "transmit descriptor chains refused",
+    DMA_READ_UR "dma_read_ur" "read completions with status Unsupported Request",
+    DMA_READ_CA "dma_read_ca" "read completions with status Completer Abort or a reserved status",
+    DMA_READ_POISONED "dma_read_poisoned" "poisoned read completions",
+    DMA_READ_TIMEOUT "dma_read_timeout" "reads that the host never completed",
+    DMA_UNEXPECTED_COMPLETION "dma_unexpected_completion" "completions that no outstanding read asked for",
+    DMA_MALFORMED "dma_malformed" "completions whose length or address does not fit their read",
+    QUEUE_FAILED "queue_failed" "virtqueue errors that need a device reset",
+    TLP_NULLIFIED "tlp_nullified" "TLPs dropped because the link marked them bad",
+    TLP_MALFORMED "tlp_malformed" "TLPs dropped because their length is wrong or more than Max_Payload_Size",
+    TLP_POISONED "tlp_poisoned" "requests refused because they were poisoned",
+    TLP_UNSUPPORTED "tlp_unsupported" "requests that the function does not support",
+    DOORBELL_ABSENT_QUEUE "doorbell_absent_queue" "doorbells of queues that are absent or not enabled",
+    IRQ_SENT "irq_sent" "MSI-X messages sent",
+    IRQ_MASKED "irq_masked" "interrupts held back by a mask",
+    IRQ_DROPPED "irq_dropped" "interrupts without a vector",
+    FUNCTION_RESET "function_reset" "function-level and power-state resets",
+}
+
+/// The index of the counter called `name`.
+#[must_use]
+pub fn index(name: &str) -> Option<usize> {
+    ALL.iter().position(|counter| counter.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_indices_match() {
+        for (n, counter) in ALL.iter().enumerate() {
+            assert_eq!(index(counter.name), Some(n));
+        }
+        assert_eq!(ALL[IRQ_SENT].name, "irq_sent");
+    }
+}

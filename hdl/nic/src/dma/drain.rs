@@ -1,0 +1,223 @@
+//! From the reassembly memory to the clients.
+
+use hematite_lang::prelude::*;
+
+use super::align::{bytes_from, last_keep};
+use super::tags::Job;
+
+/// A beat on its way to a client.
+#[hw(value)]
+pub struct ResponseBeat {
+    /// Eight bytes.
+    pub data: Bits<64>,
+    /// Which bytes are meant.
+    pub keep: Bits<8>,
+    /// Ends the response.
+    pub last: Bit,
+    /// The response is useless.
+    pub error: Bit,
+    /// Whose.
+    pub client: Bits<3>,
+}
+
+/// A row on its way through the aligner.
+#[hw(value)]
+pub struct RowFlags {
+    /// The request's last row.
+    pub last: Bit,
+    /// With `last`: one of the request's reads has failed.
+    pub error: Bit,
+    /// Whose.
+    pub client: Bits<3>,
+    /// Byte of the request's first row where the request starts.
+    pub offset: Bits<3>,
+    /// The request's length modulo 8.
+    pub tail: Bits<3>,
+}
+
+/// Reads finished slots from the reassembly memory in the order of the requests, moves the bytes so that each
+/// request starts at bit 0, and hands the beats to the clients.
+///
+/// One row each cycle, across slots and requests; 7 cycles from a finished slot to its first beat. A client
+/// that does not take its beats holds up the clients behind it.
+#[hw]
+pub struct Drain<const N: usize> {
+    /// Core clock.
+    pub clock: Signal<In, Clock>,
+    /// Forgets everything.
+    pub reset: Signal<In, Bit>,
+    /// A read is finished.
+    pub job_valid: Signal<In, Bit>,
+    /// It.
+    pub job: Signal<In, Job>,
+    /// It is taken.
+    pub job_ready: Signal<Out, Bit>,
+    /// The oldest taken read's buffer is free.
+    pub released: Signal<Out, Bit>,
+    /// `{slot, row}`.
+    pub read_address: Signal<Out, Bits<10>>,
+    /// The row of the cycle before's `read_address`.
+    pub read_data: Signal<In, Bits<64>>,
+    /// One packet per request.
+    pub responses: [StreamOut; N],
+    /// A read that timed out is being drained.
+    pub timeout: Signal<Out, Bit>,
+    /// Nothing inside.
+    pub idle: Signal<Out, Bit>,
+    next_job: Reg<Job>,
+    next_valid: Reg<Bit>,
+    current: Reg<Job>,
+    current_valid: Reg<Bit>,
+    row: Reg<Bits<6>>,
+    /// An earlier read of the current request has failed.
+    failed: Reg<Bit>,
+    room: Reg<Bit>,
+    /// The row whose data the memory puts out now.
+    fetch: Reg<RowFlags>,
+    fetch_valid: Reg<Bit>,
+    /// The row that enters the aligner.
+    enter: Reg<RowFlags>,
+    enter_data: Reg<Bits<64>>,
+    enter_valid: Reg<Bit>,
+    /// The row with further bytes of the beat that comes next.
+    hold: Reg<RowFlags>,
+    hold_data: Reg<Bits<64>>,
+    hold_valid: Reg<Bit>,
+    aligned: Reg<ResponseBeat>,
+    aligned_valid: Reg<Bit>,
+    queue: Fifo<ResponseBeat, 4>,
+    out: Reg<ResponseBeat>,
+    output_valid: Reg<Bit>,
+    timeout_event: Reg<Bit>,
+}
+
+/// The request's last row holds no byte that is not in the beat of the row before: its bytes end at or below
+/// the offset where the request starts.
+#[hw]
+fn is_absorbed(offset: Bits<3>, tail: Bits<3>) -> Bit {
+    let end = offset + tail;
+    end.any() && end <= offset
+}
+
+#[hw]
+impl<const N: usize> Logic for Drain<N> {
+    fn update(&mut self) {
+        registers!(self.clock, self.reset => self.next_valid, self.current_valid, self.row, self.failed);
+        registers!(self.clock, self.reset => self.room, self.fetch_valid, self.enter_valid, self.hold_valid);
+        registers!(self.clock, self.reset => self.aligned_valid, self.output_valid, self.timeout_event);
+        registers!(self.clock => self.next_job, self.current, self.fetch, self.enter, self.enter_data);
+        registers!(self.clock => self.hold, self.hold_data, self.aligned, self.out);
+        clocked!(self.clock, self.reset => self.queue);
+
+        // At most 8 rows are between here and the queue's level as `room` saw it.
+        self.room.d.next = self.queue.level.val() < bits::<16>(8);
+        let current = self.current.q.val();
+        let issue = self.current_valid.q.val() && self.room.q.val();
+        let last_row = self.row.q.val().resize::<7>() + 1 == current.rows;
+        let finished = issue && last_row;
+        let failed = self.failed.q.val() || current.failed;
+        self.read_address.next = cat::<10>((current.slot, self.row.q.val()));
+        self.released.next = finished;
+        self.fetch_valid.d.next = issue;
+        self.fetch.d.next = RowFlags {
+            last: last_row && current.last,
+            error: failed,
+            client: current.client,
+            offset: current.offset,
+            tail: current.tail,
+        };
+        self.timeout_event.d.next = finished && current.late;
+        self.timeout.next = self.timeout_event.q.val();
+        if issue {
+            self.row.d.next = if last_row {
+                bits::<6>(0)
+            } else {
+                self.row.q.val() + 1
+            };
+        }
+        if finished {
+            self.failed.d.next = failed && !current.last;
+        }
+        let move_on = self.next_valid.q.val() && (!self.current_valid.q.val() || finished);
+        if finished {
+            self.current_valid.d.next = false;
+        }
+        if move_on {
+            self.current.d.next = self.next_job.q.val();
+            self.current_valid.d.next = true;
+            self.next_valid.d.next = false;
+        }
+        let take = self.job_valid.val() && (!self.next_valid.q.val() || move_on);
+        self.job_ready.next = take;
+        if take {
+            self.next_job.d.next = self.job.val();
+            self.next_valid.d.next = true;
+        }
+
+        // The memory's output, once registered, enters the aligner.
+        self.enter_valid.d.next = self.fetch_valid.q.val();
+        self.enter.d.next = self.fetch.q.val();
+        self.enter_data.d.next = self.read_data.val();
+
+        // A row is held until the next one completes its beat; the last one leaves by itself, and by then the
+        // next request's first row may come in.
+        let enter = self.enter.q.val();
+        let hold = self.hold.q.val();
+        let entering = self.enter_valid.q.val();
+        let absorbed =
+            self.hold_valid.q.val() && !hold.last && enter.last && is_absorbed(hold.offset, hold.tail);
+        let leaving = self.hold_valid.q.val() && (hold.last || entering);
+        let last = hold.last || absorbed;
+        self.aligned_valid.d.next = leaving;
+        self.aligned.d.next = ResponseBeat {
+            data: bytes_from(self.hold_data.q.val(), self.enter_data.q.val(), hold.offset),
+            keep: if last {
+                last_keep(hold.tail)
+            } else {
+                bits::<8>(0xff)
+            },
+            last: last,
+            error: if hold.last { hold.error } else { enter.error },
+            client: hold.client,
+        };
+        if leaving {
+            self.hold_valid.d.next = false;
+        }
+        if entering && !absorbed {
+            self.hold.d.next = enter;
+            self.hold_data.d.next = self.enter_data.q.val();
+            self.hold_valid.d.next = true;
+        }
+
+        // `room` keeps this from overflowing.
+        self.queue.write_valid.next = self.aligned_valid.q.val();
+        self.queue.write_data.next = self.aligned.q.val();
+        let output = self.out.q.val();
+        let mut taken = false;
+        for i in 0..N {
+            let mine = output.client == bits::<3>(i as u64);
+            self.responses[i].data.next = output.data;
+            self.responses[i].keep.next = output.keep;
+            self.responses[i].last.next = output.last;
+            self.responses[i].error.next = output.error;
+            self.responses[i].valid.next = self.output_valid.q.val() && mine;
+            if mine && self.responses[i].ready.val() {
+                taken = true;
+            }
+        }
+        let free = !self.output_valid.q.val() || taken;
+        self.queue.read_ready.next = free;
+        if free {
+            self.output_valid.d.next = self.queue.read_valid.val();
+            self.out.d.next = self.queue.read_data.val();
+        }
+        self.idle.next = !(self.next_valid.q.val()
+            || self.current_valid.q.val()
+            || self.fetch_valid.q.val()
+            || self.enter_valid.q.val()
+            || self.hold_valid.q.val()
+            || self.aligned_valid.q.val()
+            || self.queue.read_valid.val()
+            || self.output_valid.q.val());
+    }
+}

@@ -1,0 +1,213 @@
+//! A queue of whole frames.
+
+use hematite_lang::prelude::*;
+
+/// A beat as the memory holds it: 68 bits, of which a block RAM of nine-bit lanes wastes four.
+#[hw(value)]
+pub struct StoredBeat {
+    /// Eight bytes, the first in bits 7..0.
+    pub data: Bits<64>,
+    /// Bytes meant, less one.
+    pub top: Bits<3>,
+    /// Ends the frame.
+    pub last: Bit,
+}
+
+/// The position of the last byte that `keep` marks.
+#[hw]
+pub fn top_of(keep: Bits<8>) -> Bits<3> {
+    let mut top = bits::<3>(0);
+    for i in 1..8 {
+        if keep.get_bit(i) {
+            top = bits::<3>(i as u64);
+        }
+    }
+    top
+}
+
+/// The `keep` whose last byte is at `top`.
+#[hw]
+pub fn keep_of(top: Bits<3>) -> Bits<8> {
+    let mut keep = bits::<8>(1);
+    for i in 1..8 {
+        keep = keep.replace_bit(i, top >= bits::<3>(i as u64));
+    }
+    keep
+}
+
+/// Store-and-forward FIFO of `2^A` beats in block RAM for at most `2^L` frames: a frame is readable once it is
+/// complete and good, and any other leaves no trace but a count.
+///
+/// - `error` on the last beat: the frame is dropped, `discarded` pulses.
+/// - no room: with `WAIT` the writer is held back; without, the frame is dropped and `missed` pulses when it
+///   ends (not for one that ends with `error`: that is its own cause). A frame of more than `2^A` beats is
+///   dropped in either case.
+///
+/// Throughput: one beat in and one out each cycle. Latency: the first beat is offered five cycles after
+/// the last one was taken. Back-pressure: without `WAIT` the input is always ready.
+/// For each frame `length` gives its bytes, in order, no later than `output` offers its first beat; a
+/// reader that doesn't take the lengths gets no more than `2^L` frames.
+#[hw]
+pub struct FrameFifo<const A: usize, const L: usize, const WAIT: bool> {
+    /// Rising edge.
+    pub clock: Signal<In, Clock>,
+    /// Drops everything. The next beat taken starts a frame.
+    pub reset: Signal<In, Bit>,
+    /// Any frames.
+    pub input: StreamIn,
+    /// Good frames; `error` is never set.
+    pub output: StreamOut,
+    /// Bytes in the next frame.
+    pub length: LengthOut,
+    /// Beats that there is room for: every beat taken is counted at once, one that was read a cycle or two
+    /// later.
+    pub space: Signal<Out, Bits<16>>,
+    /// A good frame was dropped for lack of room.
+    pub missed: Signal<Out, Bit>,
+    /// A frame ended with `error`.
+    pub discarded: Signal<Out, Bit>,
+    memory: Ram<StoredBeat, A>,
+    lengths: BlockFifo<Bits<16>, L>,
+    prefetch: Prefetch<StoredBeat>,
+    /// Where the next beat goes. Pointers count beats modulo 2^16.
+    write: Reg<Bits<16>>,
+    /// Where the frame being written starts.
+    start: Reg<Bits<16>>,
+    /// Where the reader must stop: `start` a cycle later, when the memory has been written.
+    commit: Reg<Bits<16>>,
+    read: Reg<Bits<16>>,
+    /// `read` and the size of the memory: where the writer must stop.
+    #[reset(bits::<16>(1 << A))]
+    limit: Reg<Bits<16>>,
+    #[reset(bits::<16>(1 << A))]
+    free: Reg<Bits<16>>,
+    /// Beats of the frame taken so far.
+    beats: Reg<Bits<16>>,
+    /// The rest of the frame is thrown away.
+    dropping: Reg<Bit>,
+    lengths_room: Reg<Bit>,
+    stored: Reg<StoredBeat>,
+    stored_at: Reg<Bits<A>>,
+    stored_valid: Reg<Bit>,
+    frame_length: Reg<Bits<16>>,
+    frame_done: Reg<Bit>,
+    was_missed: Reg<Bit>,
+    was_discarded: Reg<Bit>,
+}
+
+/// The lengths of frames, beside their stream.
+#[hw(interface)]
+#[join(LengthIn)]
+pub struct LengthOut {
+    /// Bytes.
+    pub data: Signal<Out, Bits<16>>,
+    /// A length is offered.
+    pub valid: Signal<Out, Bit>,
+    /// It is taken.
+    pub ready: Signal<In, Bit>,
+}
+
+/// The lengths of frames, at their reader.
+#[hw(interface)]
+#[join(LengthOut)]
+pub struct LengthIn {
+    /// Bytes.
+    pub data: Signal<In, Bits<16>>,
+    /// A length is offered.
+    pub valid: Signal<In, Bit>,
+    /// It is taken.
+    pub ready: Signal<Out, Bit>,
+}
+
+#[hw]
+impl<const A: usize, const L: usize, const WAIT: bool> Logic for FrameFifo<A, L, WAIT> {
+    fn update(&mut self) {
+        assert!(A <= 13, "lengths of frames have 16 bits: at most 2^13 beats");
+        assert!(L >= 2, "at least four frames");
+        registers!(self.clock, self.reset => self.write, self.start, self.commit);
+        registers!(self.clock, self.reset => self.read, self.limit, self.free);
+        registers!(self.clock, self.reset => self.beats, self.dropping, self.stored_valid, self.frame_done);
+        registers!(self.clock, self.reset => self.was_missed, self.was_discarded, self.lengths_room);
+        registers!(self.clock => self.stored, self.stored_at, self.frame_length);
+        clocked!(self.clock => self.memory);
+        clocked!(self.clock, self.reset => self.lengths, self.prefetch);
+
+        // Taking a beat: only pointers move; the beat reaches the memory in the next cycle.
+        let room = self.free.q.val().any();
+        let hopeless = self.dropping.q.val() || self.beats.q.val().get_bit(A);
+        let ready = if WAIT { room || hopeless } else { true };
+        self.input.ready.next = ready;
+        let take = self.input.valid.val() && ready;
+        let last = self.input.last.val();
+        let error = self.input.error.val();
+        let top = top_of(self.input.keep.val());
+        let fits = room && !self.dropping.q.val();
+        let good = fits && self.lengths_room.q.val() && !error;
+        let write_next = self.write.q.val() + 1;
+        let mut write = self.write.q.val();
+        self.was_missed.d.next = false;
+        self.was_discarded.d.next = false;
+        self.frame_done.d.next = false;
+        if take {
+            write = write_next;
+            self.beats.d.next = self.beats.q.val() + 1;
+            if !fits {
+                write = self.start.q.val();
+                self.dropping.d.next = true;
+            }
+            if last {
+                self.beats.d.next = bits::<16>(0);
+                self.dropping.d.next = false;
+                if good {
+                    self.start.d.next = write_next;
+                    self.frame_done.d.next = true;
+                } else {
+                    write = self.start.q.val();
+                    self.was_discarded.d.next = error;
+                    self.was_missed.d.next = !error;
+                }
+            }
+        }
+        self.write.d.next = write;
+        self.free.d.next = self.limit.q.val() - write;
+        self.space.next = self.free.q.val();
+        self.missed.next = self.was_missed.q.val();
+        self.discarded.next = self.was_discarded.q.val();
+        self.frame_length.d.next = cat::<16>((self.beats.q.val().get_bits::<13>(0), top)) + 1;
+
+        self.stored.d.next = StoredBeat {
+            data: self.input.data.val(),
+            top,
+            last,
+        };
+        self.stored_at.d.next = self.write.q.val().get_bits::<A>(0);
+        self.stored_valid.d.next = take && fits;
+        self.memory.write_enable.next = self.stored_valid.q.val();
+        self.memory.write_address.next = self.stored_at.q.val();
+        self.memory.write_data.next = self.stored.q.val();
+        self.commit.d.next = self.start.q.val();
+
+        // One length may be on its way into the queue while the next frame ends.
+        self.lengths_room.d.next = self.lengths.level.val() < bits::<16>((1 << L) - 2);
+        self.lengths.write_data.next = self.frame_length.q.val();
+        self.lengths.write_valid.next = self.frame_done.q.val();
+        self.length.data.next = self.lengths.read_data.val();
+        self.length.valid.next = self.lengths.read_valid.val();
+        self.lengths.read_ready.next = self.length.ready.val();
+
+        self.memory.read_address.next = self.read.q.val().get_bits::<A>(0);
+        self.prefetch.available.next = self.read.q.val() != self.commit.q.val();
+        self.prefetch.word.next = self.memory.read_data.val();
+        if self.prefetch.fetch.val() {
+            self.read.d.next = self.read.q.val() + 1;
+            self.limit.d.next = self.limit.q.val() + 1;
+        }
+        let beat = self.prefetch.read_data.val();
+        self.output.data.next = beat.data;
+        self.output.keep.next = keep_of(beat.top);
+        self.output.last.next = beat.last;
+        self.output.error.next = false;
+        self.output.valid.next = self.prefetch.read_valid.val();
+        self.prefetch.read_ready.next = self.output.ready.val();
+    }
+}

@@ -1,0 +1,213 @@
+//! One Ethernet port: MAC, clock crossings and frame FIFOs.
+
+use hematite_lang::prelude::*;
+
+use super::frame_fifo::{FrameFifo, LengthOut};
+use super::{Receive, Transmit};
+
+/// A gigabit port: 16 KiB of receive FIFO for up to 252 frames, 8 KiB of transmit FIFO.
+pub type GigabitPort = Port<11, 8, 10>;
+
+/// An Ethernet port between GMII and the core clock. The receive FIFO holds `2^RX` beats and `2^FRAMES`
+/// frames, the transmit FIFO `2^TX` beats.
+///
+/// Receive: good frames, without frame check sequence; `rx_length` gives the bytes of each no later than its
+/// first beat is offered. Line rate at every frame size as long as the core clock has an eighth of the wire's
+/// frequency and the reader keeps up; when the FIFO is full, whole frames are dropped and counted by `rx_missed`.
+/// Latency: from the last byte on GMII to the first beat about 20 core cycles (at equal clocks).
+///
+/// Transmit: whole frames without padding and frame check sequence, stored before they are sent. A frame whose
+/// last beat has `error`, or of more than `2^TX` beats, is dropped and counted by `tx_discarded`. `tx_space` is
+/// the room in beats; a client that asks for no more never meets back-pressure.
+///
+/// `clock` and the GMII clocks are unrelated. `reset` is in `clock`; what belongs to a GMII clock stays in
+/// reset until that clock runs. The outputs that count are pulses of one cycle of `clock`; see
+/// [`Receive`] for which cause a bad frame is counted under. Events of one kind that are less than two core
+/// cycles apart (possible only for fragments without a frame, on a core clock slower than the wire's) may be
+/// counted as none.
+#[hw]
+pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
+    /// Rising edge: the core clock.
+    pub clock: Signal<In, Clock>,
+    /// Drops everything.
+    pub reset: Signal<In, Bit>,
+    /// Rising edge: RX_CLK.
+    pub gmii_rx_clock: Signal<In, Clock>,
+    /// RXD.
+    pub gmii_rxd: Signal<In, Bits<8>>,
+    /// RX_DV.
+    pub gmii_rx_dv: Signal<In, Bit>,
+    /// RX_ER.
+    pub gmii_rx_er: Signal<In, Bit>,
+    /// Rising edge: GTX_CLK.
+    pub gmii_tx_clock: Signal<In, Clock>,
+    /// TXD.
+    pub gmii_txd: Signal<Out, Bits<8>>,
+    /// TX_EN.
+    pub gmii_tx_en: Signal<Out, Bit>,
+    /// TX_ER.
+    pub gmii_tx_er: Signal<Out, Bit>,
+    /// Longest frame to receive, in bytes from the destination address through the frame check sequence: 1518, or
+    /// 1522 with a VLAN tag. A frame under way when it changes is measured by either value or by a mixture.
+    pub max_frame: Signal<In, Bits<16>>,
+    /// Frames received.
+    pub rx: StreamOut,
+    /// Bytes in the next frame of `rx`.
+    pub rx_length: LengthOut,
+    /// Frames to send.
+    pub tx: StreamIn,
+    /// Beats that `tx` has room for; counts each beat taken at once.
+    pub tx_space: Signal<Out, Bits<16>>,
+    /// A frame arrived intact, whether there is room for it or not.
+    pub rx_good: Signal<Out, Bit>,
+    /// A frame had a wrong frame check sequence.
+    pub rx_bad_fcs: Signal<Out, Bit>,
+    /// A frame had less than 64 bytes, or a carrier no frame.
+    pub rx_runt: Signal<Out, Bit>,
+    /// A frame had more than `max_frame` bytes.
+    pub rx_oversize: Signal<Out, Bit>,
+    /// The PHY signalled an error in a frame, or the preamble was damaged.
+    pub rx_symbol_error: Signal<Out, Bit>,
+    /// There was no room for a frame that arrived intact.
+    pub rx_missed: Signal<Out, Bit>,
+    /// A frame was sent.
+    pub tx_good: Signal<Out, Bit>,
+    /// A frame was dropped as its last beat said so, or as it was longer than the FIFO.
+    pub tx_discarded: Signal<Out, Bit>,
+    /// A frame was cut short on the wire: the core clock is too slow.
+    pub tx_underrun: Signal<Out, Bit>,
+    rx_resets: ResetCrossing,
+    rx_limit: Synchronizer<Bits<16>>,
+    receiver: Receive,
+    rx_crossing: AsyncFifo<Beat, 4, 5>,
+    rx_frames: FrameFifo<RX, FRAMES, false>,
+    tx_resets: ResetCrossing,
+    tx_frames: FrameFifo<TX, 3, true>,
+    tx_crossing: AsyncFifo<Beat, 4, 5>,
+    transmitter: Transmit,
+    good_event: PulseCrossing,
+    bad_fcs_event: PulseCrossing,
+    runt_event: PulseCrossing,
+    oversize_event: PulseCrossing,
+    symbol_error_event: PulseCrossing,
+    overrun_event: PulseCrossing,
+    sent_event: PulseCrossing,
+    underrun_event: PulseCrossing,
+    /// Two frames were missed in one cycle, and one is still to be told.
+    missed_later: Reg<Bit>,
+}
+
+#[hw]
+impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, FRAMES, TX> {
+    fn update(&mut self) {
+        registers!(self.clock, self.reset => self.missed_later);
+
+        // Receive, in the clock of the PHY.
+        clocked!(self.clock, self.reset => self.rx_resets);
+        self.rx_resets.far_clock.next = self.gmii_rx_clock.val();
+        self.rx_limit.clock.next = self.gmii_rx_clock.val();
+        self.rx_limit.d.next = self.max_frame.val();
+        self.receiver.clock.next = self.gmii_rx_clock.val();
+        self.receiver.reset.next = self.rx_resets.far_reset.val();
+        self.receiver.gmii_rxd.next = self.gmii_rxd.val();
+        self.receiver.gmii_rx_dv.next = self.gmii_rx_dv.val();
+        self.receiver.gmii_rx_er.next = self.gmii_rx_er.val();
+        self.receiver.max_frame.next = self.rx_limit.q.val();
+        self.rx_crossing.write_clock.next = self.gmii_rx_clock.val();
+        self.rx_crossing.write_reset.next = self.rx_resets.far_reset.val();
+        self.rx_crossing.write_data.next = Beat {
+            data: self.receiver.output.data.val(),
+            keep: self.receiver.output.keep.val(),
+            last: self.receiver.output.last.val(),
+            error: self.receiver.output.error.val(),
+        };
+        self.rx_crossing.write_valid.next = self.receiver.output.valid.val();
+        self.receiver.output.ready.next = self.rx_crossing.write_ready.val();
+
+        // Receive, in the core clock.
+        clocked!(self.clock, self.reset => self.rx_frames);
+        self.rx_crossing.read_clock.next = self.clock.val();
+        self.rx_crossing.read_reset.next = self.rx_resets.near_reset.val();
+        let received = self.rx_crossing.read_data.val();
+        self.rx_frames.input.data.next = received.data;
+        self.rx_frames.input.keep.next = received.keep;
+        self.rx_frames.input.last.next = received.last;
+        self.rx_frames.input.error.next = received.error;
+        self.rx_frames.input.valid.next = self.rx_crossing.read_valid.val();
+        self.rx_crossing.read_ready.next = self.rx_frames.input.ready.val();
+        self.rx.link(&mut self.rx_frames.output);
+        self.rx_length.link(&mut self.rx_frames.length);
+
+        // Transmit, in the core clock.
+        clocked!(self.clock, self.reset => self.tx_frames, self.tx_resets);
+        self.tx.link(&mut self.tx_frames.input);
+        self.tx_space.next = self.tx_frames.space.val();
+        self.tx_discarded.next = self.tx_frames.discarded.val() || self.tx_frames.missed.val();
+        self.tx_frames.length.ready.next = true;
+        self.tx_crossing.write_clock.next = self.clock.val();
+        self.tx_crossing.write_reset.next = self.tx_resets.near_reset.val();
+        self.tx_crossing.write_data.next = Beat {
+            data: self.tx_frames.output.data.val(),
+            keep: self.tx_frames.output.keep.val(),
+            last: self.tx_frames.output.last.val(),
+            error: self.tx_frames.output.error.val(),
+        };
+        self.tx_crossing.write_valid.next = self.tx_frames.output.valid.val();
+        self.tx_frames.output.ready.next = self.tx_crossing.write_ready.val();
+
+        // Transmit, in the clock of the wire.
+        self.tx_resets.far_clock.next = self.gmii_tx_clock.val();
+        self.tx_crossing.read_clock.next = self.gmii_tx_clock.val();
+        self.tx_crossing.read_reset.next = self.tx_resets.far_reset.val();
+        self.transmitter.clock.next = self.gmii_tx_clock.val();
+        self.transmitter.reset.next = self.tx_resets.far_reset.val();
+        let sent = self.tx_crossing.read_data.val();
+        self.transmitter.input.data.next = sent.data;
+        self.transmitter.input.keep.next = sent.keep;
+        self.transmitter.input.last.next = sent.last;
+        self.transmitter.input.error.next = sent.error;
+        self.transmitter.input.valid.next = self.tx_crossing.read_valid.val();
+        self.tx_crossing.read_ready.next = self.transmitter.input.ready.val();
+        self.gmii_txd.next = self.transmitter.gmii_txd.val();
+        self.gmii_tx_en.next = self.transmitter.gmii_tx_en.val();
+        self.gmii_tx_er.next = self.transmitter.gmii_tx_er.val();
+
+        // Events.
+        self.good_event.write_clock.next = self.gmii_rx_clock.val();
+        self.good_event.pulse_in.next = self.receiver.rx_good.val();
+        self.good_event.read_clock.next = self.clock.val();
+        self.rx_good.next = self.good_event.pulse_out.val();
+        self.bad_fcs_event.write_clock.next = self.gmii_rx_clock.val();
+        self.bad_fcs_event.pulse_in.next = self.receiver.rx_bad_fcs.val();
+        self.bad_fcs_event.read_clock.next = self.clock.val();
+        self.rx_bad_fcs.next = self.bad_fcs_event.pulse_out.val();
+        self.runt_event.write_clock.next = self.gmii_rx_clock.val();
+        self.runt_event.pulse_in.next = self.receiver.rx_runt.val();
+        self.runt_event.read_clock.next = self.clock.val();
+        self.rx_runt.next = self.runt_event.pulse_out.val();
+        self.oversize_event.write_clock.next = self.gmii_rx_clock.val();
+        self.oversize_event.pulse_in.next = self.receiver.rx_oversize.val();
+        self.oversize_event.read_clock.next = self.clock.val();
+        self.rx_oversize.next = self.oversize_event.pulse_out.val();
+        self.symbol_error_event.write_clock.next = self.gmii_rx_clock.val();
+        self.symbol_error_event.pulse_in.next = self.receiver.rx_symbol_error.val();
+        self.symbol_error_event.read_clock.next = self.clock.val();
+        self.rx_symbol_error.next = self.symbol_error_event.pulse_out.val();
+        self.overrun_event.write_clock.next = self.gmii_rx_clock.val();
+        self.overrun_event.pulse_in.next = self.receiver.rx_overrun.val();
+        self.overrun_event.read_clock.next = self.clock.val();
+        self.sent_event.write_clock.next = self.gmii_tx_clock.val();
+        self.sent_event.pulse_in.next = self.transmitter.tx_good.val();
+        self.sent_event.read_clock.next = self.clock.val();
+        self.tx_good.next = self.sent_event.pulse_out.val();
+        self.underrun_event.write_clock.next = self.gmii_tx_clock.val();
+        self.underrun_event.pulse_in.next = self.transmitter.tx_underrun.val();
+        self.underrun_event.read_clock.next = self.clock.val();
+        self.tx_underrun.next = self.underrun_event.pulse_out.val();
+
+        let overrun = self.overrun_event.pulse_out.val();
+        let missed = self.rx_frames.missed.val();
+        self.rx_missed.next = overrun || missed || self.missed_later.q.val();
+        self.missed_later.d.next = (overrun && missed) || (self.missed_later.q.val() && (overrun || missed));
+    }
+}

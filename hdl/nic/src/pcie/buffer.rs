@@ -1,0 +1,79 @@
+//! Store and forward for TLPs: only whole, good ones come out.
+
+use hematite_lang::prelude::*;
+
+/// A queue of beats in block RAM whose writer commits or rolls back everything since the last commit.
+///
+/// One beat in and one out each cycle. A committed beat is readable three cycles later when the queue was
+/// empty. A full queue is not ready; the writer keeps a TLP well below `2^A` beats, so that it can end.
+#[hw]
+pub struct CommitFifo<const A: usize> {
+    /// Rising edge.
+    pub clock: Signal<In, Clock>,
+    /// Empties the queue.
+    pub reset: Signal<In, Bit>,
+    /// The beat offered.
+    pub write_data: Signal<In, Beat>,
+    /// A beat is offered; it is taken when there is room.
+    pub write_valid: Signal<In, Bit>,
+    /// There is room.
+    pub write_ready: Signal<Out, Bit>,
+    /// Everything written so far, the beat of this cycle included, may come out.
+    pub commit: Signal<In, Bit>,
+    /// Forget everything since the last commit, the beat of this cycle included.
+    pub rollback: Signal<In, Bit>,
+    /// The oldest committed beat.
+    pub read_data: Signal<Out, Beat>,
+    /// There is one.
+    pub read_valid: Signal<Out, Bit>,
+    /// It is taken.
+    pub read_ready: Signal<In, Bit>,
+    memory: Ram<Beat, A>,
+    head: Reg<Bits<A>>,
+    tail: Reg<Bits<A>>,
+    committed: Reg<Bits<A>>,
+    outgoing: Fifo<Beat, 2>,
+    /// A beat arrives from the RAM in this cycle.
+    fetched: Reg<Bit>,
+}
+
+#[hw]
+impl<const A: usize> Logic for CommitFifo<A> {
+    fn update(&mut self) {
+        registers!(self.clock, self.reset => self.head, self.tail, self.committed, self.fetched);
+        clocked!(self.clock => self.memory);
+        clocked!(self.clock, self.reset => self.outgoing);
+        let after = self.tail.q.val() + 1;
+        let room = after != self.head.q.val();
+        let push = self.write_valid.val() && room;
+        self.write_ready.next = room;
+        self.memory.write_enable.next = push;
+        self.memory.write_address.next = self.tail.q.val();
+        self.memory.write_data.next = self.write_data.val();
+        let mut tail = self.tail.q.val();
+        if push {
+            tail = after;
+        }
+        if self.commit.val() {
+            self.committed.d.next = tail;
+        }
+        if self.rollback.val() {
+            tail = self.committed.q.val();
+        }
+        self.tail.d.next = tail;
+
+        // The output queue has four places; one beat may be on its way already.
+        let some = self.head.q.val() != self.committed.q.val();
+        let fetch = some && self.outgoing.level.val() < bits::<16>(3);
+        self.memory.read_address.next = self.head.q.val();
+        self.fetched.d.next = fetch;
+        if fetch {
+            self.head.d.next = self.head.q.val() + 1;
+        }
+        self.outgoing.write_data.next = self.memory.read_data.val();
+        self.outgoing.write_valid.next = self.fetched.q.val();
+        self.read_data.next = self.outgoing.read_data.val();
+        self.read_valid.next = self.outgoing.read_valid.val();
+        self.outgoing.read_ready.next = self.read_ready.val();
+    }
+}

@@ -1,0 +1,201 @@
+//! The whole PCI function.
+
+use hematite_abi::counter;
+use hematite_lang::prelude::*;
+
+use super::completer::Completer;
+use super::config::Config;
+use super::counters::Counters;
+use super::msix::Msix;
+use super::quiesce::Quiesce;
+use super::receive::Receive;
+use super::register_bus::RegisterBus;
+use super::transmit::Transmit;
+use super::writer::Writer;
+use crate::dma::ports::{DmaConfigOut, WriteRequestOut};
+use crate::virtio::Registers;
+use crate::virtio::ports::{InterruptIn, QueueConfigOut};
+
+/// Virtqueues.
+pub const QUEUES: usize = 2;
+/// MSI-X vectors: one for configuration changes, one a queue.
+pub const VECTORS: usize = 3;
+/// Those who ask for interrupts: the queues, then the virtio registers.
+const SOURCES: usize = 3;
+
+/// The card as the host sees it, at TLP level: configuration space, BAR 0 with the virtio structures, the
+/// vendor block and MSI-X, and the way of the DMA engines to the link.
+///
+/// Every TLP is handled as its part says: see `Receive`, `Writer`, `Completer`, `Transmit`.
+/// `function_reset` resets everything behind the function (function-level reset, D3hot to D0); at `reset`
+/// the card resets everything itself.
+///
+/// The back end keeps at most 16 non-posted requests inside the function: beyond that `tlp_rx` stalls
+/// until a completion leaves.
+#[hw]
+pub struct Function {
+    /// Rising edge.
+    pub clock: Signal<In, Clock>,
+    /// Fundamental reset.
+    pub reset: Signal<In, Bit>,
+    /// From the link.
+    pub tlp_rx: StreamIn,
+    /// To the link.
+    pub tlp_tx: StreamOut,
+    /// Room at the link for one more posted TLP, beyond all that left `tlp_tx`.
+    pub credit_posted: Signal<In, Bit>,
+    /// Room for one more non-posted TLP.
+    pub credit_nonposted: Signal<In, Bit>,
+    /// Room for one more completion.
+    pub credit_completion: Signal<In, Bit>,
+    /// Completions for the read engine: whole and well-formed.
+    pub completion: StreamOut,
+    /// TLPs of the read engine.
+    pub read_tlp: StreamIn,
+    /// TLPs of the write engine.
+    pub write_tlp: StreamIn,
+    /// To the DMA engines.
+    pub dma: DmaConfigOut,
+    /// The DMA engines hold no request, no data and no outstanding read.
+    pub dma_idle: Signal<In, Bit>,
+    /// Completion Timeout Disable: reads wait for ever.
+    pub completion_timeout_disable: Signal<Out, Bit>,
+    /// To the queue engines.
+    pub queues: [QueueConfigOut; QUEUES],
+    /// Interrupts of the queue engines.
+    pub interrupts: [InterruptIn; 2],
+    /// MSI-X messages, to a client port of the write engine.
+    pub message_request: WriteRequestOut,
+    /// Their four bytes.
+    pub message: StreamOut,
+    /// One event for each cycle that an input is high, by the indices of `hematite_abi::counter`. Those that
+    /// the function counts itself are added here; leave them low.
+    pub events: [Signal<In, Bit>; counter::COUNT],
+    /// The Ethernet link is up.
+    pub link_up: Signal<In, Bit>,
+    /// The MAC address, its first octet in bits 7..0.
+    pub mac_address: Signal<In, Bits<48>>,
+    /// Maximum MTU, bytes.
+    pub mtu: Signal<In, Bits<16>>,
+    /// VIRTIO_NET_F_MRG_RXBUF was negotiated.
+    pub mrg_rxbuf: Signal<Out, Bit>,
+    /// Resets everything behind the function.
+    pub function_reset: Signal<Out, Bit>,
+    receive: Receive,
+    writer: Writer,
+    completer: Completer,
+    register_bus: RegisterBus,
+    configuration: Config<VECTORS, QUEUES>,
+    msix: Msix<VECTORS, 2, SOURCES>,
+    registers: Registers<QUEUES, VECTORS>,
+    counters: Counters,
+    transmit: Transmit,
+    quiesce: Quiesce,
+}
+
+#[hw]
+impl Logic for Function {
+    fn update(&mut self) {
+        clocked!(self.clock, self.reset => self.receive, self.writer, self.completer, self.register_bus);
+        clocked!(self.clock, self.reset => self.configuration, self.counters, self.transmit, self.quiesce);
+        clocked!(self.clock => self.msix, self.registers);
+        let function_reset = self.quiesce.function_reset.val();
+        self.function_reset.next = function_reset;
+        self.msix.reset.next = self.reset.val() || function_reset;
+        self.registers.reset.next = self.reset.val() || function_reset;
+        self.configuration.function_reset.next = function_reset;
+
+        // TLPs in and out.
+        self.tlp_rx.link(&mut self.receive.tlp);
+        self.completion.link(&mut self.receive.completion);
+        self.receive.posted.join(&mut self.writer.tlp);
+        self.receive.posted_idle.next = self.writer.idle.val();
+        self.completer.request.next = self.receive.request.val();
+        self.completer.request_valid.next = self.receive.request_valid.val();
+        self.receive.request_ready.next = self.completer.request_ready.val();
+        self.completer.completion.join(&mut self.transmit.completion);
+        self.write_tlp.link(&mut self.transmit.write);
+        self.read_tlp.link(&mut self.transmit.read);
+        self.tlp_tx.link(&mut self.transmit.tlp);
+        self.transmit.credit_posted.next = self.credit_posted.val();
+        self.transmit.credit_nonposted.next = self.credit_nonposted.val();
+        self.transmit.credit_completion.next = self.credit_completion.val();
+
+        // Registers.
+        self.writer.bus.join(&mut self.register_bus.writes);
+        self.completer.bus.join(&mut self.register_bus.reads);
+        self.completer.config.join(&mut self.configuration.access);
+        self.register_bus.virtio.join(&mut self.registers.access);
+        self.register_bus.vendor.join(&mut self.counters.access);
+        self.register_bus.msix.join(&mut self.msix.access);
+
+        // What configuration space rules.
+        self.receive.max_payload.next = self.configuration.max_payload.val();
+        self.writer.enable.next = self.configuration.memory_enable.val();
+        self.writer.base.next = self.configuration.base.val();
+        self.completer.enable.next = self.configuration.memory_enable.val();
+        self.completer.base.next = self.configuration.base.val();
+        self.completer.window_offset.next = self.configuration.window_offset.val();
+        self.completer.window_length.next = self.configuration.window_length.val();
+        self.dma.requester_id.next = self.completer.function_id.val();
+        self.dma.max_payload.next = self.configuration.max_payload.val();
+        self.dma.max_read_request.next = self.configuration.max_read_request.val();
+        self.dma.bus_master.next = self.configuration.bus_master.val();
+        self.completion_timeout_disable.next = self.configuration.completion_timeout_disable.val();
+        self.configuration.unsupported_request.next = self.completer.unsupported.val();
+        self.configuration.unsupported_write.next = self.writer.unsupported.val();
+        self.configuration.poisoned.next = self.completer.poisoned.val() || self.receive.write_poisoned.val();
+        self.configuration.malformed.next = self.receive.tlp_malformed.val();
+        self.configuration.received_master_abort.next = self.events[counter::DMA_READ_UR].val();
+        self.configuration.received_target_abort.next = self.events[counter::DMA_READ_CA].val();
+        self.configuration.poisoned_completion.next = self.events[counter::DMA_READ_POISONED].val();
+        self.configuration.completion_error.next = self.events[counter::DMA_READ_TIMEOUT].val()
+            || self.events[counter::DMA_UNEXPECTED_COMPLETION].val();
+        self.configuration.transactions_pending.next = !self.dma_idle.val();
+
+        // Function-level reset.
+        self.quiesce.request.next = self.configuration.reset_request.val();
+        self.receive.hold.next = self.quiesce.hold.val();
+        self.transmit.hold.next = self.quiesce.hold.val();
+        self.quiesce.receive_held.next = self.receive.held.val();
+        self.quiesce.transmit_held.next = self.transmit.held.val();
+
+        // Virtio and interrupts.
+        for q in 0..QUEUES {
+            self.queues[q].link(&mut self.registers.queues[q]);
+            self.interrupts[q].link(&mut self.msix.interrupts[q]);
+        }
+        self.registers.interrupt.join(&mut self.msix.interrupts[QUEUES]);
+        self.registers.mac_address.next = self.mac_address.val();
+        self.registers.mtu.next = self.mtu.val();
+        self.registers.link_up.next = self.link_up.val();
+        self.registers.unsignaled.next = self.msix.unsignaled.val();
+        self.registers.msix_idle.next = self.msix.idle.val();
+        self.registers.dma_idle.next = self.dma_idle.val();
+        self.mrg_rxbuf.next = self.registers.mrg_rxbuf.val();
+        self.msix.enable.next = self.configuration.msix_enable.val();
+        self.msix.mask.next = self.configuration.msix_mask.val();
+        self.msix.bus_master.next = self.configuration.bus_master.val();
+        self.msix.discard.next = self.registers.resetting.val();
+        self.message_request.link(&mut self.msix.write);
+        self.message.link(&mut self.msix.message);
+
+        // Events.
+        for n in 0..counter::COUNT {
+            self.counters.events[n].next = self.events[n].val();
+        }
+        self.counters.events[counter::TLP_NULLIFIED].next = self.receive.tlp_nullified.val();
+        self.counters.events[counter::TLP_MALFORMED].next = self.receive.tlp_malformed.val();
+        self.counters.events[counter::TLP_POISONED].next =
+            self.completer.poisoned.val() || self.receive.write_poisoned.val();
+        self.counters.events[counter::TLP_UNSUPPORTED].next =
+            self.completer.unsupported.val() || self.writer.unsupported.val();
+        self.counters.events[counter::DOORBELL_ABSENT_QUEUE].next =
+            self.registers.doorbell_absent_queue.val();
+        self.counters.events[counter::QUEUE_FAILED].next = self.registers.queue_failed.val();
+        self.counters.events[counter::IRQ_SENT].next = self.msix.irq_sent.val();
+        self.counters.events[counter::IRQ_MASKED].next = self.msix.irq_masked.val();
+        self.counters.events[counter::IRQ_DROPPED].next = self.msix.irq_dropped.val();
+        self.counters.events[counter::FUNCTION_RESET].next = self.quiesce.done.val();
+    }
+}

@@ -1,0 +1,233 @@
+//! MSI-X: the table, the pending bits, and the messages.
+
+use hematite_lang::prelude::*;
+
+use super::ports::{RegisterIn, merge32};
+use crate::dma::ports::WriteRequestOut;
+use crate::virtio::ports::InterruptIn;
+
+#[hw]
+enum State {
+    Idle,
+    Load,
+    Request,
+    Message,
+}
+
+/// Turns interrupt requests into memory writes (PCI Express 6.1.4).
+///
+/// A request sets its vector's pending bit; a pending vector that is not masked is sent and its bit cleared.
+/// Requests that meet a set bit merge with it; one that comes once the message is under way makes another.
+/// So a masked vector is sent once at unmask, and none is lost. A request without a vector of the table, or
+/// while MSI-X is disabled, is dropped and counted. Without Bus Master Enable messages wait.
+///
+/// A request is taken every cycle; the message is offered three cycles later. A message that is already
+/// offered to the write engine is not recalled by a mask. `2^A >= VECTORS`; at most 32 vectors. The last
+/// of `SOURCES` is for configuration changes, the others are queues.
+#[hw]
+pub struct Msix<const VECTORS: usize, const A: usize, const SOURCES: usize> {
+    /// Rising edge.
+    pub clock: Signal<In, Clock>,
+    /// Masks every vector, forgets pending ones.
+    pub reset: Signal<In, Bit>,
+    /// MSI-X Enable.
+    pub enable: Signal<In, Bit>,
+    /// MSI-X Function Mask.
+    pub mask: Signal<In, Bit>,
+    /// Bus Master Enable.
+    pub bus_master: Signal<In, Bit>,
+    /// Drop requests and pending vectors, begin no message.
+    pub discard: Signal<In, Bit>,
+    /// Table and pending bits.
+    pub access: RegisterIn,
+    /// Requests.
+    pub interrupts: [InterruptIn; SOURCES],
+    /// Where the message goes.
+    pub write: WriteRequestOut,
+    /// The message.
+    pub message: StreamOut,
+    /// No message is under way.
+    pub idle: Signal<Out, Bit>,
+    /// A queue asked for an interrupt while MSI-X was disabled.
+    pub unsignaled: Signal<Out, Bit>,
+    /// A message was handed to the write engine.
+    pub irq_sent: Signal<Out, Bit>,
+    /// A request met a mask.
+    pub irq_masked: Signal<Out, Bit>,
+    /// A request was dropped.
+    pub irq_dropped: Signal<Out, Bit>,
+    address_low: LutRam<Bits<32>, A>,
+    address_high: LutRam<Bits<32>, A>,
+    data: LutRam<Bits<32>, A>,
+    #[reset(true)]
+    masks: [Reg<Bit>; VECTORS],
+    pending: [Reg<Bit>; VECTORS],
+    state: Reg<State>,
+    chosen: Reg<Bits<A>>,
+    low: Reg<Bits<32>>,
+    high: Reg<Bits<32>>,
+    payload: Reg<Bits<32>>,
+    done: Reg<Bit>,
+    read: Reg<Bits<32>>,
+}
+
+#[hw]
+impl<const VECTORS: usize, const A: usize, const SOURCES: usize> Logic for Msix<VECTORS, A, SOURCES> {
+    fn update(&mut self) {
+        assert!(VECTORS <= 32 && VECTORS <= 1 << A);
+        registers!(self.clock, self.reset => self.state, self.done);
+        registers!(self.clock => self.chosen, self.low, self.high, self.payload, self.read);
+        for v in 0..VECTORS {
+            registers!(self.clock, self.reset => self.masks[v], self.pending[v]);
+        }
+        clocked!(self.clock => self.address_low, self.address_high, self.data);
+        self.irq_sent.next = false;
+        self.idle.next = matches!(self.state.q.val(), State::Idle);
+
+        // Messages.
+        let allowed = self.enable.val() && !self.mask.val() && self.bus_master.val() && !self.discard.val();
+        let mut found = false;
+        let mut lowest = bits::<A>(0);
+        let mut chosen_masked = true;
+        for v in 0..VECTORS {
+            if self.pending[v].q.val() && !self.masks[v].q.val() && !found {
+                found = true;
+                lowest = bits::<A>(v as u64);
+            }
+            if self.chosen.q.val() == bits::<A>(v as u64) {
+                chosen_masked = self.masks[v].q.val();
+            }
+        }
+        let loading = matches!(self.state.q.val(), State::Load);
+        self.write.address.next = cat::<64>((
+            self.high.q.val(),
+            self.low.q.val().get_bits::<30>(2),
+            bits::<2>(0),
+        ));
+        self.write.length.next = bits::<16>(4);
+        self.write.valid.next = false;
+        self.message.data.next = self.payload.q.val().resize::<64>();
+        self.message.keep.next = bits::<8>(0x0f);
+        self.message.last.next = true;
+        self.message.error.next = false;
+        self.message.valid.next = false;
+        match self.state.q.val() {
+            State::Idle => {
+                self.chosen.d.next = lowest;
+                if found && allowed {
+                    self.state.d.next = State::Load;
+                }
+            }
+            State::Load => {
+                self.low.d.next = self.address_low.read_data.val();
+                self.high.d.next = self.address_high.read_data.val();
+                self.payload.d.next = self.data.read_data.val();
+                if allowed && !chosen_masked {
+                    for v in 0..VECTORS {
+                        if self.chosen.q.val() == bits::<A>(v as u64) {
+                            self.pending[v].d.next = false;
+                        }
+                    }
+                    self.state.d.next = State::Request;
+                } else {
+                    self.state.d.next = State::Idle;
+                }
+            }
+            State::Request => {
+                self.write.valid.next = true;
+                if self.write.ready.val() {
+                    self.state.d.next = State::Message;
+                }
+            }
+            State::Message => {
+                self.message.valid.next = true;
+                if self.message.ready.val() {
+                    self.irq_sent.next = true;
+                    self.state.d.next = State::Idle;
+                }
+            }
+        }
+
+        // Requests: the first source that asks is taken.
+        let mut taken = false;
+        let mut of_queue = false;
+        let mut vector = bits::<16>(0xffff);
+        for s in 0..SOURCES {
+            self.interrupts[s].ready.next = !taken;
+            if self.interrupts[s].valid.val() && !taken {
+                taken = true;
+                of_queue = s + 1 < SOURCES;
+                vector = self.interrupts[s].vector.val();
+            }
+        }
+        let valid_vector = vector < bits::<16>(VECTORS as u64);
+        self.unsignaled.next = taken && of_queue && !self.enable.val();
+        self.irq_dropped.next = taken && !(valid_vector && self.enable.val());
+        let mut met_mask = self.mask.val();
+        for v in 0..VECTORS {
+            if vector == bits::<16>(v as u64) && taken && self.enable.val() {
+                self.pending[v].d.next = true;
+                met_mask = self.masks[v].q.val() || self.mask.val();
+            }
+            if self.discard.val() {
+                self.pending[v].d.next = false;
+            }
+        }
+        self.irq_masked.next = taken && valid_vector && self.enable.val() && met_mask;
+
+        // The table, a word at a time; the messages go first at its read port.
+        let word = self.access.address.val().get_bits::<2>(2);
+        let entry = self.access.address.val().get_bits::<8>(4);
+        let index = entry.resize::<A>();
+        let in_pending = self.access.address.val().get_bit(12);
+        let in_table = !self.access.address.val().get_bits::<3>(12).any()
+            && entry < bits::<8>(VECTORS as u64)
+            && !self.access.address.val().get_bits::<4>(8).any();
+        let active = self.access.valid.val() && !self.done.q.val() && !loading;
+        let at = if loading { self.chosen.q.val() } else { index };
+        self.address_low.read_address.next = at;
+        self.address_high.read_address.next = at;
+        self.data.read_address.next = at;
+        let enables = self.access.byte_enables.val();
+        let new = self.access.write_data.val();
+        let write = active && self.access.write.val() && in_table;
+        self.address_low.write_address.next = index;
+        self.address_low.write_data.next = merge32(self.address_low.read_data.val(), new, enables);
+        self.address_low.write_enable.next = write && word == bits::<2>(0);
+        self.address_high.write_address.next = index;
+        self.address_high.write_data.next = merge32(self.address_high.read_data.val(), new, enables);
+        self.address_high.write_enable.next = write && word == bits::<2>(1);
+        self.data.write_address.next = index;
+        self.data.write_data.next = merge32(self.data.read_data.val(), new, enables);
+        self.data.write_enable.next = write && word == bits::<2>(2);
+        let mut control = false;
+        let mut pending_bits = bits::<32>(0);
+        for v in 0..VECTORS {
+            if entry == bits::<8>(v as u64) {
+                control = self.masks[v].q.val();
+                if write && word == bits::<2>(3) && enables.get_bit(0) {
+                    self.masks[v].d.next = new.get_bit(0);
+                }
+            }
+            if self.pending[v].q.val() {
+                pending_bits.set_bits::<1>(v, bits::<1>(1));
+            }
+        }
+        let in_first_pending = in_pending && !self.access.address.val().get_bits::<10>(2).any();
+        self.read.d.next = if in_first_pending {
+            pending_bits
+        } else if in_table {
+            match word.index() {
+                0 => self.address_low.read_data.val(),
+                1 => self.address_high.read_data.val(),
+                2 => self.data.read_data.val(),
+                _ => cat::<32>((bits::<31>(0), control)),
+            }
+        } else {
+            bits::<32>(0)
+        };
+        self.done.d.next = active;
+        self.access.ready.next = self.done.q.val();
+        self.access.read_data.next = self.read.q.val();
+    }
+}

@@ -1,0 +1,322 @@
+//! Descriptor prefetch: from a packed ring in host memory to validated elements.
+//!
+//! # What a prefetcher may believe (virtio 1.3 sections 2.8.6 and 2.8.20)
+//! A driver makes a chain available by writing the flags of its *head* last; the flags of the other
+//! elements are written earlier, in Linux even before their addresses. So:
+//! - nothing behind an unavailable head is looked at;
+//! - an element of a chain is taken only from a read that was *requested after* a response had shown
+//!   the chain's head available. What came in the same read as the head is fetched again;
+//! - one descriptor of 16 aligned bytes is read at once, so an available head is whole.
+//!
+//! To not pay a read per chain, a pass that stops at a chained head goes on to count how many
+//! descriptors behind it look available in one piece: of those, the ones that turn out to be heads
+//! in the next pass were *sighted* before that pass was requested, so their chains are taken at once.
+
+use hematite_lang::prelude::*;
+
+use crate::dma::ports::ReadRequestOut;
+
+/// The NEXT flag's bit in a descriptor's second eight bytes (virtio 1.3 section 2.8.13).
+const NEXT: usize = 48;
+/// The WRITE flag's bit there.
+const WRITE: usize = 49;
+/// The INDIRECT flag's bit there.
+const INDIRECT: usize = 50;
+/// The AVAIL flag's bit there.
+const AVAIL: usize = 55;
+/// The USED flag's bit there.
+const USED: usize = 63;
+
+/// Descriptors in the longest read: 256 bytes.
+const BURST: u64 = 16;
+/// Descriptors in the shortest read, when little was available the last time: one cache line.
+const SHORT_BURST: u64 = 4;
+/// Elements in the longest chain.
+const MAX_CHAIN: u64 = 64;
+
+/// One element of an available buffer.
+#[hw(value)]
+pub struct Element {
+    /// First byte in host memory.
+    pub address: Bits<64>,
+    /// Bytes; anything longer than 65535 reads as 65535.
+    pub length: Bits<16>,
+    /// Buffer ID; the one that counts is the last element's (virtio 1.3 section 2.8.6).
+    pub id: Bits<16>,
+    /// Place in its chain, from 1: with `last`, the ring slots of the chain.
+    pub slots: Bits<8>,
+    /// Ends its chain.
+    pub last: Bit,
+}
+
+#[hw]
+enum FetchState {
+    Doorbell,
+    Grant,
+    Response,
+    Failed,
+}
+
+/// How far the pass over one response has come.
+#[hw]
+enum Scan {
+    /// Taking elements.
+    Take,
+    /// Past a chained head that was not sighted before: counting what looks available.
+    Sight,
+    /// Past that.
+    Sighted,
+    /// Past an unavailable head.
+    Unavailable,
+}
+
+/// Reads the descriptors of one packed virtqueue ahead of use, in bursts of up to 16 that end at the
+/// ring's end, and hands them out as elements once their whole response has arrived without error.
+/// Sleeps when it has seen an unavailable head, until the next doorbell; a doorbell that comes while
+/// a read is in flight leads to another read. One read is in flight at a time: 16 elements for each
+/// memory round trip plus 38 cycles. Holds up to 32 elements and reads on when half are gone.
+/// Any ring size of 1..=4096, power of two or not.
+///
+/// Fails, until reset, on: the INDIRECT flag, a zero length, an element of the wrong direction, a
+/// chain longer than 64 elements or than the ring, an element that is not available behind a head that
+/// is, and a read error. Elements of a burst with any of these are not handed out.
+#[hw]
+pub struct DescriptorFetch {
+    /// Rising edge.
+    pub clock: Signal<In, Clock>,
+    /// Forgets the ring position; low only while nothing is in flight.
+    pub reset: Signal<In, Bit>,
+    /// Request nothing more.
+    pub stop: Signal<In, Bit>,
+    /// First byte of the descriptor ring.
+    pub ring: Signal<In, Bits<64>>,
+    /// Descriptors in the ring.
+    pub size: Signal<In, Bits<16>>,
+    /// A doorbell.
+    pub notify: Signal<In, Bit>,
+    /// Elements must be device-writable (receive) or device-readable (transmit).
+    pub writable: Signal<In, Bit>,
+    /// Reads of descriptors.
+    pub request: ReadRequestOut,
+    /// Their responses.
+    pub response: StreamIn,
+    /// The oldest element.
+    pub element: Signal<Out, Element>,
+    /// There is one.
+    pub element_valid: Signal<Out, Bit>,
+    /// It is taken.
+    pub element_ready: Signal<In, Bit>,
+    /// There is no element and none is on its way: the driver has made nothing more available.
+    pub asleep: Signal<Out, Bit>,
+    /// No read is in flight.
+    pub quiet: Signal<Out, Bit>,
+    /// The ring is unusable; high until reset.
+    pub failed: Signal<Out, Bit>,
+    state: Reg<FetchState>,
+    /// Look at the ring: true from the start, so that no early doorbell is missed.
+    #[reset(true)]
+    wanted: Reg<Bit>,
+    /// The slot to read next.
+    position: Reg<Bits<16>>,
+    #[reset(true)]
+    wrap: Reg<Bit>,
+    /// Descriptors to ask for next.
+    #[reset(bits::<16>(SHORT_BURST))]
+    burst: Reg<Bits<16>>,
+    address: Reg<Bits<64>>,
+    /// Descriptors asked for.
+    asked: Reg<Bits<16>>,
+    scan: Reg<Scan>,
+    /// The first half of a descriptor was taken into `buffer`.
+    half: Reg<Bit>,
+    buffer: Reg<Bits<64>>,
+    /// Descriptors of this response seen.
+    index: Reg<Bits<8>>,
+    /// Leading descriptors of this response that had been seen available before it was requested.
+    presighted: Reg<Bits<8>>,
+    sighted: Reg<Bits<8>>,
+    /// The next element continues a chain.
+    chained: Reg<Bit>,
+    /// Elements of that chain so far.
+    slots: Reg<Bits<8>>,
+    broken: Reg<Bit>,
+    memory: LutRam<Element, 5>,
+    head: Reg<Bits<6>>,
+    committed: Reg<Bits<6>>,
+    tail: Reg<Bits<6>>,
+}
+
+#[hw]
+impl Logic for DescriptorFetch {
+    fn update(&mut self) {
+        registers!(self.clock, self.reset => self.state, self.wanted, self.position, self.wrap, self.burst);
+        registers!(self.clock, self.reset => self.chained, self.slots, self.broken, self.presighted);
+        registers!(self.clock, self.reset => self.head, self.committed, self.tail, self.half, self.scan);
+        registers!(self.clock => self.address, self.asked, self.buffer, self.index, self.sighted);
+        clocked!(self.clock => self.memory);
+
+        let some = self.head.q.val() != self.committed.q.val();
+        self.memory.read_address.next = self.head.q.val().get_bits::<5>(0);
+        self.element.next = self.memory.read_data.val();
+        self.element_valid.next = some;
+        if some && self.element_ready.val() {
+            self.head.d.next = self.head.q.val() + 1;
+        }
+
+        let data = self.response.data.val();
+        self.memory.write_address.next = self.tail.q.val().get_bits::<5>(0);
+        self.memory.write_enable.next = false;
+        let place = self.slots.q.val() + 1;
+        let long = data.get_bits::<16>(16).any();
+        self.memory.write_data.next = Element {
+            address: self.buffer.q.val(),
+            length: if long {
+                bits::<16>(0xffff)
+            } else {
+                data.get_bits::<16>(0)
+            },
+            id: data.get_bits::<16>(32),
+            slots: place,
+            last: !data.get_bit(NEXT),
+        };
+
+        self.request.address.next = self.address.q.val();
+        self.request.length.next = self.asked.q.val() << 4;
+        self.request.valid.next = false;
+        self.response.ready.next = false;
+        self.asleep.next = false;
+        self.quiet.next = false;
+        self.failed.next = false;
+        let occupied = self.tail.q.val() - self.head.q.val();
+        match self.state.q.val() {
+            FetchState::Doorbell => {
+                self.quiet.next = true;
+                self.asleep.next = !self.wanted.q.val() && !some;
+                let to_end = self.size.val() - self.position.q.val();
+                self.asked.d.next = if to_end < self.burst.q.val() {
+                    to_end
+                } else {
+                    self.burst.q.val()
+                };
+                self.address.d.next =
+                    self.ring.val() + cat::<64>((bits::<44>(0), self.position.q.val(), bits::<4>(0)));
+                if self.wanted.q.val() && !self.stop.val() && occupied <= bits::<6>(32 - BURST) {
+                    self.state.d.next = FetchState::Grant;
+                }
+            }
+            FetchState::Grant => {
+                self.request.valid.next = true;
+                self.index.d.next = 0.into();
+                self.sighted.d.next = 0.into();
+                self.half.d.next = false;
+                self.scan.d.next = Scan::Take;
+                if self.request.ready.val() {
+                    self.wanted.d.next = false;
+                    self.state.d.next = FetchState::Response;
+                }
+            }
+            FetchState::Response => {
+                self.response.ready.next = true;
+                let mut scan = self.scan.q.val();
+                let mut bad = self.broken.q.val();
+                let mut sighted = self.sighted.q.val();
+                let mut tail = self.tail.q.val();
+                if self.response.valid.val() {
+                    self.half.d.next = !self.half.q.val();
+                    self.buffer.d.next = data;
+                    if self.half.q.val() {
+                        let wrap = self.wrap.q.val();
+                        let available = data.get_bit(AVAIL) == wrap && data.get_bit(USED) != wrap;
+                        self.index.d.next = self.index.q.val() + 1;
+                        match self.scan.q.val() {
+                            Scan::Take => {
+                                if available {
+                                    self.memory.write_enable.next = true;
+                                    tail = tail + 1;
+                                    if self.position.q.val() + 1 == self.size.val() {
+                                        self.position.d.next = 0.into();
+                                        self.wrap.d.next = !wrap;
+                                    } else {
+                                        self.position.d.next = self.position.q.val() + 1;
+                                    }
+                                    let empty = !data.get_bits::<32>(0).any();
+                                    let too_many = place > bits::<8>(MAX_CHAIN)
+                                        || place.resize::<16>() > self.size.val();
+                                    if empty
+                                        || too_many
+                                        || data.get_bit(INDIRECT)
+                                        || data.get_bit(WRITE) != self.writable.val()
+                                    {
+                                        bad = true;
+                                    }
+                                    if data.get_bit(NEXT) {
+                                        self.slots.d.next = place;
+                                        self.chained.d.next = true;
+                                        if !self.chained.q.val()
+                                            && self.index.q.val() >= self.presighted.q.val()
+                                        {
+                                            scan = Scan::Sight;
+                                        }
+                                    } else {
+                                        self.slots.d.next = 0.into();
+                                        self.chained.d.next = false;
+                                    }
+                                } else if self.chained.q.val() {
+                                    bad = true;
+                                } else {
+                                    scan = Scan::Unavailable;
+                                }
+                            }
+                            Scan::Sight => {
+                                if available {
+                                    sighted = sighted + 1;
+                                } else {
+                                    scan = Scan::Sighted;
+                                }
+                            }
+                            _ => {}
+                        }
+                    }
+                    self.scan.d.next = scan;
+                    self.broken.d.next = bad;
+                    self.sighted.d.next = sighted;
+                    self.tail.d.next = tail;
+                    if self.response.last.val() {
+                        if bad || self.response.error.val() {
+                            self.state.d.next = FetchState::Failed;
+                        } else {
+                            self.committed.d.next = tail;
+                            self.presighted.d.next = sighted;
+                            self.state.d.next = FetchState::Doorbell;
+                        }
+                        match scan {
+                            Scan::Unavailable => {
+                                // The driver adds about as much at a time as it did this time.
+                                let taken = tail - self.committed.q.val();
+                                self.burst.d.next = if taken >= bits::<6>(SHORT_BURST * 2) {
+                                    bits::<16>(BURST)
+                                } else if taken >= bits::<6>(SHORT_BURST) {
+                                    bits::<16>(SHORT_BURST * 2)
+                                } else {
+                                    bits::<16>(SHORT_BURST)
+                                };
+                            }
+                            Scan::Take => {
+                                self.burst.d.next = bits::<16>(BURST);
+                                self.wanted.d.next = true;
+                            }
+                            _ => self.wanted.d.next = true,
+                        }
+                    }
+                }
+            }
+            FetchState::Failed => {
+                self.quiet.next = true;
+                self.failed.next = true;
+            }
+        }
+        if self.notify.val() {
+            self.wanted.d.next = true;
+        }
+    }
+}

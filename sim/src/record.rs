@@ -1,0 +1,95 @@
+//! Records what a run drives into the card, and replays it over a bare model: how fast would the model be alone?
+
+use crate::pins::{CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs};
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Reset(bool),
+    Pcie(PcieInputs),
+    Gmii(GmiiSymbol),
+}
+
+/// The inputs of a run with aligned clocks, by evaluation.
+#[derive(Debug, Default)]
+pub struct Recording {
+    events: Vec<(u64, Event)>,
+    evaluations: u64,
+}
+
+impl Recording {
+    /// Core cycles recorded.
+    pub fn cycles(&self) -> u64 {
+        self.evaluations / 2
+    }
+
+    /// Drives `card` with the recorded inputs and nothing else.
+    ///
+    /// # Errors
+    /// [`CardFault`].
+    pub fn replay(&self, card: &mut impl CardPins) -> Result<(), CardFault> {
+        let mut events = self.events.iter().peekable();
+        for at in 0..self.evaluations {
+            card.set_clocks(at % 2 == 1);
+            while let Some((_, event)) = events.next_if(|(when, _)| *when == at) {
+                match event {
+                    Event::Reset(asserted) => card.set_core_reset(*asserted),
+                    Event::Pcie(inputs) => card.drive_pcie(inputs),
+                    Event::Gmii(symbol) => card.drive_gmii(*symbol),
+                }
+            }
+            card.eval(at * 4_000)?;
+        }
+        Ok(())
+    }
+}
+
+/// A card that remembers what was driven.
+pub struct Recorder<'a, C> {
+    card: C,
+    recording: &'a mut Recording,
+}
+
+impl<'a, C: CardPins> Recorder<'a, C> {
+    /// Records into `recording`.
+    pub fn new(card: C, recording: &'a mut Recording) -> Self {
+        Recorder { card, recording }
+    }
+
+    fn push(&mut self, event: Event) {
+        self.recording.events.push((self.recording.evaluations, event));
+    }
+}
+
+impl<C: CardPins> CardPins for Recorder<'_, C> {
+    fn set_core_reset(&mut self, asserted: bool) {
+        self.push(Event::Reset(asserted));
+        self.card.set_core_reset(asserted);
+    }
+
+    fn set_clock(&mut self, clock: Clock, high: bool) {
+        self.card.set_clock(clock, high);
+    }
+
+    fn drive_pcie(&mut self, inputs: &PcieInputs) {
+        self.push(Event::Pcie(*inputs));
+        self.card.drive_pcie(inputs);
+    }
+
+    fn sample_pcie(&self) -> PcieOutputs {
+        self.card.sample_pcie()
+    }
+
+    fn drive_gmii(&mut self, symbol: GmiiSymbol) {
+        self.push(Event::Gmii(symbol));
+        self.card.drive_gmii(symbol);
+    }
+
+    fn sample_gmii(&self) -> GmiiSymbol {
+        self.card.sample_gmii()
+    }
+
+    fn eval(&mut self, now: u64) -> Result<(), CardFault> {
+        self.recording.evaluations += 1;
+        self.card.eval(now)
+    }
+}
