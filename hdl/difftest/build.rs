@@ -43,10 +43,18 @@ impl Generator {
     }
     fn width(&mut self) -> usize {
         // The bit vector is slow in plain Rust: use it sparingly.
-        if self.below(12) == 0 { 96 } else { self.pick(&WIDTHS[..6]) }
+        if self.below(12) == 0 {
+            96
+        } else {
+            self.pick(&WIDTHS[..6])
+        }
     }
     fn any_type(&mut self) -> Ty {
-        if self.below(5) == 0 { Ty::Bool } else { Ty::Bits(self.width()) }
+        if self.below(5) == 0 {
+            Ty::Bool
+        } else {
+            Ty::Bits(self.width())
+        }
     }
     fn literal(&mut self, width: usize) -> u64 {
         let v: u64 = self.rng.random();
@@ -54,7 +62,12 @@ impl Generator {
         if width >= 64 { v } else { v & ((1 << width) - 1) }
     }
     fn leaf(&mut self, ty: Ty) -> String {
-        let known: Vec<String> = self.scope.iter().filter(|v| v.1 == ty).map(|v| v.0.clone()).collect();
+        let known: Vec<String> = self
+            .scope
+            .iter()
+            .filter(|v| v.1 == ty)
+            .map(|v| v.0.clone())
+            .collect();
         if !known.is_empty() && self.below(3) != 0 {
             let n = self.below(known.len());
             return known[n].clone();
@@ -111,7 +124,10 @@ impl Generator {
                 }
                 _ => {
                     let e = self.expr(Ty::Bits(3), d);
-                    format!("matches!(({e}).index(), {})", self.pick(&["1 | 3", "0..=4", "7", "2..=3 | 6"]))
+                    format!(
+                        "matches!(({e}).index(), {})",
+                        self.pick(&["1 | 3", "0..=4", "7", "2..=3 | 6"])
+                    )
                 }
             },
             Ty::Bits(n) => match self.below(16) {
@@ -131,13 +147,21 @@ impl Generator {
                     format!("({e} {op} {by})")
                 }
                 7 if n >= 8 => {
-                    let (op, e, by) = (self.pick(&["<<", ">>"]), self.expr(ty, d), self.expr(Ty::Bits(3), d));
+                    let (op, e, by) = (
+                        self.pick(&["<<", ">>"]),
+                        self.expr(ty, d),
+                        self.expr(Ty::Bits(3), d),
+                    );
                     format!("({e} {op} {by})")
                 }
                 8 => {
                     let from = self.width();
                     let e = self.expr(Ty::Bits(from), d);
-                    if self.below(2) == 0 { format!("({e}).resize::<{n}>()") } else { format!("bit_cast::<{n}, {from}>({e})") }
+                    if self.below(2) == 0 {
+                        format!("({e}).resize::<{n}>()")
+                    } else {
+                        format!("bit_cast::<{n}, {from}>({e})")
+                    }
                 }
                 9 => {
                     let from = self.pick(&WIDTHS);
@@ -153,10 +177,18 @@ impl Generator {
                 }
                 10 if n == 17 => {
                     let (a, b) = (self.expr(Ty::Bool, d), self.expr(Ty::Bits(16), d));
-                    if self.below(2) == 0 { format!("cat::<17>(({a}, {b}))") } else { format!("cat::<17>(({b}, {a}))") }
+                    if self.below(2) == 0 {
+                        format!("cat::<17>(({a}, {b}))")
+                    } else {
+                        format!("cat::<17>(({b}, {a}))")
+                    }
                 }
                 10 if n == 32 => {
-                    let (a, b, c) = (self.expr(Ty::Bits(8), d), self.expr(Ty::Bits(16), d), self.expr(Ty::Bits(8), d));
+                    let (a, b, c) = (
+                        self.expr(Ty::Bits(8), d),
+                        self.expr(Ty::Bits(16), d),
+                        self.expr(Ty::Bits(8), d),
+                    );
                     format!("cat::<32>(({a}, {b}, {c}))")
                 }
                 11 => {
@@ -194,7 +226,12 @@ impl Generator {
                     let ty = self.any_type();
                     let (name, e) = (self.fresh(), self.expr(ty, 2));
                     let mutable = self.below(2) == 0;
-                    let _ = writeln!(out, "{pad}let {}{name}: {} = {e};", if mutable { "mut " } else { "" }, ty.name());
+                    let _ = writeln!(
+                        out,
+                        "{pad}let {}{name}: {} = {e};",
+                        if mutable { "mut " } else { "" },
+                        ty.name()
+                    );
                     self.scope.push((name, ty, mutable));
                 }
                 1 if depth > 0 => {
@@ -264,7 +301,10 @@ impl Generator {
     }
     fn module(&mut self, m: usize, out: &mut String) {
         let types: Vec<Ty> = (0..OUTPUTS).map(|_| self.any_type()).collect();
-        let _ = writeln!(out, "#[hw]\npub struct Case{m} {{\n    pub flag: [Signal<In, Bit>; 3],");
+        let _ = writeln!(
+            out,
+            "#[hw]\npub struct Case{m} {{\n    pub flag: [Signal<In, Bit>; 3],"
+        );
         let _ = writeln!(out, "    pub state: [Signal<In, State>; 3],");
         for w in WIDTHS {
             let _ = writeln!(out, "    pub w{w}: [Signal<In, Bits<{w}>>; 3],");
@@ -272,18 +312,30 @@ impl Generator {
         for (n, ty) in types.iter().enumerate() {
             let _ = writeln!(out, "    pub o{n}: Signal<Out, {}>,", ty.name());
         }
-        let _ = writeln!(out, "}}\n#[hw]\nimpl Logic for Case{m} {{\n    fn update(&mut self) {{");
+        let _ = writeln!(
+            out,
+            "}}\n#[hw]\nimpl Logic for Case{m} {{\n    fn update(&mut self) {{"
+        );
         for (n, ty) in types.iter().enumerate() {
             self.output(n, *ty, out);
         }
         let _ = writeln!(out, "    }}\n}}");
         // What the test needs: drive the inputs, run, list the outputs.
-        let _ = writeln!(out, "impl Case for Case{m} {{\n    fn run(&mut self, i: &Inputs) {{\n        for k in 0..3 {{");
-        let _ = writeln!(out, "            drive(&mut self.flag[k], i.flag[k]);\n            drive(&mut self.state[k], i.state[k]);");
+        let _ = writeln!(
+            out,
+            "impl Case for Case{m} {{\n    fn run(&mut self, i: &Inputs) {{\n        for k in 0..3 {{"
+        );
+        let _ = writeln!(
+            out,
+            "            drive(&mut self.flag[k], i.flag[k]);\n            drive(&mut self.state[k], i.state[k]);"
+        );
         for w in WIDTHS {
             let _ = writeln!(out, "            drive(&mut self.w{w}[k], i.w{w}[k]);");
         }
-        let _ = writeln!(out, "        }}\n        self.update();\n    }}\n    fn outputs(&self) -> Vec<u128> {{\n        vec![");
+        let _ = writeln!(
+            out,
+            "        }}\n        self.update();\n    }}\n    fn outputs(&self) -> Vec<u128> {{\n        vec!["
+        );
         for n in 0..OUTPUTS {
             let _ = writeln!(out, "            number(self.o{n}.val()),");
         }
@@ -294,14 +346,24 @@ impl Generator {
 fn main() {
     println!("cargo::rerun-if-env-changed=HEMATITE_SEED");
     println!("cargo::rerun-if-changed=build.rs");
-    let seed: u64 = std::env::var("HEMATITE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
+    let seed: u64 = std::env::var("HEMATITE_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(1);
     println!("cargo::rustc-env=HEMATITE_DIFFTEST_SEED={seed}");
-    let mut g = Generator { rng: ChaCha8Rng::seed_from_u64(seed), scope: vec![], names: 0 };
+    let mut g = Generator {
+        rng: ChaCha8Rng::seed_from_u64(seed),
+        scope: vec![],
+        names: 0,
+    };
     let mut out = String::from(include_str!("src/prelude.rs.in"));
     for m in 0..MODULES {
         g.module(m, &mut out);
     }
-    let _ = writeln!(out, "/// Every block.\npub fn cases() -> Vec<Box<dyn Case>> {{\n    vec![");
+    let _ = writeln!(
+        out,
+        "/// Every block.\npub fn cases() -> Vec<Box<dyn Case>> {{\n    vec!["
+    );
     for m in 0..MODULES {
         let _ = writeln!(out, "        Box::new(Case{m}::default()),");
     }

@@ -30,7 +30,11 @@ fn number<T: Synth>(v: T) -> u128 {
 }
 
 fn set(model: &mut Model, name: &str, value: u128) {
-    let info = model.ports().iter().find(|p| p.name == name).unwrap_or_else(|| panic!("port {name}"));
+    let info = model
+        .ports()
+        .iter()
+        .find(|p| p.name == name)
+        .unwrap_or_else(|| panic!("port {name}"));
     if info.bits > 64 {
         let port = model.wide(name).unwrap();
         let words: Vec<u32> = (0..port.words()).map(|w| (value >> (32 * w)) as u32).collect();
@@ -52,17 +56,33 @@ fn get(model: &Model, name: &str, wide: bool) -> u128 {
 
 #[test]
 fn plain_rust_and_verilog_agree() {
-    let seed: u64 = std::env::var("HEMATITE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
-    println!("HEMATITE_SEED={seed} (code generated with {})", hematite_difftest::SEED);
+    let seed: u64 = std::env::var("HEMATITE_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(1);
+    println!(
+        "HEMATITE_SEED={seed} (code generated with {})",
+        hematite_difftest::SEED
+    );
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut compared = 0;
     for (k, mut case) in cases().into_iter().enumerate() {
         let name = format!("case{k}");
         let design = hematite_lang::elaborate(&*case, &name).unwrap();
-        let wide: Vec<bool> = design.ports.iter().filter(|p| p.output).map(|p| p.width > 64).collect();
+        let wide: Vec<bool> = design
+            .ports
+            .iter()
+            .filter(|p| p.output)
+            .map(|p| p.width > 64)
+            .collect();
         let text = design.verilog();
-        let verilated = Verilate::new(&name).text(format!("{name}.v"), text).build_shared();
-        let mut model = verilated.unwrap_or_else(|e| panic!("{name}: {e}")).instantiate(seed).unwrap();
+        let verilated = Verilate::new(&name)
+            .text(format!("{name}.v"), text)
+            .build_shared();
+        let mut model = verilated
+            .unwrap_or_else(|e| panic!("{name}: {e}"))
+            .instantiate(seed)
+            .unwrap();
         for _ in 0..VECTORS {
             let mut i = Inputs::default();
             for n in 0..3 {
@@ -85,12 +105,18 @@ fn plain_rust_and_verilog_agree() {
             model.eval().unwrap();
             for (n, want) in case.outputs().into_iter().enumerate() {
                 let got = get(&model, &format!("o{n}"), wide[n]);
-                assert_eq!(got, want, "seed {seed}: Case{k} output o{n}: Verilog {got:x}, Rust {want:x}");
+                assert_eq!(
+                    got, want,
+                    "seed {seed}: Case{k} output o{n}: Verilog {got:x}, Rust {want:x}"
+                );
                 compared += 1;
             }
         }
         drop(model);
     }
-    println!("{compared} comparisons of {} expressions and blocks", compared / VECTORS);
+    println!(
+        "{compared} comparisons of {} expressions and blocks",
+        compared / VECTORS
+    );
     assert!(compared / VECTORS >= 10_000);
 }

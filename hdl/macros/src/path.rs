@@ -84,7 +84,12 @@ fn walk(e: &Expr, p: &mut SignalPath) -> Result<()> {
 impl SignalPath {
     /// Code that evaluates to a `trace::Place` naming every candidate signal.
     pub fn place(&self) -> TokenStream {
-        let SignalPath { format, place, indices, lengths } = self;
+        let SignalPath {
+            format,
+            place,
+            indices,
+            lengths,
+        } = self;
         let n = indices.len();
         if n == 0 {
             return quote!(::hematite_lang::trace::Place::one(#format, &#place));

@@ -33,7 +33,10 @@ pub struct Place {
 impl Place {
     /// A signal without an index.
     pub fn one(name: &str, atom: &dyn Atom) -> Place {
-        Place { candidates: vec![(name.into(), shape(atom))], index: None }
+        Place {
+            candidates: vec![(name.into(), shape(atom))],
+            index: None,
+        }
     }
     /// `name` has a `{}` for each index; `shape_at` is asked for constant indices.
     pub fn new(name: &str, indices: &[Ex], lengths: &[usize], shape_at: &dyn Fn(&[usize]) -> Shape) -> Place {
@@ -72,7 +75,9 @@ impl Place {
 
 /// `a_{}_b` with its indices filled in.
 pub fn indexed(name: &str, indices: &[usize]) -> String {
-    indices.iter().fold(name.to_string(), |n, i| n.replacen("{}", &i.to_string(), 1))
+    indices
+        .iter()
+        .fold(name.to_string(), |n, i| n.replacen("{}", &i.to_string(), 1))
 }
 
 /// The ports of a bundle, by full name.
