@@ -11,7 +11,7 @@ pub struct Counter {
 
 macro_rules! counters {
     ($($constant:ident $name:literal $meaning:literal,)+) => {
-        #[expect(non_camel_case_types, clippy::upper_case_acronyms)]
+        #[expect(non_camel_case_types)]
         enum Index { $($constant,)+ End }
         $(
             #[doc = concat!("Index of `", $name, "`: ", $meaning, ".")]

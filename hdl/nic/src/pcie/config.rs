@@ -8,15 +8,20 @@ use super::ports::{RegisterIn, merge32};
 /// Max_Payload_Size Supported: 128 bytes << code.
 pub const MAX_PAYLOAD_SUPPORTED: u64 = 2;
 
+/// The number of the word at a byte offset.
+const fn word(offset: usize) -> usize {
+    offset / 4
+}
+
 // Words of configuration space. A name with a number is that word of the capability.
-const IDENTIFICATION: usize = 0x00 / 4;
-const COMMAND_STATUS: usize = 0x04 / 4;
-const CLASS_REVISION: usize = 0x08 / 4;
-const BAR0: usize = 0x10 / 4;
-const BAR1: usize = 0x14 / 4;
-const SUBSYSTEM: usize = 0x2c / 4;
-const CAPABILITIES: usize = 0x34 / 4;
-const INTERRUPT: usize = 0x3c / 4;
+const IDENTIFICATION: usize = word(0x00);
+const COMMAND_STATUS: usize = word(0x04);
+const CLASS_REVISION: usize = word(0x08);
+const BAR0: usize = word(0x10);
+const BAR1: usize = word(0x14);
+const SUBSYSTEM: usize = word(0x2c);
+const CAPABILITIES: usize = word(0x34);
+const INTERRUPT: usize = word(0x3c);
 const POWER0: usize = pci::POWER_MANAGEMENT as usize / 4;
 const POWER1: usize = POWER0 + 1;
 const MSIX0: usize = pci::MSIX as usize / 4;

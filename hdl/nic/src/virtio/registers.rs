@@ -13,22 +13,27 @@ pub const QUEUE_SIZE_MIN: u64 = 32;
 /// `queue_size` after a reset.
 pub const QUEUE_SIZE_DEFAULT: u64 = 256;
 
+/// The number of the word at a byte offset.
+const fn word(offset: usize) -> usize {
+    offset / 4
+}
+
 // Words of the common configuration.
-const DEVICE_FEATURE_SELECT: usize = 0x00 / 4;
-const DEVICE_FEATURE: usize = 0x04 / 4;
-const DRIVER_FEATURE_SELECT: usize = 0x08 / 4;
-const DRIVER_FEATURE: usize = 0x0c / 4;
-const MSIX_AND_QUEUES: usize = 0x10 / 4;
-const STATUS_AND_SELECT: usize = 0x14 / 4;
-const QUEUE_SIZE: usize = 0x18 / 4;
-const QUEUE_ENABLE: usize = 0x1c / 4;
-const QUEUE_DESC_LOW: usize = 0x20 / 4;
-const QUEUE_DESC_HIGH: usize = 0x24 / 4;
-const QUEUE_DRIVER_LOW: usize = 0x28 / 4;
-const QUEUE_DRIVER_HIGH: usize = 0x2c / 4;
-const QUEUE_DEVICE_LOW: usize = 0x30 / 4;
-const QUEUE_DEVICE_HIGH: usize = 0x34 / 4;
-const QUEUE_RESET: usize = 0x38 / 4;
+const DEVICE_FEATURE_SELECT: usize = word(0x00);
+const DEVICE_FEATURE: usize = word(0x04);
+const DRIVER_FEATURE_SELECT: usize = word(0x08);
+const DRIVER_FEATURE: usize = word(0x0c);
+const MSIX_AND_QUEUES: usize = word(0x10);
+const STATUS_AND_SELECT: usize = word(0x14);
+const QUEUE_SIZE: usize = word(0x18);
+const QUEUE_ENABLE: usize = word(0x1c);
+const QUEUE_DESC_LOW: usize = word(0x20);
+const QUEUE_DESC_HIGH: usize = word(0x24);
+const QUEUE_DRIVER_LOW: usize = word(0x28);
+const QUEUE_DRIVER_HIGH: usize = word(0x2c);
+const QUEUE_DEVICE_LOW: usize = word(0x30);
+const QUEUE_DEVICE_HIGH: usize = word(0x34);
+const QUEUE_RESET: usize = word(0x38);
 
 const OFFERED_LOW: u64 = features::OFFERED & 0xffff_ffff;
 const OFFERED_HIGH: u64 = features::OFFERED >> 32;

@@ -1,0 +1,332 @@
+//! The virtio registers as a driver sees them, through TLPs. Each test names its section of virtio 1.3.
+
+mod pcie_host;
+
+use hematite_abi::{bar0, counter, pci};
+use hematite_nic::virtio::{features, registers};
+use hematite_testbench::{Error, Rng, cases};
+use pcie_host::{Host, MAC, function};
+use rand::RngExt;
+
+const STATUS: u32 = bar0::COMMON + 0x14;
+const QUEUE_SELECT: u32 = bar0::COMMON + 0x16;
+const QUEUE_SIZE: u32 = bar0::COMMON + 0x18;
+const QUEUE_VECTOR: u32 = bar0::COMMON + 0x1a;
+const QUEUE_ENABLE: u32 = bar0::COMMON + 0x1c;
+const QUEUE_RESET: u32 = bar0::COMMON + 0x3a;
+const FEATURES_OK: u32 = 8;
+
+fn accept(host: &mut Host, accepted: u64) -> Result<(), Error> {
+    for select in 0..2 {
+        host.write(bar0::COMMON + 0x08, 4, select);
+        host.write(bar0::COMMON + 0x0c, 4, (accepted >> (32 * select)) as u32);
+    }
+    Ok(())
+}
+
+/// Status 0, 1, 3, features, 0xb (3.1.1).
+fn negotiate(host: &mut Host, accepted: u64) -> Result<u32, Error> {
+    for status in [0, 1, 3] {
+        host.write(STATUS, 1, status);
+    }
+    // A reset lasts until the engines are idle.
+    while host.read(STATUS, 1)? != 3 {
+        host.write(STATUS, 1, 3);
+    }
+    accept(host, accepted)?;
+    host.write(STATUS, 1, 0xb);
+    host.read(STATUS, 1)
+}
+
+fn start(host: &mut Host) -> Result<(), Error> {
+    assert_eq!(negotiate(host, features::OFFERED)?, 0xb);
+    for queue in 0..2 {
+        host.write(QUEUE_SELECT, 2, queue);
+        host.write(bar0::COMMON + 0x20, 4, 0x1000 * (queue + 1));
+        host.write(QUEUE_VECTOR, 2, queue + 1);
+        host.write(QUEUE_ENABLE, 2, 1);
+    }
+    host.write(STATUS, 1, 0xf);
+    host.flush()
+}
+
+/// 2.2, 3.1.1, 6.1: what is offered, and who gets FEATURES_OK.
+#[test]
+fn features_are_negotiated() {
+    let dut = function();
+    cases(6, |rng| {
+        let mut host = Host::enumerated(&dut, rng)?;
+        let mut offered = [0; 4];
+        for (select, word) in offered.iter_mut().enumerate() {
+            host.write(bar0::COMMON, 4, select as u32);
+            *word = host.read32(bar0::COMMON + 4)?;
+        }
+        let expected =
+            1u64 << 32 | 1 << 33 | 1 << 34 | 1 << 36 | 1 << 40 | 1 << 3 | 1 << 5 | 1 << 15 | 1 << 16;
+        assert_eq!(offered, [expected as u32, (expected >> 32) as u32, 0, 0]);
+        for _ in 0..12 {
+            let mut accepted = features::REQUIRED | rng.random::<u64>() & features::OFFERED;
+            match rng.random_range(0..4) {
+                0 => accepted &= !(1 << rng.random_range(32..35)),
+                1 => accepted |= 1 << [0, 1, 28, 29, 35, 38, 63][rng.random_range(0..7)],
+                _ => {}
+            }
+            let good =
+                accepted & features::REQUIRED == features::REQUIRED && accepted & !features::OFFERED == 0;
+            let status = negotiate(&mut host, accepted)?;
+            assert_eq!(status & FEATURES_OK != 0, good, "{accepted:x}");
+            host.write(bar0::COMMON + 0x08, 4, 0);
+            let mrg_rxbuf = good && accepted & 1 << 15 != 0;
+            assert_eq!(host.bench.get("mrg_rxbuf")? != 0, mrg_rxbuf);
+            // Fixed once FEATURES_OK is set.
+            host.write(bar0::COMMON + 0x0c, 4, !accepted as u32);
+            let now = if good { accepted as u32 } else { !accepted as u32 };
+            assert_eq!(host.read32(bar0::COMMON + 0x0c)?, now);
+            // Bits beyond the first 64 are not offered either.
+            host.write(STATUS, 1, 0);
+            host.write(bar0::COMMON + 0x08, 4, rng.random_range(2..5));
+            assert_eq!(host.read32(bar0::COMMON + 0x0c)?, 0);
+        }
+        Ok(())
+    });
+}
+
+/// 4.1.4.3: the queue registers, their start values, what is refused; 5.1.4: the device configuration.
+#[test]
+fn queue_and_device_registers() {
+    let dut = function();
+    cases(4, |rng| {
+        let mut host = Host::enumerated(&dut, rng)?;
+        assert_eq!(negotiate(&mut host, features::OFFERED)?, 0xb);
+        assert_eq!(host.read(bar0::COMMON + 0x12, 2)?, 2, "num_queues");
+        host.write(bar0::COMMON + 0x10, 2, 3);
+        assert_eq!(host.read(bar0::COMMON + 0x10, 2)?, 0xffff, "no such vector");
+        host.write(bar0::COMMON + 0x10, 2, 2);
+        assert_eq!(host.read(bar0::COMMON + 0x10, 2)?, 2);
+        for queue in 0..2 {
+            host.write(QUEUE_SELECT, 2, queue);
+            assert_eq!(host.read(QUEUE_SIZE, 2)?, registers::QUEUE_SIZE_DEFAULT as u32);
+            assert_eq!(host.read(QUEUE_VECTOR, 2)?, 0xffff);
+            assert_eq!(host.read(QUEUE_ENABLE, 2)?, 0);
+            assert_eq!(host.read(bar0::COMMON + 0x1e, 2)?, queue, "queue_notify_off");
+            let mut size = 256;
+            for _ in 0..6 {
+                let wanted =
+                    [0, 31, 32, 100, 4096, 4097, 0xffff, rng.random_range(32..4097)][rng.random_range(0..8)];
+                host.write(QUEUE_SIZE, 2, wanted);
+                if (32..=4096).contains(&wanted) {
+                    size = wanted;
+                }
+                assert_eq!(host.read(QUEUE_SIZE, 2)?, size);
+            }
+            let areas: Vec<u32> = (0..6).map(|_| rng.random()).collect();
+            for (n, value) in areas.iter().enumerate() {
+                host.write(bar0::COMMON + 0x20 + n as u32 * 4, 4, *value);
+            }
+            host.write(QUEUE_VECTOR, 2, 1);
+            host.write(QUEUE_ENABLE, 2, 1);
+            // Nothing changes while the queue is enabled.
+            host.write(bar0::COMMON + 0x20, 4, 1);
+            host.write(QUEUE_SIZE, 2, 64);
+            host.write(QUEUE_ENABLE, 2, 0);
+            host.flush()?;
+            let wide = |n: usize| u128::from(areas[n]) | u128::from(areas[n + 1]) << 32;
+            let get = |host: &mut Host, name: &str| host.bench.get(&format!("queues_{queue}_{name}"));
+            assert_eq!(get(&mut host, "size")?, size.into());
+            assert_eq!(get(&mut host, "vector")?, 1);
+            assert_eq!(get(&mut host, "descriptors")?, wide(0));
+            assert_eq!(get(&mut host, "driver_events")?, wide(2));
+            assert_eq!(get(&mut host, "device_events")?, wide(4));
+            assert_eq!(get(&mut host, "run")?, 0, "not before DRIVER_OK");
+        }
+        // A queue that does not exist reads size 0 and takes nothing (4.1.4.3.2).
+        host.write(QUEUE_SELECT, 2, 2);
+        host.write(QUEUE_SIZE, 2, 64);
+        host.write(QUEUE_ENABLE, 2, 1);
+        assert_eq!(host.read(QUEUE_SIZE, 2)?, 0);
+        assert_eq!(host.read(QUEUE_ENABLE, 2)?, 0);
+        host.write(STATUS, 1, 0xf);
+        host.flush()?;
+        assert_eq!(host.bench.get("queues_0_run")?, 1);
+        assert_eq!(host.bench.get("queues_1_run")?, 1);
+        for octet in 0..6 {
+            assert_eq!(
+                u64::from(host.read(bar0::DEVICE + octet, 1)?),
+                MAC >> (8 * octet) & 0xff
+            );
+        }
+        assert_eq!(host.read(bar0::DEVICE + 6, 2)?, 1, "link up");
+        assert_eq!(host.read(bar0::DEVICE + 10, 2)?, 9000, "mtu");
+        Ok(())
+    });
+}
+
+/// 4.1.5.2: doorbells.
+#[test]
+fn doorbells_ring_their_queue_only() {
+    let dut = function();
+    cases(4, |rng| {
+        let mut host = Host::enumerated(&dut, rng)?;
+        host.write(bar0::NOTIFY, 2, 0);
+        start(&mut host)?;
+        let mut absent = 1;
+        let mut rung = [0, 0];
+        for _ in 0..60 {
+            let (place, index) = (rng.random_range(0..4u32), rng.random_range(0..4u32));
+            let size = [1, 2, 2, 4][rng.random_range(0..4)];
+            host.write(bar0::NOTIFY + place * bar0::NOTIFY_MULTIPLIER, size, index);
+            if size > 1 && place == index && index < 2 {
+                rung[index as usize] += 1;
+            } else {
+                absent += 1;
+            }
+        }
+        host.flush()?;
+        assert_eq!(host.counter(counter::DOORBELL_ABSENT_QUEUE)?, absent);
+        for (engine, count) in host.engines.into_iter().zip(rung) {
+            assert_eq!(host.bench[engine].rings, count);
+        }
+        Ok(())
+    });
+}
+
+/// 2.4, 3.1.1: a reset in the middle of work; the status reads 0 only when everything is quiet.
+#[test]
+fn a_reset_waits_for_the_engines() {
+    let dut = function();
+    cases(8, |rng: &mut Rng| {
+        let mut host = Host::enumerated(&dut, rng)?;
+        for round in 0..3 {
+            start(&mut host)?;
+            let lingers = [rng.random_range(0..3000), rng.random_range(0..3000)];
+            for (engine, linger) in host.engines.into_iter().zip(lingers) {
+                host.bench[engine].linger = linger;
+            }
+            host.bench.run(50)?;
+            let dma = rng.random();
+            host.bench.set("dma_idle", if dma { 0 } else { 1 })?;
+            host.write(STATUS, 1, 0);
+            let mut polls = 0;
+            while host.read(STATUS, 1)? != 0 {
+                polls += 1;
+                if dma && polls == 40 {
+                    host.bench.set("dma_idle", 1)?;
+                }
+                assert!(polls < 2000, "the reset ends");
+            }
+            for engine in host.engines {
+                assert!(
+                    !host.bench[engine].working.get(),
+                    "status 0 while an engine works"
+                );
+            }
+            assert!(!dma || polls >= 40, "status 0 while DMA is under way");
+            assert_eq!(host.read(QUEUE_ENABLE, 2)?, 0, "round {round}");
+            assert_eq!(host.read(QUEUE_SELECT, 2)?, 0);
+            assert_eq!(host.read(QUEUE_VECTOR, 2)?, 0xffff);
+            assert_eq!(host.read(QUEUE_SIZE, 2)?, 256);
+            assert_eq!(host.read32(bar0::COMMON + 0x20)?, 0);
+        }
+        Ok(())
+    });
+}
+
+/// 2.6.1, 4.1.4.3.1: a queue is reset alone, while the other goes on.
+#[test]
+fn one_queue_is_reset() {
+    let dut = function();
+    cases(4, |rng| {
+        let mut host = Host::enumerated(&dut, rng)?;
+        start(&mut host)?;
+        let (queue, other) = if rng.random() { (0, 1) } else { (1, 0) };
+        let engine = host.engines[queue];
+        host.bench[engine].linger = rng.random_range(0..2000);
+        host.bench.run(20)?;
+        host.write(QUEUE_SELECT, 2, queue as u32);
+        host.write(QUEUE_RESET, 2, 1);
+        while host.read(QUEUE_RESET, 2)? != 0 {
+            assert_eq!(host.bench.get(&format!("queues_{queue}_run"))?, 0);
+        }
+        assert!(!host.bench[engine].working.get());
+        assert_eq!(host.read(QUEUE_ENABLE, 2)?, 0);
+        assert_eq!(host.read(QUEUE_SIZE, 2)?, 256);
+        assert_eq!(host.bench.get(&format!("queues_{other}_run"))?, 1);
+        host.write(QUEUE_SIZE, 2, 128);
+        host.write(QUEUE_ENABLE, 2, 1);
+        host.flush()?;
+        assert_eq!(host.bench.get(&format!("queues_{queue}_run"))?, 1);
+        assert_eq!(host.bench.get(&format!("queues_{queue}_size"))?, 128);
+        Ok(())
+    });
+}
+
+/// 2.1.2: a device error; 4.1.4.5: the ISR status; 5.1.4.2: the link.
+#[test]
+fn configuration_changes_are_told() {
+    let dut = function();
+    cases(4, |rng| {
+        let mut host = Host::enumerated(&dut, rng)?;
+        host.send_write(
+            pcie_host::BAR + u64::from(bar0::MSIX_TABLE),
+            &[0xfee0_0000, 0, 0x40, 0],
+            0xf,
+            0xf,
+        );
+        host.write(bar0::COMMON + 0x10, 2, 0);
+        start(&mut host)?;
+        host.write(bar0::COMMON + 0x10, 2, 0);
+        host.flush()?;
+        let generation = host.read(STATUS + 1, 1)?;
+        let sink = host.messages;
+        host.bench.set("link_up", 0)?;
+        host.bench.run_until(10_000, |bench| bench[sink].len() == 1)?;
+        assert_eq!(host.read(bar0::DEVICE + 6, 2)?, 0);
+        assert_ne!(host.read(STATUS + 1, 1)?, generation, "config_generation (2.5.3)");
+        assert_eq!(host.read(bar0::ISR, 1)?, 2);
+        assert_eq!(host.read(bar0::ISR, 1)?, 0, "reading clears");
+        let engine = host.engines[rng.random_range(0..2)];
+        host.bench[engine].fail = true;
+        host.bench.run_until(10_000, |bench| bench[sink].len() == 2)?;
+        assert_eq!(host.read(STATUS, 1)?, 0x4f, "DEVICE_NEEDS_RESET");
+        assert_eq!(host.take_messages(), [(0xfee0_0000, 0x40); 2]);
+        assert_eq!(host.counter(counter::QUEUE_FAILED)?, 1);
+        host.write(STATUS, 1, 0);
+        host.bench.run(200)?;
+        assert_eq!(host.read(STATUS, 1)?, 0);
+        start(&mut host)?;
+        assert_eq!(host.read(STATUS, 1)?, 0xf);
+        Ok(())
+    });
+}
+
+/// 4.1.4.9: BAR 0 through configuration space.
+#[test]
+fn the_pci_access_window_reaches_bar_0() {
+    let dut = function();
+    cases(4, |rng| {
+        let mut host = Host::enumerated(&dut, rng)?;
+        let window = u32::from(pci::PCI_ACCESS_CAPABILITY);
+        for _ in 0..20 {
+            let length = [1, 2, 4][rng.random_range(0..3)];
+            let at = bar0::MSIX_TABLE + rng.random_range(0..12 / length) * length;
+            let before = host.read32(at & !3)?;
+            let value: u32 = rng.random();
+            host.config_write(window + 4, 1, 0)?;
+            host.config_write(window + 8, 0xf, at)?;
+            host.config_write(window + 12, 0xf, length)?;
+            host.config_write(window + 16, 0xf, value)?;
+            let mask = (((1u64 << (8 * length)) - 1) as u32) << (at % 4 * 8);
+            let after = before & !mask | value << (at % 4 * 8) & mask;
+            assert_eq!(host.read32(at & !3)?, after);
+            let low = ((1u64 << (8 * length)) - 1) as u32;
+            assert_eq!(host.config_read(window + 16)? & low, value & low);
+        }
+        // Set up wrongly, it does nothing.
+        host.config_write(window + 8, 0xf, bar0::MSIX_TABLE + 1)?;
+        host.config_write(window + 12, 0xf, 4)?;
+        let before = host.read32(bar0::MSIX_TABLE)?;
+        host.config_write(window + 16, 0xf, !before)?;
+        assert_eq!(host.read32(bar0::MSIX_TABLE)?, before);
+        Ok(())
+    });
+}
