@@ -79,7 +79,7 @@ pub fn configurations() -> Vec<Configuration> {
 }
 
 /// The card's MAC address as a number, its first octet lowest: 02:48:65:6d:61:31, locally administered.
-const MAC_ADDRESS: u64 = 0x31_616d_6548_02;
+const MAC_ADDRESS: u64 = 0x3161_6d65_4802;
 
 /// One gigabit port, one pair of queues.
 fn card() -> Configuration {

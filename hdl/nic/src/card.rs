@@ -13,9 +13,9 @@ use crate::queue::{ReceiveEngine, TransmitEngine};
 /// (50 us to 50 ms).
 pub const READ_TIMEOUT: usize = 1_000_000;
 /// Cycles that a used descriptor waits for others to share its write.
-pub const USED_HOLD: usize = 64;
+pub const USED_HOLD: usize = 512;
 /// Cycles between two looks at the driver's event suppression structure.
-pub const EVENT_INTERVAL: usize = 256;
+pub const EVENT_INTERVAL: usize = 1024;
 /// The largest IP packet: VIRTIO_NET_F_MTU.
 pub const MTU: u64 = 1500;
 /// Longest frame on the wire: header, one VLAN tag, MTU and frame check sequence.
