@@ -1,10 +1,12 @@
 #![allow(missing_docs)]
 //! The read engine against a host that answers in any order and in any pieces, or wrongly.
 
+mod dma_completer;
 mod dma_host;
 
 use std::collections::VecDeque;
 
+use dma_completer::{Completion, FAULTS, Fault, Read};
 use dma_host::{MemoryRequest, REQUESTER_ID, address, bytes, length};
 use hematite_nic::dma::read::ReadEngine;
 use hematite_testbench::{
@@ -15,65 +17,6 @@ use rand::RngExt;
 const CLIENTS: usize = 3;
 /// Cycles.
 const TIMEOUT: u64 = 16_384;
-
-/// What goes wrong with one read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    /// Completion Status 1.
-    UnsupportedRequest,
-    /// Completion Status 2, for configuration requests only.
-    RetryStatus,
-    /// Completion Status 4.
-    CompleterAbort,
-    /// A reserved Completion Status.
-    ReservedStatus,
-    /// The EP bit.
-    Poisoned,
-    /// No further completion.
-    Lost,
-    /// The rest comes after the timeout.
-    Late,
-    /// Byte Count is not what is left.
-    ByteCount,
-    /// Lower Address is not where the last completion ended.
-    LowerAddress,
-    /// Length is more than what is left.
-    Overlong,
-    /// Less payload than Length.
-    Truncated,
-    /// Success without data.
-    NoData,
-    /// A completion with a tag that is not in use, and then the right one. Not a failure of the read.
-    UnknownTag,
-    /// A completion for another function, and then the right one. Not a failure of the read.
-    ForeignRequester,
-    /// The link layer gives up a TLP and brings it again. Not a failure of the read.
-    LinkError,
-    /// A completion of a kind that reads do not get (CplDLk), and then the right one.
-    Locked,
-    /// A TLP digest. Not a fault at all.
-    Digest,
-}
-
-const FAULTS: [Fault; 17] = [
-    Fault::UnsupportedRequest,
-    Fault::RetryStatus,
-    Fault::CompleterAbort,
-    Fault::ReservedStatus,
-    Fault::Poisoned,
-    Fault::Lost,
-    Fault::Late,
-    Fault::ByteCount,
-    Fault::LowerAddress,
-    Fault::Overlong,
-    Fault::Truncated,
-    Fault::NoData,
-    Fault::UnknownTag,
-    Fault::ForeignRequester,
-    Fault::LinkError,
-    Fault::Locked,
-    Fault::Digest,
-];
 
 const EVENTS: [&str; 6] = [
     "read_unsupported",
@@ -89,74 +32,6 @@ const POISONED: usize = 2;
 const TIMED_OUT: usize = 3;
 const UNEXPECTED: usize = 4;
 const MALFORMED: usize = 5;
-
-/// The fields of a completion.
-struct Completion {
-    kind: u32,
-    status: u32,
-    flags: u32,
-    requester: u16,
-    tag: u8,
-    /// The Length field.
-    length: usize,
-    byte_count: usize,
-    lower_address: u64,
-    payload: Vec<u8>,
-}
-
-impl Completion {
-    fn packet(self) -> Packet {
-        let header = [
-            self.kind << 24 | self.flags | (self.length as u32 & 0x3ff),
-            0x0100 << 16 | self.status << 13 | (self.byte_count as u32 & 0xfff),
-            u32::from(self.requester) << 16 | u32::from(self.tag) << 8 | (self.lower_address & 0x7f) as u32,
-        ];
-        let header = header.iter().flat_map(|dword| dword.to_le_bytes());
-        Packet::good(header.chain(self.payload).collect::<Vec<_>>())
-    }
-}
-
-/// A read on its way.
-struct Read {
-    request: MemoryRequest,
-    sent: usize,
-    fault: Option<Fault>,
-    /// Not before this cycle.
-    not_before: u64,
-}
-
-impl Read {
-    fn left(&self) -> usize {
-        self.request.length - self.sent
-    }
-
-    fn place(&self) -> u64 {
-        self.request.address.wrapping_add(self.sent as u64)
-    }
-
-    /// The next completion, as it should be: up to some read completion boundary.
-    fn next(&self, boundary: u64, most: usize, rng: &mut Rng) -> (Completion, usize) {
-        let place = self.place();
-        let to_boundary = (boundary - place % boundary) as usize;
-        let pieces = rng.random_range(0..=(512 / boundary) as usize).min(most);
-        let bytes_now = self.left().min(to_boundary + pieces * boundary as usize);
-        let start = place & !3;
-        let dwords = (place - start) as usize + bytes_now;
-        let dwords = dwords.div_ceil(4);
-        let completion = Completion {
-            kind: 0x4a,
-            status: 0,
-            flags: 0,
-            requester: REQUESTER_ID,
-            tag: self.request.tag,
-            length: dwords,
-            byte_count: self.left(),
-            lower_address: place,
-            payload: bytes(start, dwords * 4),
-        };
-        (completion, bytes_now)
-    }
-}
 
 /// A request of a client.
 struct Request {
@@ -336,17 +211,14 @@ impl Card {
         let fault = read.fault.filter(|_| ends || self.rng.random());
         let (host, source) = (&mut self.host, self.completion);
         let mut finished = ends;
-        let mut again = None;
+        // The right one comes in a later turn.
+        let mut again = false;
         if let Some(fault) = fault {
             host.reads[at].fault = None;
             let read = &host.reads[at];
             let without_data = |completion: &mut Completion, status| {
                 (completion.kind, completion.status, completion.length) = (0x0a, status, 0);
                 completion.payload.clear();
-            };
-            let intact = || {
-                read.next(host.boundary, 0, &mut rand::SeedableRng::seed_from_u64(0))
-                    .0
             };
             match fault {
                 Fault::UnsupportedRequest | Fault::ReservedStatus => {
@@ -407,22 +279,22 @@ impl Card {
                     finished = true;
                 }
                 Fault::UnknownTag => {
-                    again = Some(intact());
+                    again = true;
                     // A generation that is not in use, or no tag of ours.
-                    completion.tag |= 1 << self.rng.random_range(5..8);
+                    completion.tag ^= 1 << self.rng.random_range(4..8);
                     host.expected[UNEXPECTED] += 1;
                 }
                 Fault::ForeignRequester => {
-                    again = Some(intact());
+                    again = true;
                     completion.requester ^= 1 << self.rng.random_range(0..16);
                     host.expected[UNEXPECTED] += 1;
                 }
                 Fault::Locked => {
-                    again = Some(intact());
+                    again = true;
                     completion.kind = 0x4b;
                     host.expected[MALFORMED] += 1;
                 }
-                Fault::LinkError => again = Some(intact()),
+                Fault::LinkError => again = true,
                 Fault::Digest => {
                     completion.flags |= 1 << 15;
                     completion.payload.extend([0xd1, 0x6e, 0x57, 0x00]);
@@ -440,13 +312,10 @@ impl Card {
             }
         }
         self.bench[source].send(packet);
-        match again {
-            // The right one comes in a later turn.
-            Some(_) => {}
-            None if finished => {
-                host.reads.remove(at);
-            }
-            None => host.reads[at].sent += bytes_now,
+        if finished && !again {
+            host.reads.remove(at);
+        } else if !again {
+            host.reads[at].sent += bytes_now;
         }
     }
 
@@ -615,6 +484,39 @@ fn a_duplicate_completion_is_unexpected() -> Result<(), Error> {
         card.run(1000)?;
         // And the engine goes on.
         card.read(0, 0x2000, 64);
+        card.run(1000)?;
+        Ok(())
+    });
+    Ok(())
+}
+
+#[test]
+fn a_completion_from_before_a_reset_is_unexpected() -> Result<(), Error> {
+    let dut = dut()?;
+    cases(4, |rng| {
+        let mut card = Card::new(&dut, rng, |_| Pace::Always)?;
+        card.host.latency = 0;
+        card.read(0, 0x3000, 128);
+        for _ in 0..30 {
+            let now = card.bench.cycles("clock")?;
+            card.take_read(now);
+            card.bench.tick()?;
+        }
+        let old = card.host.reads.remove(0);
+        card.requests[0].clear();
+        card.bench.reset(&["reset"], 2)?;
+        // The same slot, and the same place, so that only the tag can tell.
+        card.read(0, 0x3000, 128);
+        for _ in 0..30 {
+            let now = card.bench.cycles("clock")?;
+            card.take_read(now);
+            card.bench.tick()?;
+        }
+        assert_ne!(card.host.reads[0].request.tag, old.request.tag);
+        let (mut completion, _) = old.next(128, 8, rng);
+        completion.payload.fill(0xee);
+        card.bench[card.completion].send(completion.packet());
+        card.host.expected[UNEXPECTED] += 1;
         card.run(1000)?;
         Ok(())
     });

@@ -9,6 +9,10 @@ use super::ports::{DmaConfigIn, ReadRequestIn};
 use super::split::Splitter;
 use super::tags::TagTable;
 
+/// TIMEOUT of a card at 125 MHz: 8.4 ms, within the default range of 50 us to 50 ms (PCI Express Base
+/// Specification, section 7.5.3.16).
+pub const COMPLETION_TIMEOUT: usize = 1 << 20;
+
 /// What the header builder waits for.
 #[hw]
 pub enum ReadHeaderState {
@@ -37,7 +41,7 @@ pub enum ReadHeaderState {
 pub struct ReadEngine<const N: usize, const TIMEOUT: usize> {
     /// Core clock.
     pub clock: Signal<In, Clock>,
-    /// Forgets everything; completions of before are unexpected until a read has their tag.
+    /// Forgets everything; completions of before are unexpected then.
     pub reset: Signal<In, Bit>,
     /// What the clients want.
     pub requests: [ReadRequestIn; N],

@@ -58,7 +58,7 @@ pub struct JobPlan {
 ///
 /// A tag is `{generation, slot}`, five bits. A read that is not answered within 3/4 to 1 times TIMEOUT cycles
 /// (a multiple of 4) has failed, and its slot's next reads carry the other generation until one of them times
-/// out too: a late completion meets a tag that is not in use for at least the length of another timeout.
+/// out too, or is cut off by a reset: a late completion meets a tag that is not in use for at least the length of another timeout.
 ///
 /// One allocation, one commit, one take and one release each cycle. Lookups are combinational.
 #[hw]
@@ -142,7 +142,6 @@ impl<const TIMEOUT: usize> Logic for TagTable<TIMEOUT> {
         registers!(self.clock, self.reset => self.tail, self.head, self.used, self.untaken, self.waiting);
         registers!(self.clock, self.reset => self.quarter, self.tick);
         registers!(self.clock => self.fresh, self.failed, self.late, self.age_low, self.age_high);
-        // Outlives a reset, so that a completion of before is not taken for one of after.
         registers!(self.clock => self.generation);
         clocked!(self.clock => self.first, self.later, self.plans);
 
@@ -172,6 +171,11 @@ impl<const TIMEOUT: usize> Logic for TagTable<TIMEOUT> {
             generation = generation ^ expired;
             age_high = age_high ^ age_low;
             age_low = !age_low;
+        }
+
+        // A completion that comes after a reset must not be taken for one of a later read.
+        if self.reset.val() {
+            generation = generation ^ self.waiting.q.val();
         }
 
         // A completion.
