@@ -62,15 +62,61 @@ fn design(block: &dyn Block, name: &str) -> Result<Design> {
 /// Everything there is to generate.
 #[must_use]
 pub fn configurations() -> Vec<Configuration> {
-    vec![Configuration {
-        name: "packet-fifo",
-        summary: "the packet queue in block RAM alone, 512 beats: what it costs and how fast it is",
-        parameters: vec![Parameter {
-            name: "A",
-            value: "9".into(),
-            meaning: "2^A beats of 64 data bits, keep, last and error",
-        }],
-        registers: Vec::new(),
-        elaborate: || design(&BlockFifo::<Beat, 9>::default(), "packet_fifo"),
-    }]
+    vec![
+        card(),
+        Configuration {
+            name: "packet-fifo",
+            summary: "the packet queue in block RAM alone, 512 beats: what it costs and how fast it is",
+            parameters: vec![Parameter {
+                name: "A",
+                value: "9".into(),
+                meaning: "2^A beats of 64 data bits, keep, last and error",
+            }],
+            registers: Vec::new(),
+            elaborate: || design(&BlockFifo::<Beat, 9>::default(), "packet_fifo"),
+        },
+    ]
+}
+
+/// The card's MAC address as a number, its first octet lowest: 02:48:65:6d:61:31, locally administered.
+const MAC_ADDRESS: u64 = 0x3161_6d65_4802;
+
+/// One gigabit port, one pair of queues.
+fn card() -> Configuration {
+    use hematite_nic::card::{self, Card};
+    let parameter = |name, value: String, meaning| Parameter { name, value, meaning };
+    Configuration {
+        name: "card",
+        summary: "the whole card: GMII, one receive and one transmit queue, PCIe at TLP level",
+        parameters: vec![
+            parameter(
+                "MAC",
+                format!("{MAC_ADDRESS:#014x}"),
+                "MAC address, first octet in the lowest bits",
+            ),
+            parameter("MTU", card::MTU.to_string(), "bytes, the largest IP packet"),
+            parameter(
+                "MAX_FRAME",
+                card::MAX_FRAME.to_string(),
+                "bytes with FCS, the longest frame received",
+            ),
+            parameter(
+                "READ_TIMEOUT",
+                card::READ_TIMEOUT.to_string(),
+                "cycles that a DMA read waits",
+            ),
+            parameter(
+                "USED_HOLD",
+                card::USED_HOLD.to_string(),
+                "cycles that a used descriptor waits for company",
+            ),
+            parameter(
+                "EVENT_INTERVAL",
+                card::EVENT_INTERVAL.to_string(),
+                "cycles between looks at event suppression",
+            ),
+        ],
+        registers: crate::bar_0_blocks(),
+        elaborate: || design(&Card::<MAC_ADDRESS>::default(), "card"),
+    }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use hematite_verilator::{Optimization, Verilate};
 
 /// The configuration of `rtl-gen` that is simulated.
-const CONFIGURATION: &str = "packet-fifo";
+const CONFIGURATION: &str = "card";
 
 fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=build.rs");

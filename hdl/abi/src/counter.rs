@@ -47,13 +47,15 @@ counters! {
     QUEUE_FAILED "queue_failed" "virtqueue errors that need a device reset",
     TLP_NULLIFIED "tlp_nullified" "TLPs dropped because the link marked them bad",
     TLP_MALFORMED "tlp_malformed" "TLPs dropped because their length is wrong or more than Max_Payload_Size",
-    TLP_POISONED "tlp_poisoned" "requests refused because they were poisoned",
-    TLP_UNSUPPORTED "tlp_unsupported" "requests that the function does not support",
+    TLP_POISONED "tlp_poisoned" "requests other than memory writes refused because they were poisoned",
+    TLP_UNSUPPORTED "tlp_unsupported" "requests answered with Unsupported Request",
     DOORBELL_ABSENT_QUEUE "doorbell_absent_queue" "doorbells of queues that are absent or not enabled",
     IRQ_SENT "irq_sent" "MSI-X messages sent",
     IRQ_MASKED "irq_masked" "interrupts held back by a mask",
     IRQ_DROPPED "irq_dropped" "interrupts without a vector",
     FUNCTION_RESET "function_reset" "function-level and power-state resets",
+    WRITE_POISONED "write_poisoned" "memory writes dropped because they were poisoned",
+    WRITE_UNSUPPORTED "write_unsupported" "memory writes dropped because they missed BAR 0 or it was not enabled",
 }
 
 /// The index of the counter called `name`.

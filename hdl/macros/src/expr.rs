@@ -143,7 +143,7 @@ fn binary_op(op: &BinOp) -> Result<&'static str> {
 
 pub fn binary(op: &str, left: &Expr, right: &Expr) -> Result<TokenStream> {
     let (l, r) = (expr(left)?, expr(right)?);
-    Ok(quote!({ let __l = #l; let __r = #r; ::hematite_lang::trace::binary(#op, __l, __r) }))
+    Ok(quote!(::hematite_lang::trace::binary(#op, #l, #r)))
 }
 
 fn turbofish(m: &ExprMethodCall) -> Result<&GenericArgument> {
@@ -174,7 +174,7 @@ fn method(m: &ExprMethodCall) -> Result<TokenStream> {
     let r = expr(&m.receiver)?;
     Ok(match name.as_str() {
         "into" | "index" | "to_bits" | "clone" => r,
-        "any" | "all" | "xor" => quote!({ let __r = #r; ::hematite_lang::trace::reduce(#name, __r) }),
+        "any" | "all" | "xor" => quote!(::hematite_lang::trace::reduce(#name, #r)),
         "get_bit" => {
             let i = arg(m, 0)?;
             quote!({ let __r = #r; let __i = #i; __c.select(__r, __i, 1) })
@@ -193,7 +193,7 @@ fn method(m: &ExprMethodCall) -> Result<TokenStream> {
         }
         "signed_lt" => {
             let o = arg(m, 0)?;
-            quote!({ let __l = #r; let __r = #o; ::hematite_lang::trace::signed_lt(__l, __r) })
+            quote!(::hematite_lang::trace::signed_lt(#r, #o))
         }
         _ => {
             return Err(Error::new_spanned(

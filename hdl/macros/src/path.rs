@@ -91,17 +91,16 @@ impl SignalPath {
             lengths,
         } = self;
         let n = indices.len();
-        let positions = 0..n;
-        let args = positions.clone().map(|k| quote!(__at[#k]));
+        if n == 0 {
+            return quote!(::hematite_lang::trace::Place::one(#format, &#place));
+        }
         // Lengths of inner arrays are taken at index 0 of the outer ones.
         quote!({
-            let __indices: [::hematite_lang::trace::Ex; #n] = [#({ #indices }),*];
-            #[allow(unused_variables)]
+            let __indices: [::hematite_lang::trace::Ex; #n] = [#(#indices),*];
             let __at = [0usize; #n];
             let __lengths: [usize; #n] = [#(#lengths),*];
-            ::hematite_lang::trace::Place::new(&__indices, &__lengths, |__at: &[usize]| {
-                let _ = __at;
-                (format!(#format #(, #args)*), ::hematite_lang::trace::shape(&#place))
+            ::hematite_lang::trace::Place::new(#format, &__indices, &__lengths, &|__at| {
+                ::hematite_lang::trace::shape(&#place)
             })
         })
     }
@@ -115,12 +114,10 @@ impl SignalPath {
             ..
         } = self;
         let n = indices.len();
-        let positions = 0..n;
-        let args = positions.clone().map(|k| quote!(__at[#k]));
         quote!({
             #[allow(unused_variables)]
-            let __at: [usize; #n] = [#(::hematite_lang::trace::const_usize(&{ #indices })),*];
-            ::hematite_lang::trace::ports(&format!(#format #(, #args)*), &#place)
+            let __at: [usize; #n] = [#(::hematite_lang::trace::const_usize(&#indices)),*];
+            ::hematite_lang::trace::ports(&::hematite_lang::trace::indexed(#format, &__at), &#place)
         })
     }
 }

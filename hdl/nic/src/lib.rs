@@ -1,5 +1,6 @@
 //! The card: MAC, DMA, virtqueues and PCI function in `#[hw]` Rust, one folder a room.
 
+pub mod card;
 pub mod dma;
 pub mod mac;
 pub mod pcie;

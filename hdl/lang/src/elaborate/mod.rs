@@ -166,11 +166,11 @@ impl Probe for Elaborator {
             return;
         }
         let is_top = self.open.is_empty();
-        let base = if is_top {
+        let base = names::safe(&if is_top {
             self.top.clone()
         } else {
             scope.base_name()
-        };
+        });
         let (body, mut errors) = scope.print();
         self.errors.append(&mut errors);
         let key = (base.clone(), body.text.clone());

@@ -160,7 +160,7 @@ impl<'a> Logic<'a> {
             .collect();
         let mut rename = HashMap::new();
         for r in &scope.registers {
-            rename.insert(format!("{}_q", r.name), r.name.clone());
+            rename.insert(format!("{}_q", r.name), names::safe(&r.name));
             rename.insert(format!("{}_d", r.name), format!("{}_next", r.name));
         }
         Logic {
@@ -300,6 +300,23 @@ impl<'a> Logic<'a> {
                 ));
             }
         }
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        let declared = scope
+            .nets
+            .iter()
+            .filter(|n| n.kind.is_parameter())
+            .chain(&nets)
+            .map(|n| &n.name[..]);
+        let twice: Vec<String> = declared
+            .chain(scope.registers.iter().map(|r| &r.name[..]))
+            .filter(|n| !names.insert(n))
+            .map(str::to_string)
+            .collect();
+        for name in twice {
+            self.error(format!(
+                "`{name}` names two signals: rename the port or the sub-block"
+            ));
+        }
         let text = self.body(&nets, &always, &folded);
         let outputs = scope
             .nets
@@ -325,7 +342,7 @@ impl<'a> Logic<'a> {
                     for (name, width) in defaults {
                         let _ = writeln!(code, "        {name} = {width}'h0;");
                     }
-                    let _ = write!(code, "{}    end\n", emit::statements(stmts, 2));
+                    let _ = writeln!(code, "{}    end", emit::statements(stmts, 2));
                 }
             }
         }
@@ -345,7 +362,7 @@ impl<'a> Logic<'a> {
             }
         }
         for r in &scope.registers {
-            let _ = writeln!(out, "    reg{} {};", range(r.width), r.name);
+            let _ = writeln!(out, "    reg{} {};", range(r.width), names::safe(&r.name));
             let kind = if always.contains(&format!("{}_d", r.name)) {
                 "reg"
             } else {
@@ -378,7 +395,7 @@ impl<'a> Logic<'a> {
                 out,
                 "\n    {} {} (\n{}\n    );\n",
                 i.module,
-                i.name,
+                names::safe(&i.name),
                 ports.join(",\n")
             );
         }
@@ -407,19 +424,29 @@ impl<'a> Logic<'a> {
         if !self.scope.registers.is_empty() {
             let _ = writeln!(out, "\n    initial begin");
             for r in &self.scope.registers {
-                let _ = writeln!(out, "        {} = {};", r.name, emit::expression(&r.reset));
+                let _ = writeln!(
+                    out,
+                    "        {} = {};",
+                    names::safe(&r.name),
+                    emit::expression(&r.reset)
+                );
             }
             let _ = writeln!(out, "    end");
         }
         for ((clock, reset), list) in by_control {
             let _ = writeln!(out, "\n    always @(posedge {clock}) begin");
             for r in &list {
-                let _ = writeln!(out, "        {} <= {}_next;", r.name, r.name);
+                let _ = writeln!(out, "        {} <= {}_next;", names::safe(&r.name), r.name);
             }
             if reset != "1'h0" {
                 let _ = writeln!(out, "        if ({reset}) begin");
                 for r in &list {
-                    let _ = writeln!(out, "            {} <= {};", r.name, emit::expression(&r.reset));
+                    let _ = writeln!(
+                        out,
+                        "            {} <= {};",
+                        names::safe(&r.name),
+                        emit::expression(&r.reset)
+                    );
                 }
                 let _ = writeln!(out, "        end");
             }

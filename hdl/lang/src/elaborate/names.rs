@@ -6,13 +6,22 @@ pub(super) fn reserved(name: &str) -> bool {
         cell checker class clocking config const constraint context continue cover cross deassign default design \
         disable do edge else end endcase enum event expect export extends extern final for force foreach forever \
         fork function generate genvar global highz if iff ifnone import include initial inout input inside \
-        instance int integer interface intersect join large let library local logic longint macromodule matches \
-        medium modport module nand negedge new next nor not null or output package packed parameter posedge \
+        instance int integer interconnect interface intersect join large let library local logic longint macromodule \
+        matches medium modport module nand negedge new next nor not null or output package packed parameter posedge \
         primitive priority program property protected pull pure rand real ref reg release repeat return restrict \
         scalared sequence shortint shortreal signed small solve specify static string strong struct super supply \
         table tagged task this throughout time timeprecision timeunit tran tri type typedef union unique unsigned \
         until use var vectored virtual void wait wand weak while wildcard wire with within wor xnor xor";
     WORDS.split_whitespace().any(|w| w == name)
+}
+
+/// The name, with a trailing underscore if it is a word of Verilog.
+pub(super) fn safe(name: &str) -> String {
+    if reserved(name) {
+        format!("{name}_")
+    } else {
+        name.into()
+    }
 }
 
 /// `hematite_nic::mac::MacRx<8>` as `mac_rx_8`.

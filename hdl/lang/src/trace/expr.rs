@@ -174,7 +174,13 @@ pub fn binary(op: &'static str, l: Ex, r: Ex) -> Ex {
             if r.as_const() == Some(0) {
                 return l;
             }
-            let r = if r.width == 0 { r.sized(32) } else { r };
+            // Verilator 5.048 turns (a << b) << c into a << (b + c), added at the width of b: at 32
+            // bits the sum cannot wrap. Found by the differential test.
+            let r = match r.width {
+                0 => r.sized(32),
+                w @ 1..32 => cat(vec![Ex::constant(32 - w, 0), r]),
+                _ => r,
+            };
             Ex::new(l.width, Kind::Binary(op, l, r))
         }
         "==" | "!=" | "<" | "<=" | ">" | ">=" => {

@@ -13,7 +13,7 @@ pub(crate) use expr::Kind;
 pub use expr::{Ex, any, binary, both, cat, clog2, const_usize, either, not, reduce, signed_lt, width_of};
 pub use lift::{Lift, ViaConst, ViaSynth, literal, pack};
 pub(crate) use place::flat as flat_name;
-pub use place::{Bundle, Place, Shape, ports, shape};
+pub use place::{Bundle, Place, Shape, indexed, ports, shape};
 pub use tracer::Tracer;
 pub(crate) use tracer::{Stmt, Traced, leave, take_traced};
 

@@ -31,8 +31,16 @@ pub struct Place {
 }
 
 impl Place {
-    /// `at` names the signal for constant indices.
-    pub fn new(indices: &[Ex], lengths: &[usize], at: impl Fn(&[usize]) -> (String, Shape)) -> Place {
+    /// A signal without an index.
+    pub fn one(name: &str, atom: &dyn Atom) -> Place {
+        Place {
+            candidates: vec![(name.into(), shape(atom))],
+            index: None,
+        }
+    }
+    /// `name` has a `{}` for each index; `shape_at` is asked for constant indices.
+    pub fn new(name: &str, indices: &[Ex], lengths: &[usize], shape_at: &dyn Fn(&[usize]) -> Shape) -> Place {
+        let at = |i: &[usize]| (indexed(name, i), shape_at(i));
         let mut fixed: Vec<usize> = vec![0; indices.len()];
         let mut dynamic = None;
         for (k, e) in indices.iter().enumerate() {
@@ -63,6 +71,13 @@ impl Place {
             index: Some(indices[k].clone()),
         }
     }
+}
+
+/// `a_{}_b` with its indices filled in.
+pub fn indexed(name: &str, indices: &[usize]) -> String {
+    indices
+        .iter()
+        .fold(name.to_string(), |n, i| n.replacen("{}", &i.to_string(), 1))
 }
 
 /// The ports of a bundle, by full name.

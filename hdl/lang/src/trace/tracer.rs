@@ -307,7 +307,11 @@ impl Tracer {
         };
         let in_range = at.width < 32 && (1usize << at.width) - 1 + n <= value.width;
         match &*value.kind {
-            Kind::Signal(name) if in_range && value.width > 1 => Ex::new(n, Kind::DynSlice(name.clone(), at)),
+            Kind::Signal(name) if in_range && value.width > 1 => {
+                // A full-width index, for lint.
+                let bits = rust_hdl_core::prelude::clog2(value.width).max(at.width);
+                Ex::new(n, Kind::DynSlice(name.clone(), self.resize(at, bits)))
+            }
             _ => {
                 let shifted = expr::binary(">>", value, at);
                 self.slice(shifted, 0, n)

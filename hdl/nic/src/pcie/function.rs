@@ -186,10 +186,10 @@ impl Logic for Function {
         }
         self.counters.events[counter::TLP_NULLIFIED].next = self.receive.tlp_nullified.val();
         self.counters.events[counter::TLP_MALFORMED].next = self.receive.tlp_malformed.val();
-        self.counters.events[counter::TLP_POISONED].next =
-            self.completer.poisoned.val() || self.receive.write_poisoned.val();
-        self.counters.events[counter::TLP_UNSUPPORTED].next =
-            self.completer.unsupported.val() || self.writer.unsupported.val();
+        self.counters.events[counter::TLP_POISONED].next = self.completer.poisoned.val();
+        self.counters.events[counter::WRITE_POISONED].next = self.receive.write_poisoned.val();
+        self.counters.events[counter::TLP_UNSUPPORTED].next = self.completer.unsupported.val();
+        self.counters.events[counter::WRITE_UNSUPPORTED].next = self.writer.unsupported.val();
         self.counters.events[counter::DOORBELL_ABSENT_QUEUE].next =
             self.registers.doorbell_absent_queue.val();
         self.counters.events[counter::QUEUE_FAILED].next = self.registers.queue_failed.val();

@@ -15,6 +15,21 @@ enum State {
     Rest,
 }
 
+/// Types of non-posted requests beside memory reads: MRdLk, I/O, configuration 0 and 1, FetchAdd, Swap, CAS,
+/// deferrable memory write.
+#[hw]
+fn other_request(class: Bits<5>) -> Bit {
+    matches!(class.index(), 1 | 2 | 4 | 5 | 12 | 13 | 14 | 27)
+}
+
+/// Types that exist: requests, completions and messages (PCI Express 2.2.1).
+#[hw]
+fn defined(class: Bits<5>) -> Bit {
+    let message = class.get_bits::<2>(3) == bits::<2>(0b10);
+    let completion = class.get_bits::<4>(1) == bits::<4>(0b0101);
+    !class.any() || message || completion || other_request(class)
+}
+
 /// Sorts incoming TLPs.
 ///
 /// Every TLP is stored whole before anything of it moves on; one that the link nullified (`error`), whose
@@ -130,14 +145,18 @@ impl Logic for Receive {
         } else {
             // The digest is removed, so the header must not promise one.
             store.data = data.replace_bit(15, false);
-            malformed = self.tlp.last.val() || !two || data.get_bit(31) || payload > limit;
+            malformed = self.tlp.last.val()
+                || !two
+                || data.get_bit(31)
+                || payload > limit
+                || !defined(data.get_bits::<5>(24));
         }
         self.buffer.write_data.next = store;
         self.buffer.write_valid.next = take && keep_beat && !self.bad.q.val();
         self.buffer.commit.next = take && self.tlp.last.val() && !malformed && !self.tlp.error.val();
         self.buffer.rollback.next = take && self.tlp.last.val() && (malformed || self.tlp.error.val());
         self.tlp_nullified.next = take && self.tlp.last.val() && self.tlp.error.val();
-        let mut drop_malformed = take && self.tlp.last.val() && malformed && !self.tlp.error.val();
+        self.tlp_malformed.next = take && self.tlp.last.val() && malformed && !self.tlp.error.val();
         if take {
             self.started.d.next = !self.tlp.last.val();
             self.bad.d.next = malformed && !self.tlp.last.val();
@@ -176,9 +195,7 @@ impl Logic for Receive {
         let carries_data = beat.data.get_bit(30);
         let is_completion = class.get_bits::<4>(1) == bits::<4>(0b0101);
         let is_memory = class == bits::<5>(0);
-        let is_message = class.get_bits::<2>(3) == bits::<2>(0b10);
-        // MRdLk, I/O, configuration 0 and 1, FetchAdd, Swap, CAS, deferrable memory write.
-        let is_other_request = matches!(class.index(), 1 | 2 | 4 | 5 | 12 | 13 | 14 | 27);
+        let is_other_request = other_request(class);
 
         match self.state.q.val() {
             State::Header => {
@@ -197,9 +214,6 @@ impl Logic for Receive {
                         self.state.d.next = State::RequestHeader;
                     } else {
                         self.state.d.next = State::Rest;
-                        if !is_message {
-                            drop_malformed = true;
-                        }
                     }
                 }
             }
@@ -239,7 +253,6 @@ impl Logic for Receive {
                 }
             }
         }
-        self.tlp_malformed.next = drop_malformed;
         self.buffer.read_ready.next = pop;
 
         let dw0 = self.dw0.q.val();

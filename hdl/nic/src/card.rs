@@ -1,0 +1,215 @@
+//! The card: one Ethernet port, one pair of virtqueues, one PCI function.
+
+use hematite_abi::counter;
+use hematite_lang::prelude::*;
+
+use crate::dma::read::ReadEngine;
+use crate::dma::write::WriteEngine;
+use crate::mac::port::GigabitPort;
+use crate::pcie::Function;
+use crate::queue::{ReceiveEngine, TransmitEngine};
+
+/// Cycles that a read waits for its completion: 8 ms at 125 MHz, inside the default range of PCIe
+/// (50 us to 50 ms).
+pub const READ_TIMEOUT: usize = 1_000_000;
+/// Cycles that a used descriptor waits for others to share its write.
+pub const USED_HOLD: usize = 512;
+/// Cycles between two looks at the driver's event suppression structure.
+pub const EVENT_INTERVAL: usize = 1024;
+/// The largest IP packet: VIRTIO_NET_F_MTU.
+pub const MTU: u64 = 1500;
+/// Longest frame on the wire: header, one VLAN tag, MTU and frame check sequence.
+pub const MAX_FRAME: u64 = 14 + 4 + MTU + 4;
+
+/// Who asks the read engine.
+mod read {
+    pub const RECEIVE: usize = 0;
+    pub const TRANSMIT: usize = 1;
+    pub const TRANSMIT_DATA: usize = 2;
+    pub const CLIENTS: usize = 3;
+}
+
+/// Who asks the write engine.
+mod write {
+    pub const RECEIVE: usize = 0;
+    pub const TRANSMIT: usize = 1;
+    pub const MESSAGE: usize = 2;
+    pub const CLIENTS: usize = 3;
+}
+
+/// Hematite: a virtio network device (virtio 1.3 section 5.1) between GMII and PCIe TLPs.
+///
+/// Receive: GMII, `GigabitPort` (check, cross, store whole frames), `ReceiveEngine` (buffers, header),
+/// `WriteEngine`, `Function` (TLPs to the link). Transmit: `Function` (doorbell), `TransmitEngine`
+/// (descriptors, bytes), `ReadEngine`, `GigabitPort` (store, pad, FCS, gap), GMII.
+///
+/// The GMII clocks are 125 MHz; `core_clock` is unrelated to them and at least 125 MHz for line rate in
+/// both directions at 64 bytes. `MAC` is the address as a number, its first octet lowest.
+#[hw]
+pub struct Card<const MAC: u64> {
+    /// Rising edge: everything but the MAC.
+    pub core_clock: Signal<In, Clock>,
+    /// Fundamental reset, synchronous to `core_clock`.
+    pub core_reset: Signal<In, Bit>,
+    /// RX_CLK of the PHY.
+    pub gmii_rx_clock: Signal<In, Clock>,
+    /// RXD.
+    pub gmii_rxd: Signal<In, Bits<8>>,
+    /// RX_DV.
+    pub gmii_rx_dv: Signal<In, Bit>,
+    /// RX_ER.
+    pub gmii_rx_er: Signal<In, Bit>,
+    /// GTX_CLK.
+    pub gmii_tx_clock: Signal<In, Clock>,
+    /// TXD.
+    pub gmii_txd: Signal<Out, Bits<8>>,
+    /// TX_EN.
+    pub gmii_tx_en: Signal<Out, Bit>,
+    /// TX_ER.
+    pub gmii_tx_er: Signal<Out, Bit>,
+    /// TLPs from the link.
+    pub pcie_rx: StreamIn,
+    /// TLPs to the link.
+    pub pcie_tx: StreamOut,
+    /// The data link layer is up; low resets the function.
+    pub pcie_link_up: Signal<In, Bit>,
+    /// The link has room for one more posted TLP.
+    pub pcie_credit_posted: Signal<In, Bit>,
+    /// The link has room for one more non-posted TLP.
+    pub pcie_credit_nonposted: Signal<In, Bit>,
+    /// The link has room for one more completion.
+    pub pcie_credit_completion: Signal<In, Bit>,
+    port: GigabitPort,
+    function: Function,
+    read_engine: ReadEngine<{ read::CLIENTS }, READ_TIMEOUT>,
+    write_engine: WriteEngine<{ write::CLIENTS }>,
+    receive_queue: ReceiveEngine<USED_HOLD, EVENT_INTERVAL>,
+    transmit_queue: TransmitEngine<USED_HOLD, EVENT_INTERVAL>,
+    /// Fundamental reset or no link.
+    down: Reg<Bit>,
+    /// That, or a reset of the function.
+    data_path_reset: Reg<Bit>,
+}
+
+#[hw]
+impl<const MAC: u64> Logic for Card<MAC> {
+    fn update(&mut self) {
+        registers!(self.core_clock => self.down, self.data_path_reset);
+        self.down.d.next = self.core_reset.val() || !self.pcie_link_up.val();
+        self.data_path_reset.d.next = self.down.q.val() || self.function.function_reset.val();
+        clocked!(self.core_clock, self.down.q => self.function);
+        clocked!(self.core_clock, self.data_path_reset.q => self.port, self.read_engine, self.write_engine);
+        clocked!(self.core_clock, self.data_path_reset.q => self.receive_queue, self.transmit_queue);
+
+        // The wire.
+        self.port.gmii_rx_clock.next = self.gmii_rx_clock.val();
+        self.port.gmii_rxd.next = self.gmii_rxd.val();
+        self.port.gmii_rx_dv.next = self.gmii_rx_dv.val();
+        self.port.gmii_rx_er.next = self.gmii_rx_er.val();
+        self.port.gmii_tx_clock.next = self.gmii_tx_clock.val();
+        self.gmii_txd.next = self.port.gmii_txd.val();
+        self.gmii_tx_en.next = self.port.gmii_tx_en.val();
+        self.gmii_tx_er.next = self.port.gmii_tx_er.val();
+        self.port.max_frame.next = bits::<16>(MAX_FRAME);
+
+        // Frames.
+        self.port.rx.join(&mut self.receive_queue.frame);
+        self.receive_queue.frame_length.next = self.port.rx_length.data.val();
+        self.receive_queue.frame_length_valid.next = self.port.rx_length.valid.val();
+        self.port.rx_length.ready.next = self.receive_queue.frame_length_ready.val();
+        self.receive_queue.mergeable.next = self.function.mrg_rxbuf.val();
+        self.transmit_queue.frame.join(&mut self.port.tx);
+        self.transmit_queue.tx_space.next = self.port.tx_space.val();
+        self.transmit_queue.max_frame.next = bits::<16>(MAX_FRAME - 4);
+
+        // Host memory.
+        self.receive_queue
+            .read_request
+            .join(&mut self.read_engine.requests[read::RECEIVE]);
+        self.read_engine.responses[read::RECEIVE].join(&mut self.receive_queue.read_response);
+        self.transmit_queue
+            .read_request
+            .join(&mut self.read_engine.requests[read::TRANSMIT]);
+        self.read_engine.responses[read::TRANSMIT].join(&mut self.transmit_queue.read_response);
+        self.transmit_queue
+            .data_request
+            .join(&mut self.read_engine.requests[read::TRANSMIT_DATA]);
+        self.read_engine.responses[read::TRANSMIT_DATA].join(&mut self.transmit_queue.data_response);
+        self.receive_queue
+            .write_request
+            .join(&mut self.write_engine.requests[write::RECEIVE]);
+        self.receive_queue
+            .write_data
+            .join(&mut self.write_engine.data[write::RECEIVE]);
+        self.receive_queue.write_done.next = self.write_engine.done[write::RECEIVE].val();
+        self.transmit_queue
+            .write_request
+            .join(&mut self.write_engine.requests[write::TRANSMIT]);
+        self.transmit_queue
+            .write_data
+            .join(&mut self.write_engine.data[write::TRANSMIT]);
+        self.transmit_queue.write_done.next = self.write_engine.done[write::TRANSMIT].val();
+        self.function
+            .message_request
+            .join(&mut self.write_engine.requests[write::MESSAGE]);
+        self.function
+            .message
+            .join(&mut self.write_engine.data[write::MESSAGE]);
+
+        // TLPs.
+        self.pcie_rx.link(&mut self.function.tlp_rx);
+        self.pcie_tx.link(&mut self.function.tlp_tx);
+        self.function.credit_posted.next = self.pcie_credit_posted.val();
+        self.function.credit_nonposted.next = self.pcie_credit_nonposted.val();
+        self.function.credit_completion.next = self.pcie_credit_completion.val();
+        self.function.completion.join(&mut self.read_engine.completion);
+        self.read_engine.tlp.join(&mut self.function.read_tlp);
+        self.write_engine.tlp.join(&mut self.function.write_tlp);
+        self.function.dma_idle.next = self.read_engine.idle.val() && self.write_engine.idle.val();
+        self.read_engine.config.requester_id.next = self.function.dma.requester_id.val();
+        self.read_engine.config.max_payload.next = self.function.dma.max_payload.val();
+        self.read_engine.config.max_read_request.next = self.function.dma.max_read_request.val();
+        self.read_engine.config.bus_master.next = self.function.dma.bus_master.val();
+        self.function.dma.join(&mut self.write_engine.config);
+
+        // Queues and interrupts.
+        self.function.queues[0].join(&mut self.receive_queue.config);
+        self.function.queues[1].join(&mut self.transmit_queue.config);
+        self.receive_queue
+            .interrupt
+            .join(&mut self.function.interrupts[0]);
+        self.transmit_queue
+            .interrupt
+            .join(&mut self.function.interrupts[1]);
+
+        // What the driver is told. GMII carries no link state, so the link counts as up.
+        self.function.link_up.next = true;
+        self.function.mac_address.next = bits::<48>(MAC);
+        self.function.mtu.next = bits::<16>(MTU);
+
+        // What is counted; the function adds its own.
+        for n in 0..counter::COUNT {
+            self.function.events[n].next = false;
+        }
+        self.function.events[counter::RX_GOOD].next = self.port.rx_good.val();
+        self.function.events[counter::RX_BAD_FCS].next = self.port.rx_bad_fcs.val();
+        self.function.events[counter::RX_RUNT].next = self.port.rx_runt.val();
+        self.function.events[counter::RX_OVERSIZE].next = self.port.rx_oversize.val();
+        self.function.events[counter::RX_SYMBOL_ERROR].next = self.port.rx_symbol_error.val();
+        self.function.events[counter::RX_MISSED].next = self.port.rx_missed.val();
+        self.function.events[counter::RX_NO_BUFFER].next = self.receive_queue.rx_no_buffer.val();
+        self.function.events[counter::RX_DROPPED_TOO_LONG].next = self.receive_queue.rx_too_long.val();
+        self.function.events[counter::RX_DELIVERED].next = self.receive_queue.rx_delivered.val();
+        self.function.events[counter::TX_GOOD].next = self.port.tx_good.val();
+        self.function.events[counter::TX_DISCARDED].next = self.port.tx_discarded.val();
+        self.function.events[counter::TX_UNDERRUN].next = self.port.tx_underrun.val();
+        self.function.events[counter::TX_BAD_CHAIN].next = self.transmit_queue.tx_bad_frame.val();
+        self.function.events[counter::DMA_READ_UR].next = self.read_engine.read_unsupported.val();
+        self.function.events[counter::DMA_READ_CA].next = self.read_engine.read_aborted.val();
+        self.function.events[counter::DMA_READ_POISONED].next = self.read_engine.read_poisoned.val();
+        self.function.events[counter::DMA_READ_TIMEOUT].next = self.read_engine.read_timeout.val();
+        self.function.events[counter::DMA_UNEXPECTED_COMPLETION].next =
+            self.read_engine.completion_unexpected.val();
+        self.function.events[counter::DMA_MALFORMED].next = self.read_engine.completion_malformed.val();
+    }
+}
