@@ -109,7 +109,7 @@ fn queue_and_device_registers() {
             assert_eq!(host.read(QUEUE_VECTOR, 2)?, 0xffff);
             assert_eq!(host.read(QUEUE_ENABLE, 2)?, 0);
             assert_eq!(host.read(bar0::COMMON + 0x1e, 2)?, queue, "queue_notify_off");
-            let mut size = 256;
+            let mut size = registers::QUEUE_SIZE_MAX as u32;
             for _ in 0..6 {
                 let wanted =
                     [0, 31, 32, 100, 4096, 4097, 0xffff, rng.random_range(32..4097)][rng.random_range(0..8)];
