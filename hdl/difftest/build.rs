@@ -1,5 +1,4 @@
-//! Writes random typed `#[hw]` blocks: `MODULES` of them with `OUTPUTS` outputs each, every output
-//! an expression or a block of statements of its own.
+//! Writes random typed `#[hw]` blocks, every output an expression or a block of statements of its own.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -7,11 +6,25 @@ use std::path::PathBuf;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-const MODULES: usize = 8;
-const OUTPUTS: usize = 320;
+/// Groups, each compiled to one Verilator model.
+const GROUPS: usize = 4;
+/// Blocks in a group.
+const CASES: usize = 160;
+/// Outputs of a block: one expression or block of statements each.
+const OUTPUTS: [(Ty, usize); 8] = [
+    (Ty::Bool, 4),
+    (Ty::Bits(3), 2),
+    (Ty::Bits(8), 3),
+    (Ty::Bits(16), 2),
+    (Ty::Bits(17), 2),
+    (Ty::Bits(32), 2),
+    (Ty::Bits(64), 1),
+    (Ty::Bits(96), 1),
+];
 /// Every width up to a register's, odd ones, and one that rust-hdl keeps as a bit vector.
 const WIDTHS: [usize; 7] = [3, 8, 16, 17, 32, 64, 96];
 
+/// A type of values.
 #[derive(Clone, Copy, PartialEq)]
 enum Ty {
     Bool,
@@ -23,6 +36,13 @@ impl Ty {
         match self {
             Ty::Bool => "Bit".into(),
             Ty::Bits(n) => format!("Bits<{n}>"),
+        }
+    }
+    /// The name of the ports of this type.
+    fn field(self) -> String {
+        match self {
+            Ty::Bool => "flags".into(),
+            Ty::Bits(n) => format!("y{n}"),
         }
     }
 }
@@ -74,9 +94,9 @@ impl Generator {
         }
         match ty {
             Ty::Bool if self.below(8) == 0 => self.pick(&["true", "false"]).into(),
-            Ty::Bool => format!("self.flag[{}].val()", self.below(3)),
+            Ty::Bool => format!("self.i.flag{}.val()", self.below(3)),
             Ty::Bits(n) if self.below(4) == 0 => format!("bits::<{n}>({})", self.literal(n)),
-            Ty::Bits(n) => format!("self.w{n}[{}].val()", self.below(3)),
+            Ty::Bits(n) => format!("self.i.w{n}_{}.val()", self.below(3)),
         }
     }
     fn expr(&mut self, ty: Ty, depth: usize) -> String {
@@ -224,7 +244,7 @@ impl Generator {
             match self.below(6) {
                 0 => {
                     let ty = self.any_type();
-                    let (name, e) = (self.fresh(), self.expr(ty, 2));
+                    let (name, e) = (self.fresh(), self.expr(ty, 1));
                     let mutable = self.below(2) == 0;
                     let _ = writeln!(
                         out,
@@ -235,7 +255,7 @@ impl Generator {
                     self.scope.push((name, ty, mutable));
                 }
                 1 if depth > 0 => {
-                    let c = self.expr(Ty::Bool, 2);
+                    let c = self.expr(Ty::Bool, 1);
                     let _ = writeln!(out, "{pad}if {c} {{");
                     self.block(depth - 1, indent + 1, out);
                     if self.below(2) == 0 {
@@ -246,7 +266,7 @@ impl Generator {
                 }
                 2 if depth > 0 => {
                     let state = self.below(3);
-                    let _ = writeln!(out, "{pad}match self.state[{state}].val() {{");
+                    let _ = writeln!(out, "{pad}match self.i.state{state}.val() {{");
                     for arm in ["State::Wait | State::Load =>", "State::Send =>", "_ =>"] {
                         let _ = writeln!(out, "{pad}    {arm} {{");
                         self.block(depth - 1, indent + 2, out);
@@ -265,17 +285,17 @@ impl Generator {
                     let (name, ty, _) = targets[n].clone();
                     match ty {
                         Ty::Bits(w) if w > 4 && self.below(4) == 0 => {
-                            let (at, e) = (self.below(w - 3), self.expr(Ty::Bits(3), 2));
+                            let (at, e) = (self.below(w - 3), self.expr(Ty::Bits(3), 1));
                             let _ = writeln!(out, "{pad}{name}.set_bits::<3>({at}, {e});");
                         }
                         Ty::Bits(_) if self.below(3) == 0 => {
-                            let e = self.expr(ty, 2);
+                            let e = self.expr(ty, 1);
                             let op = self.pick(&["+", "-", "^", "&", "|"]);
                             // rust-hdl's Bits has no compound operators.
                             let _ = writeln!(out, "{pad}{name} = {name} {op} {e};");
                         }
                         _ => {
-                            let e = self.expr(ty, 3);
+                            let e = self.expr(ty, 2);
                             let _ = writeln!(out, "{pad}{name} = {e};");
                         }
                     }
@@ -284,63 +304,113 @@ impl Generator {
         }
         self.scope.truncate(outer);
     }
-    fn output(&mut self, n: usize, ty: Ty, out: &mut String) {
-        if n % 5 == 4 {
+    /// The code that drives one output: mostly an expression, else a block of statements.
+    fn output(&mut self, port: &str, ty: Ty, out: &mut String) {
+        if self.below(12) == 0 {
             let name = self.fresh();
             let e = self.expr(ty, 1);
             let _ = writeln!(out, "        let mut {name}: {} = {e};", ty.name());
             self.scope.push((name.clone(), ty, true));
-            self.block(2, 2, out);
-            let _ = writeln!(out, "        self.o{n}.next = {name};");
+            self.block(1, 2, out);
+            let _ = writeln!(out, "        self.{port}.next = {name};");
             self.scope.pop();
         } else {
-            let depth = 1 + self.below(3);
+            let depth = self.pick(&[1, 1, 1, 1, 2, 2, 2, 2, 2, 3]);
             let e = self.expr(ty, depth);
-            let _ = writeln!(out, "        self.o{n}.next = {e};");
+            let _ = writeln!(out, "        self.{port}.next = {e};");
         }
     }
-    fn module(&mut self, m: usize, out: &mut String) {
-        let types: Vec<Ty> = (0..OUTPUTS).map(|_| self.any_type()).collect();
+    /// A block of `OUTPUTS` outputs in a module of its own: rustc compiles small functions in linear time, and
+    /// modules side by side.
+    fn case(&mut self, n: usize, out: &mut String) {
         let _ = writeln!(
             out,
-            "#[hw]\npub struct Case{m} {{\n    pub flag: [Signal<In, Bit>; 3],"
+            "pub mod case{n} {{\nuse super::*;\n#[hw]\npub struct Case{n} {{\n    pub i: Ins,\n    pub o: Outs,\n}}\n\
+             #[hw]\nimpl Logic for Case{n} {{\n    fn update(&mut self) {{"
         );
-        let _ = writeln!(out, "    pub state: [Signal<In, State>; 3],");
-        for w in WIDTHS {
-            let _ = writeln!(out, "    pub w{w}: [Signal<In, Bits<{w}>>; 3],");
-        }
-        for (n, ty) in types.iter().enumerate() {
-            let _ = writeln!(out, "    pub o{n}: Signal<Out, {}>,", ty.name());
-        }
-        let _ = writeln!(
-            out,
-            "}}\n#[hw]\nimpl Logic for Case{m} {{\n    fn update(&mut self) {{"
-        );
-        for (n, ty) in types.iter().enumerate() {
-            self.output(n, *ty, out);
-        }
-        let _ = writeln!(out, "    }}\n}}");
-        // What the test needs: drive the inputs, run, list the outputs.
-        let _ = writeln!(
-            out,
-            "impl Case for Case{m} {{\n    fn run(&mut self, i: &Inputs) {{\n        for k in 0..3 {{"
-        );
-        let _ = writeln!(
-            out,
-            "            drive(&mut self.flag[k], i.flag[k]);\n            drive(&mut self.state[k], i.state[k]);"
-        );
-        for w in WIDTHS {
-            let _ = writeln!(out, "            drive(&mut self.w{w}[k], i.w{w}[k]);");
+        for (ty, count) in OUTPUTS {
+            for k in 0..count {
+                self.output(&format!("o.{}_{k}", ty.field()), ty, out);
+            }
         }
         let _ = writeln!(
             out,
-            "        }}\n        self.update();\n    }}\n    fn outputs(&self) -> Vec<u128> {{\n        vec!["
+            "    }}\n}}\nimpl Case for Case{n} {{\n    fn ports(&mut self) -> (&mut Ins, &Outs) {{\n        \
+             (&mut self.i, &self.o)\n    }}\n}}\n}}"
         );
-        for n in 0..OUTPUTS {
-            let _ = writeln!(out, "            number(self.o{n}.val()),");
+    }
+    /// A block that holds `CASES` cases, for one model of them all.
+    fn group(&mut self, g: usize, out: &mut String) {
+        let cases = g * CASES..(g + 1) * CASES;
+        cases.clone().for_each(|n| self.case(n, out));
+        let _ = writeln!(
+            out,
+            "#[hw]\npub struct Group{g} {{\n    pub i: Ins,\n    pub o: [Outs; {CASES}],"
+        );
+        for n in cases.clone() {
+            let _ = writeln!(out, "    c{n}: case{n}::Case{n},");
+        }
+        let _ = writeln!(
+            out,
+            "}}\n#[hw]\nimpl Logic for Group{g} {{\n    fn update(&mut self) {{"
+        );
+        for (k, n) in cases.clone().enumerate() {
+            let _ = writeln!(
+                out,
+                "        self.i.link(&mut self.c{n}.i);\n        self.o[{k}].link(&mut self.c{n}.o);"
+            );
+        }
+        let _ = writeln!(
+            out,
+            "    }}\n}}\nimpl Group for Group{g} {{\n    fn cases(&mut self) -> Vec<&mut dyn Case> {{\n        vec!["
+        );
+        for n in cases {
+            let _ = writeln!(out, "            &mut self.c{n},");
         }
         let _ = writeln!(out, "        ]\n    }}\n}}");
     }
+}
+
+/// The bundles that every block has, and what the test does with them.
+fn bundles(out: &mut String) {
+    let inputs: Vec<(String, String)> = [("flag".into(), "Bit".into()), ("state".into(), "State".into())]
+        .into_iter()
+        .chain(WIDTHS.map(|w| (format!("w{w}_"), format!("Bits<{w}>"))))
+        .collect();
+    let _ = writeln!(out, "/// The inputs.\n#[hw(interface)]\npub struct Ins {{");
+    for (name, ty) in &inputs {
+        for k in 0..3 {
+            let _ = writeln!(out, "    pub {name}{k}: Signal<In, {ty}>,");
+        }
+    }
+    let _ = writeln!(out, "}}\n/// The outputs.\n#[hw(interface)]\npub struct Outs {{");
+    for (ty, count) in OUTPUTS {
+        for k in 0..count {
+            let _ = writeln!(out, "    pub {}_{k}: Signal<Out, {}>,", ty.field(), ty.name());
+        }
+    }
+    let _ = writeln!(
+        out,
+        "}}\nimpl Ins {{\n    /// Drives every input.\n    pub fn drive(&mut self, i: &Inputs) {{"
+    );
+    for (name, _) in &inputs {
+        for k in 0..3 {
+            let value = name.trim_end_matches('_');
+            let _ = writeln!(out, "        drive(&mut self.{name}{k}, i.{value}[{k}]);");
+        }
+    }
+    let _ = writeln!(
+        out,
+        "    }}\n}}\nimpl Outs {{\n    /// Calls `f` with each output's port and value.\n    \
+         pub fn each(&self, f: &mut dyn FnMut(&str, u128)) {{"
+    );
+    for (ty, count) in OUTPUTS {
+        for k in 0..count {
+            let name = format!("{}_{k}", ty.field());
+            let _ = writeln!(out, "        f(\"{name}\", number(self.{name}.val()));");
+        }
+    }
+    let _ = writeln!(out, "    }}\n}}");
 }
 
 fn main() {
@@ -357,15 +427,14 @@ fn main() {
         names: 0,
     };
     let mut out = String::from(include_str!("src/prelude.rs.in"));
-    for m in 0..MODULES {
-        g.module(m, &mut out);
-    }
+    bundles(&mut out);
+    (0..GROUPS).for_each(|n| g.group(n, &mut out));
     let _ = writeln!(
         out,
-        "/// Every block.\npub fn cases() -> Vec<Box<dyn Case>> {{\n    vec!["
+        "/// Every group.\npub fn groups() -> Vec<Box<dyn Group>> {{\n    vec!["
     );
-    for m in 0..MODULES {
-        let _ = writeln!(out, "        Box::new(Case{m}::default()),");
+    for n in 0..GROUPS {
+        let _ = writeln!(out, "        Box::new(Group{n}::default()),");
     }
     let _ = writeln!(out, "    ]\n}}");
     let path = PathBuf::from(std::env::var("OUT_DIR").expect("cargo sets OUT_DIR")).join("generated.rs");

@@ -1,9 +1,9 @@
 //! Plain Rust against the Verilator model, bit for bit.
 #![allow(missing_docs)]
 
-use hematite_difftest::generated::{Inputs, State, cases};
+use hematite_difftest::generated::{Inputs, State, groups};
 use hematite_lang::core::prelude::{Bits, Synth};
-use hematite_verilator::{Model, Verilate};
+use hematite_verilator::{Model, Optimization, PortAny, Verilate, WidePort};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -30,27 +30,38 @@ fn number<T: Synth>(v: T) -> u128 {
 }
 
 fn set(model: &mut Model, name: &str, value: u128) {
-    let info = model
-        .ports()
-        .iter()
-        .find(|p| p.name == name)
-        .unwrap_or_else(|| panic!("port {name}"));
-    if info.bits > 64 {
-        let port = model.wide(name).unwrap();
-        let words: Vec<u32> = (0..port.words()).map(|w| (value >> (32 * w)) as u32).collect();
-        model.set_wide(port, &words);
-    } else {
-        let port = model.any(name).unwrap();
-        model.set_any(port, value as u64);
+    match model.any(name) {
+        Ok(port) => model.set_any(port, value as u64),
+        Err(_) => {
+            let port = model.wide(name).unwrap();
+            let words: Vec<u32> = (0..port.words()).map(|w| (value >> (32 * w)) as u32).collect();
+            model.set_wide(port, &words);
+        }
     }
 }
 
-fn get(model: &Model, name: &str, wide: bool) -> u128 {
-    if wide {
-        let words = model.get_wide(model.wide(name).unwrap());
-        words.iter().rev().fold(0, |v, w| (v << 32) | u128::from(*w))
-    } else {
-        u128::from(model.get_any(model.any(name).unwrap()))
+/// An output of a model.
+#[derive(Clone, Copy)]
+enum Output {
+    Narrow(PortAny),
+    Wide(WidePort),
+}
+
+impl Output {
+    fn of(model: &Model, name: &str) -> Output {
+        match model.any(name) {
+            Ok(port) => Output::Narrow(port),
+            Err(_) => Output::Wide(model.wide(name).unwrap()),
+        }
+    }
+    fn get(self, model: &Model) -> u128 {
+        match self {
+            Output::Narrow(port) => model.get_any(port).into(),
+            Output::Wide(port) => {
+                let words = model.get_wide(port).iter().rev();
+                words.fold(0, |v, w| (v << 32) | u128::from(*w))
+            }
+        }
     }
 }
 
@@ -65,58 +76,66 @@ fn plain_rust_and_verilog_agree() {
         hematite_difftest::SEED
     );
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut compared = 0;
-    for (k, mut case) in cases().into_iter().enumerate() {
-        let name = format!("case{k}");
-        let design = hematite_lang::elaborate(&*case, &name).unwrap();
-        let wide: Vec<bool> = design
-            .ports
-            .iter()
-            .filter(|p| p.output)
-            .map(|p| p.width > 64)
-            .collect();
-        let text = design.verilog();
-        let verilated = Verilate::new(&name)
-            .text(format!("{name}.v"), text)
-            .build_shared();
-        let mut model = verilated
+    let (mut compared, mut wrong) = (0, vec![]);
+    for (g, mut group) in groups().into_iter().enumerate() {
+        let name = format!("group{g}");
+        let design = hematite_lang::elaborate(&*group, &name).unwrap();
+        let mut model = Verilate::new(&name)
+            .text(format!("{name}.v"), design.verilog())
+            .optimization(Optimization::Fast)
+            .build_shared()
             .unwrap_or_else(|e| panic!("{name}: {e}"))
-            .instantiate(seed)
+            .instantiate(seed.max(1))
             .unwrap();
+        // Ports in the order in which the cases list them, looked up once.
+        let mut ports: Vec<Output> = vec![];
         for _ in 0..VECTORS {
-            let mut i = Inputs::default();
-            for n in 0..3 {
-                i.flag[n] = rng.random();
-                i.state[n] = [State::Wait, State::Load, State::Send, State::Done][rng.random_range(0..4)];
-                (i.w3[n], i.w8[n], i.w16[n]) = (bits(&mut rng), bits(&mut rng), bits(&mut rng));
-                (i.w17[n], i.w32[n], i.w64[n]) = (bits(&mut rng), bits(&mut rng), bits(&mut rng));
-                i.w96[n] = bits(&mut rng);
-                set(&mut model, &format!("flag_{n}"), i.flag[n] as u128);
-                set(&mut model, &format!("state_{n}"), number(i.state[n]));
-                set(&mut model, &format!("w3_{n}"), number(i.w3[n]));
-                set(&mut model, &format!("w8_{n}"), number(i.w8[n]));
-                set(&mut model, &format!("w16_{n}"), number(i.w16[n]));
-                set(&mut model, &format!("w17_{n}"), number(i.w17[n]));
-                set(&mut model, &format!("w32_{n}"), number(i.w32[n]));
-                set(&mut model, &format!("w64_{n}"), number(i.w64[n]));
-                set(&mut model, &format!("w96_{n}"), number(i.w96[n]));
-            }
-            case.run(&i);
+            let mut at = 0;
+            let i = inputs(&mut rng, &mut model);
             model.eval().unwrap();
-            for (n, want) in case.outputs().into_iter().enumerate() {
-                let got = get(&model, &format!("o{n}"), wide[n]);
-                assert_eq!(
-                    got, want,
-                    "seed {seed}: Case{k} output o{n}: Verilog {got:x}, Rust {want:x}"
-                );
-                compared += 1;
+            for (n, case) in group.cases().into_iter().enumerate() {
+                case.ports().0.drive(&i);
+                case.update();
+                case.ports().1.each(&mut |port, want| {
+                    if at == ports.len() {
+                        ports.push(Output::of(&model, &format!("o_{n}_{port}")));
+                    }
+                    let got = ports[at].get(&model);
+                    at += 1;
+                    if got != want {
+                        wrong.push(format!("{name} c{n} o.{port}: Verilog {got:x}, Rust {want:x}"));
+                    }
+                    compared += 1;
+                });
             }
         }
-        drop(model);
     }
     println!(
         "{compared} comparisons of {} expressions and blocks",
         compared / VECTORS
     );
+    assert!(wrong.is_empty(), "seed {seed}:\n{}", wrong.join("\n"));
     assert!(compared / VECTORS >= 10_000);
+}
+
+/// Random inputs, driven into the model.
+fn inputs(rng: &mut ChaCha8Rng, model: &mut Model) -> Inputs {
+    let mut i = Inputs::default();
+    for n in 0..3 {
+        i.flag[n] = rng.random();
+        i.state[n] = [State::Wait, State::Load, State::Send, State::Done][rng.random_range(0..4)];
+        (i.w3[n], i.w8[n], i.w16[n]) = (bits(rng), bits(rng), bits(rng));
+        (i.w17[n], i.w32[n], i.w64[n]) = (bits(rng), bits(rng), bits(rng));
+        i.w96[n] = bits(rng);
+        set(model, &format!("i_flag{n}"), i.flag[n] as u128);
+        set(model, &format!("i_state{n}"), number(i.state[n]));
+        set(model, &format!("i_w3_{n}"), number(i.w3[n]));
+        set(model, &format!("i_w8_{n}"), number(i.w8[n]));
+        set(model, &format!("i_w16_{n}"), number(i.w16[n]));
+        set(model, &format!("i_w17_{n}"), number(i.w17[n]));
+        set(model, &format!("i_w32_{n}"), number(i.w32[n]));
+        set(model, &format!("i_w64_{n}"), number(i.w64[n]));
+        set(model, &format!("i_w96_{n}"), number(i.w96[n]));
+    }
+    i
 }

@@ -8,10 +8,10 @@
 //! |---|---|
 //! | `registers!(self.clock, self.reset => self.a, self.b)` | clocks registers, and keeps their value by default (no reset: leave it out) |
 //! | `clocked!(self.clock, self.reset => self.fifo)` | clocks sub-blocks |
-//! | `self.x.val()`, `self.a[i].val()` | read; `i` is a loop variable, or `index.index()` for a run-time index |
+//! | `self.x.val()`, `self.a[i].val()` | read: the value driven so far in program order, or the settled one if it is driven further down; `i` is a loop variable, or `index.index()` for a run-time index |
 //! | `self.x.next = e`, `self.x.next.field = e` | drive; the last write in program order wins |
 //! | `self.r.q.val()`, `self.r.d.next = e` | a register's output and its next value |
-//! | `let`, `let mut`, `x = e`, `x += e`, `x.set_bits::<8>(at, e)` | wires and sequential variables |
+//! | `let`, `let mut`, `x = e`, `x.set_bits::<8>(at, e)` | wires and sequential variables (`&=`, `\|=`, `^=` on `Bit`; rust-hdl's `Bits` has none: `x = x + e`) |
 //! | `if`, `match` as statement or value | muxes; patterns are literals, constants, variants, `a..=b`, tuples, `\|`, `_` |
 //! | `for i in 0..N` | unrolled at generation |
 //! | `+ - & \| ^ << >> == != < <= > >= ! && \|\|` | equal widths on both sides; literals take the other side's width |

@@ -135,6 +135,31 @@ pub fn expand(mut item: ItemStruct) -> Result<TokenStream> {
     })
 }
 
+/// Code for each signal of a field of two bundles, through arrays of any depth.
+fn each_pair(
+    field: &Ident,
+    ty: &Type,
+    other: &TokenStream,
+    code: impl Fn(TokenStream, TokenStream) -> TokenStream,
+) -> TokenStream {
+    let mut depth = 0;
+    let mut inner = ty;
+    while let Type::Array(a) = inner {
+        inner = &a.elem;
+        depth += 1;
+    }
+    if depth == 0 {
+        return code(quote!((&mut self.#field)), quote!((&mut #other.#field)));
+    }
+    let flatten = vec![quote!(.flatten()); depth - 1];
+    let body = code(quote!(__a), quote!(__b));
+    quote! {
+        for (__a, __b) in self.#field.iter_mut()#(#flatten)*.zip(#other.#field.iter_mut()#(#flatten)*) {
+            #body
+        }
+    }
+}
+
 /// `#[hw(interface)]`: also `join` (to the mirrored bundle named by `#[join(Other)]`) and `link`
 /// (an outer bundle to the same bundle of a sub-block).
 pub fn expand_interface(mut item: ItemStruct) -> Result<TokenStream> {
@@ -144,7 +169,6 @@ pub fn expand_interface(mut item: ItemStruct) -> Result<TokenStream> {
     };
     let parts = parts(&mut item)?;
     let (name, (ig, tg, wc)) = (&item.ident, item.generics.split_for_impl());
-    let idents: Vec<_> = parts.iter().map(|p| &p.ident).collect();
     let default = default_impl(&item, &parts);
     let block = block_impl(
         &item,
@@ -152,11 +176,18 @@ pub fn expand_interface(mut item: ItemStruct) -> Result<TokenStream> {
         quote!(visit_start_namespace),
         quote!(visit_end_namespace),
     );
+    let links = parts.iter().map(|p| {
+        let link = quote!(::hematite_lang::core::logic::LogicLink::link);
+        each_pair(&p.ident, &p.ty, &quote!(inner), |a, b| quote!(#link(#a, #b);))
+    });
     let join = mirror.map(|mirror| {
+        let joins = parts
+            .iter()
+            .map(|p| each_pair(&p.ident, &p.ty, &quote!(other), |a, b| quote!(#a.join(#b);)));
         quote! {
             /// Connects this bundle of one sub-block to the mirrored bundle of another.
             pub fn join(&mut self, other: &mut #mirror) {
-                #(self.#idents.join(&mut other.#idents);)*
+                #(#joins)*
             }
         }
     });
@@ -171,7 +202,7 @@ pub fn expand_interface(mut item: ItemStruct) -> Result<TokenStream> {
             #join
             /// Passes this outer bundle through to the same bundle of a sub-block.
             pub fn link(&mut self, inner: &mut Self) {
-                #(::hematite_lang::core::logic::LogicLink::link(&mut self.#idents, &mut inner.#idents);)*
+                #(#links)*
             }
         }
     })

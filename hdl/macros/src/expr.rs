@@ -50,7 +50,7 @@ pub fn expr(e: &Expr) -> Result<TokenStream> {
             };
             let (cond, then) = (expr(&i.cond)?, stmt::value_block(&i.then_branch)?);
             let otherwise = expr(otherwise)?;
-            quote!({ let __s = #cond; __c.branch(__s, |__c| Some(#then), |__c| Some(#otherwise)).expect("a value") })
+            quote!({ let __s = #cond; __c.branch(__s, &mut |__c| Some(#then), &mut |__c| Some(#otherwise)).expect("a value") })
         }
         Expr::Block(b) => stmt::value_block(&b.block)?,
         Expr::Match(m) => {

@@ -93,7 +93,9 @@ fn expr_stmt(e: &Expr) -> Result<TokenStream> {
                 Some((_, e)) => expr_stmt(e)?,
                 None => quote!(),
             };
-            Ok(quote!({ let __s = #cond; __c.branch(__s, |__c| { #then None }, |__c| { #otherwise None }); }))
+            Ok(
+                quote!({ let __s = #cond; __c.branch(__s, &mut |__c| { #then None }, &mut |__c| { #otherwise None }); }),
+            )
         }
         Expr::Match(m) => {
             let code = expr::match_arms(m, |e| {

@@ -218,12 +218,19 @@ impl<'a> Logic<'a> {
                     always.insert(t);
                 }
             }
-            match p {
-                Process::Always { stmts, .. } => {
-                    stmts.iter().for_each(|s| process::assigned(s, &mut assigned))
-                }
-                Process::Assign { .. } => {}
+            if let Process::Always { stmts, .. } = p {
+                stmts.iter().for_each(|s| process::assigned(s, &mut assigned));
             }
+        }
+        let early = |p: &Process| match p {
+            Process::Always { early, .. } => early.clone(),
+            Process::Assign { .. } => vec![],
+        };
+        for name in self.processes.iter().flat_map(early).collect::<Vec<_>>() {
+            self.error(format!(
+                "`{name}` is read above the place that drives it, by code that shares variables with that \
+                 place: read it below"
+            ));
         }
         let mut read = BTreeSet::new();
         self.processes.iter().for_each(|p| {
@@ -300,6 +307,7 @@ impl<'a> Logic<'a> {
                 ));
             }
         }
+        self.compute_constants(&mut always);
         let mut names: BTreeSet<&str> = BTreeSet::new();
         let declared = scope
             .nets
@@ -327,6 +335,41 @@ impl<'a> Logic<'a> {
         (text, outputs, self.errors)
     }
 
+    /// Replaces each always block that reads nothing by the values that it ends with.
+    fn compute_constants(&mut self, always: &mut BTreeSet<String>) {
+        let mut wide = vec![];
+        let mut processes = vec![];
+        for p in std::mem::take(&mut self.processes) {
+            let mut constant = matches!(p, Process::Always { .. });
+            p.reads(&mut |_| constant = false);
+            let mut values = BTreeMap::new();
+            match &p {
+                Process::Always { stmts, defaults, .. } if constant => {
+                    let zero = |(name, width): &(String, usize)| (name.clone(), (*width, 0));
+                    values.extend(defaults.iter().map(zero));
+                    if process::constants(stmts, &mut values).is_none() {
+                        wide.extend(p.targets());
+                    }
+                }
+                _ => {
+                    processes.push(p);
+                    continue;
+                }
+            }
+            processes.extend(values.into_iter().map(|(name, (width, value))| {
+                always.remove(&name);
+                let value = Ex::constant(width, value);
+                Process::Assign { name, value }
+            }));
+        }
+        self.processes = processes;
+        for name in wide {
+            self.error(format!(
+                "`{name}` is a constant of more than 128 bits in parts: drive it in one statement"
+            ));
+        }
+    }
+
     fn body(&mut self, nets: &[Net], always: &BTreeSet<String>, folded: &BTreeSet<String>) -> String {
         let scope = self.scope;
         let mut out = String::new();
@@ -337,7 +380,7 @@ impl<'a> Logic<'a> {
                 Process::Assign { name, value } => {
                     let _ = writeln!(code, "    assign {name} = {};", emit::expression(value));
                 }
-                Process::Always { stmts, defaults } => {
+                Process::Always { stmts, defaults, .. } => {
                     let _ = writeln!(code, "    always @(*) begin");
                     for (name, width) in defaults {
                         let _ = writeln!(code, "        {name} = {width}'h0;");

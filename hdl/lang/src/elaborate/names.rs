@@ -75,4 +75,21 @@ mod tests {
         );
         assert_eq!(super::module_name("x::TlpDemux"), "tlp_demux");
     }
+
+    #[test]
+    fn words_of_verilog_gain_an_underscore() {
+        assert_eq!(super::safe("reg"), "reg_");
+        assert_eq!(super::safe("next"), "next_");
+        assert_eq!(super::safe("regs"), "regs");
+        assert!(!super::reserved("count"));
+    }
+
+    #[test]
+    fn nested_types_keep_their_last_segments() {
+        assert_eq!(
+            super::module_name("a::Skid<b::Beat<c::Bits<64>>>"),
+            "skid_beat_bits64"
+        );
+        assert_eq!(super::module_name("a::CRC32"), "crc32");
+    }
 }

@@ -80,6 +80,38 @@ impl Ex {
             _ => None,
         }
     }
+    /// The value of an expression of at most 128 bits that reads no signal.
+    pub(crate) fn value(&self) -> Option<u128> {
+        let mask = match self.width {
+            0 | 128 => u128::MAX,
+            w if w < 128 => (1 << w) - 1,
+            _ => return None,
+        };
+        let value = match &*self.kind {
+            Kind::Const { value, .. } => *value,
+            Kind::Not(a) => !a.value()?,
+            Kind::Binary(op, a, b) => operate(op, a.value()?, b.value()?)?,
+            Kind::SignedLt(a, b) => {
+                let flip = 1 << (a.width - 1);
+                u128::from(a.value()? ^ flip < b.value()? ^ flip)
+            }
+            Kind::Reduce(op, a) => {
+                let v = a.value()?;
+                u128::from(match *op {
+                    "|" => v != 0,
+                    "&" => v.count_ones() as usize == a.width,
+                    _ => v.count_ones() % 2 == 1,
+                })
+            }
+            Kind::Mux(s, a, b) => if s.value()? != 0 { a } else { b }.value()?,
+            Kind::Cat(parts) => {
+                let join = |v: u128, p: &Ex| Some(v.checked_shl(p.width as u32).unwrap_or(0) | p.value()?);
+                parts.iter().try_fold(0, join)?
+            }
+            Kind::Signal(_) | Kind::Slice(..) | Kind::DynSlice(..) => return None,
+        };
+        Some(value & mask)
+    }
     /// The same value at an exact width: sizes a number, and checks anything else.
     #[track_caller]
     pub fn sized(self, width: usize) -> Ex {
@@ -195,6 +227,30 @@ pub fn binary(op: &'static str, l: Ex, r: Ex) -> Ex {
             Ex::new(l.width, Kind::Binary(op, l, r))
         }
     }
+}
+
+/// A Verilog operator on values whose result is then cut to its width.
+fn operate(op: &str, a: u128, b: u128) -> Option<u128> {
+    let shift = |f: fn(u128, u32) -> Option<u128>| {
+        let by = u32::try_from(b).unwrap_or(u32::MAX);
+        Some(f(a, by).unwrap_or(0))
+    };
+    Some(match op {
+        "==" => (a == b).into(),
+        "!=" => (a != b).into(),
+        "<" => (a < b).into(),
+        "<=" => (a <= b).into(),
+        ">" => (a > b).into(),
+        ">=" => (a >= b).into(),
+        "+" => a.wrapping_add(b),
+        "-" => a.wrapping_sub(b),
+        "&" => a & b,
+        "|" => a | b,
+        "^" => a ^ b,
+        "<<" => return shift(u128::checked_shl),
+        ">>" => return shift(u128::checked_shr),
+        _ => return None,
+    })
 }
 
 fn fold(op: &str, a: u128, b: u128) -> Ex {
@@ -356,5 +412,110 @@ pub fn const_usize(e: &Ex) -> usize {
             "`{}` is not known at generation time",
             super::emit::expression(e)
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn a() -> Ex {
+        Ex::signal("a", 8, None)
+    }
+    fn f() -> Ex {
+        Ex::signal("f", 1, None)
+    }
+    fn text(e: Ex) -> String {
+        super::super::emit::expression(&e)
+    }
+
+    #[test]
+    fn numbers_fold_at_generation() {
+        let fold = |op, l, r| binary(op, Ex::number(l), Ex::number(r)).as_const();
+        assert_eq!(fold("+", 3, 4), Some(7));
+        assert_eq!(fold("%", 9, 4), Some(1));
+        assert_eq!(fold("<<", 1, 20), Some(1 << 20));
+        assert_eq!(fold("<", 3, 4), Some(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "`3 - 4` has no value at generation time")]
+    fn a_number_cannot_be_negative() {
+        binary("-", Ex::number(3), Ex::number(4));
+    }
+
+    #[test]
+    fn a_number_takes_the_other_side_s_width() {
+        assert_eq!(text(binary("+", a(), Ex::number(1))), "a + 8'h1");
+        assert_eq!(text(binary("==", Ex::number(255), a())), "8'hff == a");
+    }
+
+    #[test]
+    #[should_panic(expected = "`a + f`: 8 bits against 1")]
+    fn operands_have_one_width() {
+        binary("+", a(), f());
+    }
+
+    #[test]
+    fn nested_operators_are_parenthesised() {
+        let both = binary("&", a(), Ex::signal("b", 8, None));
+        assert_eq!(text(binary("==", both, Ex::number(2))), "(a & b) == 8'h2");
+    }
+
+    #[test]
+    fn known_bits_vanish() {
+        assert_eq!(text(binary("&", f(), Ex::bit(true))), "f");
+        assert_eq!(text(binary("|", Ex::bit(true), f())), "1'h1");
+        assert_eq!(text(binary("^", f(), Ex::bit(true))), "~f");
+        assert_eq!(text(binary("!=", f(), Ex::bit(true))), "~f");
+        assert_eq!(text(not(not(a()))), "a");
+    }
+
+    #[test]
+    fn known_bits_of_wider_values_stay() {
+        let ones = Ex::constant(8, 255);
+        assert_eq!(text(binary("&", a(), ones)), "a & 8'hff");
+    }
+
+    #[test]
+    fn computed_shift_amounts_are_32_bits_wide() {
+        let by = Ex::signal("n", 3, None);
+        assert_eq!(text(binary("<<", a(), by)), "a << {29'h0, n}");
+        assert_eq!(text(binary(">>", a(), Ex::number(3))), "a >> 3");
+        assert_eq!(text(binary(">>", a(), Ex::number(0))), "a");
+    }
+
+    #[test]
+    fn equal_alternatives_need_no_mux() {
+        assert_eq!(text(mux(f(), a(), a())), "a");
+        assert_eq!(text(mux(f(), a(), Ex::number(0))), "f ? a : 8'h0");
+    }
+
+    #[test]
+    fn concatenations_flatten() {
+        assert_eq!(text(cat(vec![cat(vec![f(), a()]), f()])), "{f, a, f}");
+        assert_eq!(cat(vec![cat(vec![f(), a()]), f()]).width, 10);
+    }
+
+    #[test]
+    fn expressions_of_constants_have_a_value_at_their_width() {
+        let c = |v| Ex::constant(8, v);
+        assert_eq!(binary("+", c(200), c(100)).value(), Some(44));
+        assert_eq!(binary("-", c(1), c(2)).value(), Some(255));
+        assert_eq!(binary("<<", c(0x81), Ex::number(1)).value(), Some(2));
+        assert_eq!(binary("<<", c(1), Ex::number(200)).value(), Some(0));
+        assert_eq!(not(c(0xf0)).value(), Some(0x0f));
+        assert_eq!(signed_lt(c(0xff), c(1)).value(), Some(1));
+        assert_eq!(reduce("all", c(0xff)).value(), Some(1));
+        assert_eq!(reduce("xor", c(7)).value(), Some(1));
+        assert_eq!(cat(vec![c(1), c(2)]).value(), Some(0x102));
+        assert_eq!(binary("+", c(1), a()).value(), None);
+        assert_eq!(Ex::constant(200, 1).value(), None);
+    }
+
+    #[test]
+    fn reductions_of_one_bit_are_the_bit() {
+        assert_eq!(text(reduce("all", f())), "f");
+        assert_eq!(text(reduce("xor", a())), "(^a)");
     }
 }

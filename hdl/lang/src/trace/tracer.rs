@@ -346,11 +346,13 @@ impl Tracer {
         }
     }
     /// if/else, as a statement (both give None) or a value (both give Some).
+    ///
+    /// Not generic over the closures, which each `if` would make rustc compile again.
     pub fn branch(
         &mut self,
         cond: Ex,
-        then: impl FnOnce(&mut Tracer) -> Option<Ex>,
-        otherwise: impl FnOnce(&mut Tracer) -> Option<Ex>,
+        then: &mut dyn FnMut(&mut Tracer) -> Option<Ex>,
+        otherwise: &mut dyn FnMut(&mut Tracer) -> Option<Ex>,
     ) -> Option<Ex> {
         let cond = cond.sized(1);
         if let Some(known) = cond.as_const() {
