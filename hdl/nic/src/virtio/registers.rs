@@ -6,12 +6,11 @@ use super::features;
 use super::ports::{InterruptOut, QueueConfigOut};
 use crate::pcie::ports::{RegisterIn, merge16, merge32};
 
-/// Largest queue size the engines take, and what `queue_size` reads after a reset is [`QUEUE_SIZE_DEFAULT`].
+/// Largest queue size the engines take, which is what `queue_size` reads after a reset (virtio 1.3 section
+/// 4.1.4.3).
 pub const QUEUE_SIZE_MAX: u64 = 4096;
 /// Smallest queue size that is accepted.
 pub const QUEUE_SIZE_MIN: u64 = 32;
-/// `queue_size` after a reset.
-pub const QUEUE_SIZE_DEFAULT: u64 = 256;
 
 /// The number of the word at a byte offset.
 const fn word(offset: usize) -> usize {
@@ -135,7 +134,7 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     isr: Reg<Bits<2>>,
     link: Reg<Bit>,
     notify: Reg<Bit>,
-    #[reset(bits::<16>(QUEUE_SIZE_DEFAULT))]
+    #[reset(bits::<16>(QUEUE_SIZE_MAX))]
     size: [Reg<Bits<16>>; QUEUES],
     #[reset(bits::<16>(0xffff))]
     vector: [Reg<Bits<16>>; QUEUES],
@@ -420,7 +419,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
                     self.queue_reset[q].d.next = false;
                     self.queue_settle[q].d.next = bits::<3>(0);
                     self.enable[q].d.next = false;
-                    self.size[q].d.next = bits::<16>(QUEUE_SIZE_DEFAULT);
+                    self.size[q].d.next = bits::<16>(QUEUE_SIZE_MAX);
                     self.vector[q].d.next = bits::<16>(0xffff);
                     self.descriptors[q].d.next = bits::<64>(0);
                     self.driver_area[q].d.next = bits::<64>(0);
