@@ -44,6 +44,7 @@ counters! {
     DMA_READ_TIMEOUT "dma_read_timeout" "reads that the host never completed",
     DMA_UNEXPECTED_COMPLETION "dma_unexpected_completion" "completions that no outstanding read asked for",
     DMA_MALFORMED "dma_malformed" "completions whose length or address does not fit their read",
+    DMA_WRITE_MISMATCH "dma_write_mismatch" "writes whose data was not as long as announced",
     QUEUE_FAILED "queue_failed" "virtqueue errors that need a device reset",
     TLP_NULLIFIED "tlp_nullified" "TLPs dropped because the link marked them bad",
     TLP_MALFORMED "tlp_malformed" "TLPs dropped because their length is wrong or more than Max_Payload_Size",

@@ -9,9 +9,7 @@ use crate::mac::port::GigabitPort;
 use crate::pcie::Function;
 use crate::queue::{ReceiveEngine, TransmitEngine};
 
-/// Cycles that a read waits for its completion: 8 ms at 125 MHz, inside the default range of PCIe
-/// (50 us to 50 ms).
-pub const READ_TIMEOUT: usize = 1_000_000;
+pub use crate::dma::read::COMPLETION_TIMEOUT as READ_TIMEOUT;
 /// Cycles that a used descriptor waits for others to share its write.
 pub const USED_HOLD: usize = 512;
 /// Cycles between two looks at the driver's event suppression structure.
@@ -171,6 +169,7 @@ impl<const MAC: u64> Logic for Card<MAC> {
         self.read_engine.config.max_read_request.next = self.function.dma.max_read_request.val();
         self.read_engine.config.bus_master.next = self.function.dma.bus_master.val();
         self.function.dma.join(&mut self.write_engine.config);
+        self.read_engine.completion_timeout_disable.next = self.function.completion_timeout_disable.val();
 
         // Queues and interrupts.
         self.function.queues[0].join(&mut self.receive_queue.config);
@@ -210,6 +209,8 @@ impl<const MAC: u64> Logic for Card<MAC> {
         self.function.events[counter::DMA_READ_TIMEOUT].next = self.read_engine.read_timeout.val();
         self.function.events[counter::DMA_UNEXPECTED_COMPLETION].next =
             self.read_engine.completion_unexpected.val();
+        self.function.events[counter::DMA_WRITE_MISMATCH].next =
+            self.write_engine.write_length_mismatch.val();
         self.function.events[counter::DMA_MALFORMED].next = self.read_engine.completion_malformed.val();
     }
 }

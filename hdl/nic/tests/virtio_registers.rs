@@ -105,11 +105,11 @@ fn queue_and_device_registers() {
         assert_eq!(host.read(bar0::COMMON + 0x10, 2)?, 2);
         for queue in 0..2 {
             host.write(QUEUE_SELECT, 2, queue);
-            assert_eq!(host.read(QUEUE_SIZE, 2)?, registers::QUEUE_SIZE_DEFAULT as u32);
+            assert_eq!(host.read(QUEUE_SIZE, 2)?, registers::QUEUE_SIZE_MAX as u32);
             assert_eq!(host.read(QUEUE_VECTOR, 2)?, 0xffff);
             assert_eq!(host.read(QUEUE_ENABLE, 2)?, 0);
             assert_eq!(host.read(bar0::COMMON + 0x1e, 2)?, queue, "queue_notify_off");
-            let mut size = 256;
+            let mut size = registers::QUEUE_SIZE_MAX as u32;
             for _ in 0..6 {
                 let wanted =
                     [0, 31, 32, 100, 4096, 4097, 0xffff, rng.random_range(32..4097)][rng.random_range(0..8)];
@@ -224,7 +224,7 @@ fn a_reset_waits_for_the_engines() {
             assert_eq!(host.read(QUEUE_ENABLE, 2)?, 0, "round {round}");
             assert_eq!(host.read(QUEUE_SELECT, 2)?, 0);
             assert_eq!(host.read(QUEUE_VECTOR, 2)?, 0xffff);
-            assert_eq!(host.read(QUEUE_SIZE, 2)?, 256);
+            assert_eq!(host.read(QUEUE_SIZE, 2)?, 4096);
             assert_eq!(host.read32(bar0::COMMON + 0x20)?, 0);
         }
         Ok(())
@@ -249,7 +249,7 @@ fn one_queue_is_reset() {
         }
         assert!(!host.bench[engine].working.get());
         assert_eq!(host.read(QUEUE_ENABLE, 2)?, 0);
-        assert_eq!(host.read(QUEUE_SIZE, 2)?, 256);
+        assert_eq!(host.read(QUEUE_SIZE, 2)?, 4096);
         assert_eq!(host.bench.get(&format!("queues_{other}_run"))?, 1);
         host.write(QUEUE_SIZE, 2, 128);
         host.write(QUEUE_ENABLE, 2, 1);

@@ -303,15 +303,14 @@ impl<C: CardPins> Demo<C> {
             packets: rx.packets,
             bytes: rx.bytes,
             ring: rings.rx.into(),
-            ring_peak: 0,
+            ring_peak: None,
             kicks: rx.kicks,
         };
-        let ring_peak = self.tx_peak;
         summary.tx = QueueSummary {
             packets: tx.packets,
             bytes: tx.bytes,
             ring: rings.tx.into(),
-            ring_peak,
+            ring_peak: Some(self.tx_peak),
             kicks: tx.kicks,
         };
         summary.ethtool = stats.iter().collect();

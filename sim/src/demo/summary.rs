@@ -64,8 +64,9 @@ pub struct QueueSummary {
     pub bytes: u64,
     /// Descriptors of the ring.
     pub ring: u64,
-    /// Descriptors in use at most, as the driver saw them (transmit only).
-    pub ring_peak: u64,
+    /// Descriptors in use at most, as the driver saw them; the transmit ring's only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ring_peak: Option<u64>,
     /// Doorbells.
     pub kicks: u64,
 }

@@ -53,6 +53,8 @@ pub struct ReadEngine<const N: usize, const TIMEOUT: usize> {
     pub completion: StreamIn,
     /// From the PCI function.
     pub config: DmaConfigIn,
+    /// Completion Timeout Disable (Device Control 2): reads wait for ever.
+    pub completion_timeout_disable: Signal<In, Bit>,
     /// No request, read or response inside.
     pub idle: Signal<Out, Bit>,
     /// A read was answered with Unsupported Request.
@@ -102,6 +104,7 @@ impl<const N: usize, const TIMEOUT: usize> Logic for ReadEngine<N, TIMEOUT> {
         let segment = self.splitter.segment.val();
         let free = !self.output_valid.q.val() || self.tlp.ready.val();
         self.splitter.segment_ready.next = false;
+        self.tags.timeout_disable.next = self.completion_timeout_disable.val();
         self.tags.allocate.next = false;
         self.tags.segment.next = segment;
         if self.tlp.ready.val() {

@@ -67,6 +67,8 @@ pub struct TagTable<const TIMEOUT: usize> {
     pub clock: Signal<In, Clock>,
     /// Forgets all reads.
     pub reset: Signal<In, Bit>,
+    /// Reads wait for ever.
+    pub timeout_disable: Signal<In, Bit>,
 
     /// A slot is free.
     pub room: Signal<Out, Bit>,
@@ -157,7 +159,7 @@ impl<const TIMEOUT: usize> Logic for TagTable<TIMEOUT> {
 
         // Time.
         let quarter_over = self.quarter.q.val() == bits::<32>(TIMEOUT as u64 / 4 - 1);
-        self.tick.d.next = quarter_over;
+        self.tick.d.next = quarter_over && !self.timeout_disable.val();
         self.quarter.d.next = if quarter_over {
             bits::<32>(0)
         } else {

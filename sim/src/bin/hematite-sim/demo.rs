@@ -111,7 +111,9 @@ fn print(s: &Summary, seconds: f64) {
     );
     println!(
         "  rings        rx {}, tx {} (at most {} in use)",
-        s.rx.ring, s.tx.ring, s.tx.ring_peak
+        s.rx.ring,
+        s.tx.ring,
+        s.tx.ring_peak.unwrap_or_default()
     );
     println!(
         "  PCIe         {:.1} MB up, {:.1} MB down on a gen1 x1 link; {} rules broken",
