@@ -5,4 +5,5 @@ pub mod dma;
 pub mod mac;
 pub mod pcie;
 pub mod queue;
+pub mod slice;
 pub mod virtio;

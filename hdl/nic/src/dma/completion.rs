@@ -19,6 +19,29 @@ pub enum CompletionState {
     Payload,
 }
 
+/// What a whole TLP turned out to be.
+#[hw(value)]
+pub struct Verdict {
+    /// A completion.
+    pub completion: Bit,
+    /// Of a read that waited when it began to arrive.
+    pub known: Bit,
+    /// As expected, with data.
+    pub advance: Bit,
+    /// Nothing more will come.
+    pub done: Bit,
+    /// The read has failed.
+    pub failed: Bit,
+    /// It breaks the rules.
+    pub malformed: Bit,
+    /// It is right, but poisoned.
+    pub poisoned: Bit,
+    /// It is right and says Completer Abort.
+    pub aborted: Bit,
+    /// It is right and says Unsupported Request.
+    pub unsupported: Bit,
+}
+
 /// Completion Status: Successful Completion.
 const SUCCESSFUL: u64 = 0;
 /// Completion Status: Configuration Request Retry Status.
@@ -30,7 +53,7 @@ const ABORT: u64 = 4;
 /// reassembly memory (PCI Express Base Specification, sections 2.2.9 and 2.3.2).
 ///
 /// A completion takes as many cycles as it has beats, and 2 more in which `tlp_ready` is low; there is no
-/// other back-pressure. The verdict falls in the cycle after the last beat:
+/// other back-pressure. The verdict falls in the second cycle after the last beat:
 /// - a TLP whose last beat has `error` never was (the link layer will bring it again);
 /// - not a completion: `malformed`, dropped;
 /// - a tag that no read waits on, or not our Requester ID: `unexpected`, dropped;
@@ -118,8 +141,13 @@ pub struct CompletionParser {
     /// As many DWs as Length says.
     exact: Reg<Bit>,
     progress: Reg<Progress>,
-    /// The verdict falls now.
+    /// The TLP is whole: it is judged now.
     finish: Reg<Bit>,
+    /// The verdict falls now.
+    verdict: Reg<Verdict>,
+    verdict_tag: Reg<Bits<8>>,
+    verdict_progress: Reg<Progress>,
+    judged: Reg<Bit>,
     low: Reg<Bits<32>>,
     low_write: Reg<Bit>,
     high: Reg<Bits<32>>,
@@ -135,7 +163,8 @@ pub struct CompletionParser {
 #[hw]
 impl Logic for CompletionParser {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.finish, self.low_write, self.high_write);
+        registers!(self.clock, self.reset => self.state, self.finish, self.judged, self.low_write, self.high_write);
+        registers!(self.clock => self.verdict, self.verdict_tag, self.verdict_progress);
         registers!(self.clock => self.header, self.requester, self.tag, self.lower_address, self.first);
         registers!(self.clock => self.has_first, self.ended, self.discarded, self.known, self.expected);
         registers!(self.clock => self.left, self.room, self.position, self.fields_match, self.is_final);
@@ -262,30 +291,45 @@ impl Logic for CompletionParser {
         }
 
         // The verdict. The header stays until the end of this cycle.
-        let judged = self.finish.q.val() && !(self.discarded.q.val());
-        let found = judged && is_completion && self.known.q.val() && self.commit_live.val();
+        self.judged.d.next = self.finish.q.val() && !self.discarded.q.val();
         let as_expected = self.exact.q.val() && self.fields_match.q.val();
         let successful = status == bits::<3>(SUCCESSFUL);
         let wrong = !self.exact.q.val() || (successful && !self.fields_match.q.val());
         let ends = self.exact.q.val() && (!successful || (as_expected && self.is_final.q.val()));
-        self.commit.next = judged && is_completion && self.known.q.val();
-        self.commit_tag.next = self.tag.q.val();
-        self.commit_progress.next = self.progress.q.val();
-        self.commit_advance.next = successful && as_expected;
-        self.commit_done.next = ends;
-        self.commit_failed.next = wrong || !successful || poison;
-        self.unexpected_event.d.next = judged && is_completion && !found;
-        self.malformed_event.d.next = (judged && !is_completion)
-            || (found && (wrong || status == bits::<3>(RETRY)))
+        let retry = status == bits::<3>(RETRY);
+        let abort = status == bits::<3>(ABORT);
+        self.verdict_tag.d.next = self.tag.q.val();
+        self.verdict_progress.d.next = self.progress.q.val();
+        self.verdict.d.next = Verdict {
+            completion: is_completion,
+            known: is_completion && self.known.q.val(),
+            advance: successful && as_expected,
+            done: ends,
+            failed: wrong || !successful || poison,
+            malformed: wrong || retry,
+            poisoned: !wrong && successful && poison,
+            aborted: !wrong && abort,
+            unsupported: !wrong && !successful && !retry && !abort,
+        };
+        let verdict = self.verdict.q.val();
+        let judged = self.judged.q.val();
+        let found = judged && verdict.known && self.commit_live.val();
+        self.commit.next = judged && verdict.known;
+        self.commit_tag.next = self.verdict_tag.q.val();
+        self.commit_progress.next = self.verdict_progress.q.val();
+        self.commit_advance.next = verdict.advance;
+        self.commit_done.next = verdict.done;
+        self.commit_failed.next = verdict.failed;
+        self.unexpected_event.d.next = judged && verdict.completion && !found;
+        self.malformed_event.d.next = (judged && !verdict.completion)
+            || (found && verdict.malformed)
             || (self.state.q.val() == CompletionState::Header
                 && self.tlp.valid.val()
                 && self.tlp.last.val()
                 && !self.tlp.error.val());
-        let clean = found && !wrong;
-        self.poisoned_event.d.next = clean && successful && poison;
-        self.aborted_event.d.next = clean && status == bits::<3>(ABORT);
-        self.unsupported_event.d.next =
-            clean && !successful && status != bits::<3>(RETRY) && status != bits::<3>(ABORT);
+        self.poisoned_event.d.next = found && verdict.poisoned;
+        self.aborted_event.d.next = found && verdict.aborted;
+        self.unsupported_event.d.next = found && verdict.unsupported;
         self.unsupported.next = self.unsupported_event.q.val();
         self.aborted.next = self.aborted_event.q.val();
         self.poisoned.next = self.poisoned_event.q.val();

@@ -4,6 +4,7 @@ use hematite_lang::prelude::*;
 
 use super::align::{bytes_from, last_keep};
 use super::tags::Job;
+use crate::slice::Slice;
 
 /// A beat on its way to a client.
 #[hw(value)]
@@ -33,6 +34,8 @@ pub struct RowFlags {
     pub offset: Bits<3>,
     /// The request's length modulo 8.
     pub tail: Bits<3>,
+    /// See `is_absorbed`.
+    pub absorbed: Bit,
 }
 
 /// Reads finished slots from the reassembly memory in the order of the requests, moves the bytes so that each
@@ -64,8 +67,8 @@ pub struct Drain<const N: usize> {
     pub timeout: Signal<Out, Bit>,
     /// Nothing inside.
     pub idle: Signal<Out, Bit>,
-    next_job: Reg<Job>,
-    next_valid: Reg<Bit>,
+    jobs: Slice<Job>,
+    release: Reg<Bit>,
     current: Reg<Job>,
     current_valid: Reg<Bit>,
     row: Reg<Bits<6>>,
@@ -102,12 +105,12 @@ fn is_absorbed(offset: Bits<3>, tail: Bits<3>) -> Bit {
 #[hw]
 impl<const N: usize> Logic for Drain<N> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.next_valid, self.current_valid, self.row, self.failed);
+        registers!(self.clock, self.reset => self.release, self.current_valid, self.row, self.failed);
         registers!(self.clock, self.reset => self.room, self.fetch_valid, self.enter_valid, self.hold_valid);
         registers!(self.clock, self.reset => self.aligned_valid, self.output_valid, self.timeout_event);
-        registers!(self.clock => self.next_job, self.current, self.fetch, self.enter, self.enter_data);
+        registers!(self.clock => self.current, self.fetch, self.enter, self.enter_data);
         registers!(self.clock => self.hold, self.hold_data, self.aligned, self.out);
-        clocked!(self.clock, self.reset => self.queue);
+        clocked!(self.clock, self.reset => self.queue, self.jobs);
 
         // At most 8 rows are between here and the queue's level as `room` saw it.
         self.room.d.next = self.queue.level.val() < bits::<16>(8);
@@ -117,7 +120,8 @@ impl<const N: usize> Logic for Drain<N> {
         let finished = issue && last_row;
         let failed = self.failed.q.val() || current.failed;
         self.read_address.next = cat::<10>((current.slot, self.row.q.val()));
-        self.released.next = finished;
+        self.release.d.next = finished;
+        self.released.next = self.release.q.val();
         self.fetch_valid.d.next = issue;
         self.fetch.d.next = RowFlags {
             last: last_row && current.last,
@@ -125,6 +129,7 @@ impl<const N: usize> Logic for Drain<N> {
             client: current.client,
             offset: current.offset,
             tail: current.tail,
+            absorbed: is_absorbed(current.offset, current.tail),
         };
         self.timeout_event.d.next = finished && current.late;
         self.timeout.next = self.timeout_event.q.val();
@@ -138,21 +143,18 @@ impl<const N: usize> Logic for Drain<N> {
         if finished {
             self.failed.d.next = failed && !current.last;
         }
-        let move_on = self.next_valid.q.val() && (!self.current_valid.q.val() || finished);
+        let vacant = !self.current_valid.q.val() || finished;
+        self.jobs.read_ready.next = vacant;
         if finished {
             self.current_valid.d.next = false;
         }
-        if move_on {
-            self.current.d.next = self.next_job.q.val();
+        if vacant && self.jobs.read_valid.val() {
+            self.current.d.next = self.jobs.read_data.val();
             self.current_valid.d.next = true;
-            self.next_valid.d.next = false;
         }
-        let take = self.job_valid.val() && (!self.next_valid.q.val() || move_on);
-        self.job_ready.next = take;
-        if take {
-            self.next_job.d.next = self.job.val();
-            self.next_valid.d.next = true;
-        }
+        self.jobs.write_data.next = self.job.val();
+        self.jobs.write_valid.next = self.job_valid.val();
+        self.job_ready.next = self.jobs.write_ready.val();
 
         // The memory's output, once registered, enters the aligner.
         self.enter_valid.d.next = self.fetch_valid.q.val();
@@ -164,8 +166,7 @@ impl<const N: usize> Logic for Drain<N> {
         let enter = self.enter.q.val();
         let hold = self.hold.q.val();
         let entering = self.enter_valid.q.val();
-        let absorbed =
-            self.hold_valid.q.val() && !hold.last && enter.last && is_absorbed(hold.offset, hold.tail);
+        let absorbed = self.hold_valid.q.val() && !hold.last && enter.last && hold.absorbed;
         let leaving = self.hold_valid.q.val() && (hold.last || entering);
         let last = hold.last || absorbed;
         self.aligned_valid.d.next = leaving;
@@ -211,7 +212,7 @@ impl<const N: usize> Logic for Drain<N> {
             self.output_valid.d.next = self.queue.read_valid.val();
             self.out.d.next = self.queue.read_data.val();
         }
-        self.idle.next = !(self.next_valid.q.val()
+        self.idle.next = !(self.jobs.read_valid.val()
             || self.current_valid.q.val()
             || self.fetch_valid.q.val()
             || self.enter_valid.q.val()

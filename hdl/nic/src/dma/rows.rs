@@ -3,6 +3,7 @@
 use hematite_lang::prelude::*;
 
 use super::align::{last_keep, row_of};
+use crate::slice::Slice;
 
 /// A write that was accepted.
 #[hw(value)]
@@ -33,7 +34,7 @@ pub enum RowState {
 /// Turns the clients' packets into rows, in the order of the writes: `ceil((address mod 8 + length) / 8)` rows
 /// for each, whatever the client sends.
 ///
-/// One row each cycle, and one cycle between writes; up to 4 writes and 16 rows wait inside. A packet that is
+/// One row each cycle, and one cycle between writes; up to 4 writes and 18 rows wait inside. A packet that is
 /// shorter than its write is padded with undefined bytes, the surplus of a longer one is dropped; both pulse
 /// `mismatch`. `error` of the data stream is not looked at: what has been written stays written.
 #[hw]
@@ -77,6 +78,7 @@ pub struct Rows<const N: usize> {
     aligned: Reg<Bits<64>>,
     aligned_valid: Reg<Bit>,
     queue: Fifo<Bits<64>, 4>,
+    oldest: Slice<Bits<64>>,
     mismatch_event: Reg<Bit>,
 }
 
@@ -87,7 +89,7 @@ impl<const N: usize> Logic for Rows<N> {
         registers!(self.clock, self.reset => self.mismatch_event);
         registers!(self.clock => self.client, self.offset, self.tail, self.beats, self.surplus);
         registers!(self.clock => self.beat, self.beat_offset, self.previous, self.aligned);
-        clocked!(self.clock, self.reset => self.orders, self.queue);
+        clocked!(self.clock, self.reset => self.orders, self.queue, self.oldest);
 
         self.orders.write_valid.next = self.order_valid.val();
         self.orders.write_data.next = self.order.val();
@@ -195,9 +197,12 @@ impl<const N: usize> Logic for Rows<N> {
         self.room.d.next = self.queue.level.val() < bits::<16>(10);
         self.queue.write_valid.next = self.aligned_valid.q.val();
         self.queue.write_data.next = self.aligned.q.val();
-        self.row.next = self.queue.read_data.val();
-        self.row_valid.next = self.queue.read_valid.val();
-        self.queue.read_ready.next = self.row_ready.val();
+        self.oldest.write_data.next = self.queue.read_data.val();
+        self.oldest.write_valid.next = self.queue.read_valid.val();
+        self.queue.read_ready.next = self.oldest.write_ready.val();
+        self.row.next = self.oldest.read_data.val();
+        self.row_valid.next = self.oldest.read_valid.val();
+        self.oldest.read_ready.next = self.row_ready.val();
         self.idle.next = self.state.q.val() == RowState::Order && !self.orders.read_valid.val();
     }
 }

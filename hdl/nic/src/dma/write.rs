@@ -55,6 +55,10 @@ pub struct WriteEngine<const N: usize> {
     state: Reg<WriteState>,
     /// DWs still to come.
     left: Reg<Bits<8>>,
+    /// It is one.
+    left_one: Reg<Bit>,
+    /// It is one or two.
+    at_end: Reg<Bit>,
     /// A row's upper half goes in front of the next row's lower half.
     shifted: Reg<Bit>,
     upper: Reg<Bits<32>>,
@@ -72,6 +76,7 @@ pub struct WriteEngine<const N: usize> {
 impl<const N: usize> Logic for WriteEngine<N> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.output_valid);
+        registers!(self.clock => self.left_one, self.at_end);
         registers!(self.clock => self.left, self.shifted, self.upper, self.output_data, self.output_keep);
         registers!(self.clock => self.output_last, self.ends_request, self.ends_client);
         clocked!(self.clock, self.reset => self.splitter, self.rows);
@@ -100,8 +105,13 @@ impl<const N: usize> Logic for WriteEngine<N> {
         let odd = segment.address.get_bit(2);
         let one = segment.dwords == bits::<8>(1);
         let left = self.left.q.val();
-        let left_one = left == bits::<8>(1);
-        let at_end = left <= bits::<8>(2);
+        let left_one = self.left_one.q.val();
+        let at_end = self.at_end.q.val();
+        let payload_left = if segment.wide {
+            segment.dwords
+        } else {
+            segment.dwords - 1
+        };
         let free = !self.output_valid.q.val() || self.tlp.ready.val();
 
         self.splitter.segment_ready.next = false;
@@ -139,12 +149,13 @@ impl<const N: usize> Logic for WriteEngine<N> {
                     self.output_valid.d.next = true;
                     if segment.wide {
                         self.output_data.d.next = cat::<64>((address, segment.address.get_bits::<32>(32)));
-                        self.left.d.next = segment.dwords;
                     } else {
                         let first = if odd { row_high } else { row_low };
                         self.output_data.d.next = cat::<64>((first, address));
-                        self.left.d.next = segment.dwords - 1;
                     }
+                    self.left.d.next = payload_left;
+                    self.left_one.d.next = payload_left == bits::<8>(1);
+                    self.at_end.d.next = payload_left <= bits::<8>(2);
                     self.ends_client.d.next = segment.client;
                     if !segment.wide && one {
                         self.output_last.d.next = true;
@@ -173,6 +184,8 @@ impl<const N: usize> Logic for WriteEngine<N> {
                     };
                     self.output_valid.d.next = true;
                     self.left.d.next = left - 2;
+                    self.left_one.d.next = left == bits::<8>(3);
+                    self.at_end.d.next = left <= bits::<8>(4);
                     if at_end {
                         self.output_last.d.next = true;
                         self.ends_request.d.next = segment.last;

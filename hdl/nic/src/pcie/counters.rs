@@ -8,9 +8,9 @@ use super::ports::RegisterIn;
 /// Counts events, 48 bits each, and lets the host read them (`hematite_abi::vendor`).
 ///
 /// An event may come every cycle on every input and none is lost: each input has an eight-bit accumulator,
-/// and one accumulator a cycle is added to its counter in a small RAM. A read is at most 65 cycles behind
+/// and one accumulator a cycle is added to its counter in a small RAM. A read is at most 67 cycles behind
 /// and never splits a counter: reading the low word holds the high one. Counters clear at `reset` and
-/// wrap. Two cycles an access; writes are ignored.
+/// wrap. Three cycles an access; writes are ignored.
 #[hw]
 pub struct Counters {
     /// Rising edge.
@@ -31,6 +31,13 @@ pub struct Counters {
     amount: Reg<Bits<8>>,
     place: Reg<Bits<6>>,
     taken: Reg<Bit>,
+    /// That counter's value, to be written back with the amount added in the next cycle.
+    old: Reg<Bits<48>>,
+    old_amount: Reg<Bits<8>>,
+    old_place: Reg<Bits<6>>,
+    old_taken: Reg<Bit>,
+    /// The host's access is performed.
+    active: Reg<Bit>,
     done: Reg<Bit>,
     read: Reg<Bits<32>>,
     high: Reg<Bits<16>>,
@@ -41,12 +48,15 @@ impl Logic for Counters {
     fn update(&mut self) {
         assert!(counter::COUNT <= 64);
         registers!(self.clock, self.reset => self.clearing, self.turn, self.taken, self.done);
+        registers!(self.clock, self.reset => self.old_taken, self.active);
+        registers!(self.clock => self.old, self.old_amount, self.old_place);
         registers!(self.clock => self.amount, self.place, self.read, self.high);
         for n in 0..counter::COUNT {
             registers!(self.clock, self.reset => self.pending[n]);
         }
         clocked!(self.clock => self.totals);
-        let active = self.access.valid.val() && !self.done.q.val();
+        let active = self.active.q.val();
+        self.active.d.next = self.access.valid.val() && !active && !self.done.q.val();
         let address = self.access.address.val();
         self.done.d.next = active;
         self.access.ready.next = self.done.q.val();
@@ -69,9 +79,13 @@ impl Logic for Counters {
         } else {
             self.place.q.val()
         };
-        self.totals.write_address.next = self.place.q.val();
-        self.totals.write_data.next = self.totals.read_data.val() + self.amount.q.val().resize::<48>();
-        self.totals.write_enable.next = self.taken.q.val() && !active;
+        self.old.d.next = self.totals.read_data.val();
+        self.old_amount.d.next = self.amount.q.val();
+        self.old_place.d.next = self.place.q.val();
+        self.old_taken.d.next = self.taken.q.val() && !active;
+        self.totals.write_address.next = self.old_place.q.val();
+        self.totals.write_data.next = self.old.q.val() + self.old_amount.q.val().resize::<48>();
+        self.totals.write_enable.next = self.old_taken.q.val();
         if self.clearing.q.val() {
             self.totals.write_address.next = turn;
             self.totals.write_data.next = bits::<48>(0);

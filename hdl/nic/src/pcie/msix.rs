@@ -67,6 +67,10 @@ pub struct Msix<const VECTORS: usize, const A: usize, const SOURCES: usize> {
     low: Reg<Bits<32>>,
     high: Reg<Bits<32>>,
     payload: Reg<Bits<32>>,
+    /// A source's request.
+    asked: Reg<Bit>,
+    asked_vector: Reg<Bits<16>>,
+    asked_of_queue: Reg<Bit>,
     done: Reg<Bit>,
     read: Reg<Bits<32>>,
 }
@@ -75,14 +79,14 @@ pub struct Msix<const VECTORS: usize, const A: usize, const SOURCES: usize> {
 impl<const VECTORS: usize, const A: usize, const SOURCES: usize> Logic for Msix<VECTORS, A, SOURCES> {
     fn update(&mut self) {
         assert!(VECTORS <= 32 && VECTORS <= 1 << A);
-        registers!(self.clock, self.reset => self.state, self.done);
-        registers!(self.clock => self.chosen, self.low, self.high, self.payload, self.read);
+        registers!(self.clock, self.reset => self.state, self.asked, self.done);
+        registers!(self.clock => self.asked_vector, self.asked_of_queue, self.chosen, self.low, self.high, self.payload, self.read);
         for v in 0..VECTORS {
             registers!(self.clock, self.reset => self.masks[v], self.pending[v]);
         }
         clocked!(self.clock => self.address_low, self.address_high, self.data);
         self.irq_sent.next = false;
-        self.idle.next = matches!(self.state.q.val(), State::Idle);
+        self.idle.next = matches!(self.state.q.val(), State::Idle) && !self.asked.q.val();
 
         // Messages.
         let allowed = self.enable.val() && !self.mask.val() && self.bus_master.val() && !self.discard.val();
@@ -149,17 +153,21 @@ impl<const VECTORS: usize, const A: usize, const SOURCES: usize> Logic for Msix<
         }
 
         // Requests: the first source that asks is taken.
-        let mut taken = false;
-        let mut of_queue = false;
-        let mut vector = bits::<16>(0xffff);
+        let mut found_source = false;
+        self.asked_of_queue.d.next = false;
+        self.asked_vector.d.next = bits::<16>(0xffff);
         for s in 0..SOURCES {
-            self.interrupts[s].ready.next = !taken;
-            if self.interrupts[s].valid.val() && !taken {
-                taken = true;
-                of_queue = s + 1 < SOURCES;
-                vector = self.interrupts[s].vector.val();
+            self.interrupts[s].ready.next = !found_source;
+            if self.interrupts[s].valid.val() && !found_source {
+                found_source = true;
+                self.asked_of_queue.d.next = s + 1 < SOURCES;
+                self.asked_vector.d.next = self.interrupts[s].vector.val();
             }
         }
+        self.asked.d.next = found_source;
+        let taken = self.asked.q.val();
+        let of_queue = self.asked_of_queue.q.val();
+        let vector = self.asked_vector.q.val();
         let valid_vector = vector < bits::<16>(VECTORS as u64);
         self.unsignaled.next = taken && of_queue && !self.enable.val();
         self.irq_dropped.next = taken && !(valid_vector && self.enable.val());

@@ -8,6 +8,7 @@ use super::ports::RegisterOut;
 enum State {
     Header,
     Address,
+    Decision,
     Word,
     Rest,
 }
@@ -44,6 +45,8 @@ pub struct Writer {
     /// The next DW is the upper one of the beat.
     upper: Reg<Bit>,
     first: Reg<Bit>,
+    /// The address is in BAR 0.
+    hit: Reg<Bit>,
 }
 
 #[hw]
@@ -51,6 +54,7 @@ impl Logic for Writer {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.upper, self.first);
         registers!(self.clock => self.four, self.length, self.first_enables, self.last_enables, self.address);
+        registers!(self.clock => self.hit);
         clocked!(self.clock, self.reset => self.queue);
         self.queue.write_data.next = Beat {
             data: self.tlp.data.val(),
@@ -102,15 +106,19 @@ impl Logic for Writer {
             State::Address => {
                 self.address.d.next = address.get_bits::<14>(2);
                 self.upper.d.next = !self.four.q.val();
+                self.hit.d.next = hit;
                 if some {
-                    if !hit {
-                        self.unsupported.next = true;
-                        self.state.d.next = State::Rest;
-                    } else {
-                        // With three header DWs, the first data DW shares this beat.
-                        pop = self.four.q.val();
-                        self.state.d.next = State::Word;
-                    }
+                    self.state.d.next = State::Decision;
+                }
+            }
+            State::Decision => {
+                if self.hit.q.val() {
+                    // With three header DWs, the first data DW shares this beat.
+                    pop = self.four.q.val();
+                    self.state.d.next = State::Word;
+                } else {
+                    self.unsupported.next = true;
+                    self.state.d.next = State::Rest;
                 }
             }
             State::Word => {

@@ -15,6 +15,7 @@
 use hematite_lang::prelude::*;
 
 use crate::dma::ports::ReadRequestOut;
+use crate::slice::Slice;
 
 /// The NEXT flag's bit in a descriptor's second eight bytes (virtio 1.3 section 2.8.13).
 const NEXT: usize = 48;
@@ -139,8 +140,14 @@ pub struct DescriptorFetch {
     chained: Reg<Bit>,
     /// Elements of that chain so far.
     slots: Reg<Bits<8>>,
+    /// The chain, the ring or the sighted part ends before the next descriptor: compared in the cycle in which
+    /// that descriptor's first half comes.
+    full: Reg<Bit>,
+    at_ring_end: Reg<Bit>,
+    unsighted: Reg<Bit>,
     broken: Reg<Bit>,
     memory: LutRam<Element, 5>,
+    oldest: Slice<Element>,
     head: Reg<Bits<6>>,
     committed: Reg<Bits<6>>,
     tail: Reg<Bits<6>>,
@@ -153,13 +160,18 @@ impl Logic for DescriptorFetch {
         registers!(self.clock, self.reset => self.chained, self.slots, self.broken, self.presighted);
         registers!(self.clock, self.reset => self.head, self.committed, self.tail, self.half, self.scan);
         registers!(self.clock => self.address, self.asked, self.buffer, self.index, self.sighted);
+        registers!(self.clock => self.full, self.at_ring_end, self.unsighted);
         clocked!(self.clock => self.memory);
+        clocked!(self.clock, self.reset => self.oldest);
 
         let some = self.head.q.val() != self.committed.q.val();
         self.memory.read_address.next = self.head.q.val().get_bits::<5>(0);
-        self.element.next = self.memory.read_data.val();
-        self.element_valid.next = some;
-        if some && self.element_ready.val() {
+        self.oldest.write_data.next = self.memory.read_data.val();
+        self.oldest.write_valid.next = some;
+        self.element.next = self.oldest.read_data.val();
+        self.element_valid.next = self.oldest.read_valid.val();
+        self.oldest.read_ready.next = self.element_ready.val();
+        if some && self.oldest.write_ready.val() {
             self.head.d.next = self.head.q.val() + 1;
         }
 
@@ -167,6 +179,10 @@ impl Logic for DescriptorFetch {
         self.memory.write_address.next = self.tail.q.val().get_bits::<5>(0);
         self.memory.write_enable.next = false;
         let place = self.slots.q.val() + 1;
+        self.full.d.next = self.slots.q.val() >= bits::<8>(MAX_CHAIN)
+            || self.slots.q.val().resize::<16>() >= self.size.val();
+        self.at_ring_end.d.next = self.position.q.val() + 1 == self.size.val();
+        self.unsighted.d.next = self.index.q.val() >= self.presighted.q.val();
         let long = data.get_bits::<16>(16).any();
         self.memory.write_data.next = Element {
             address: self.buffer.q.val(),
@@ -191,7 +207,7 @@ impl Logic for DescriptorFetch {
         match self.state.q.val() {
             FetchState::Doorbell => {
                 self.quiet.next = true;
-                self.asleep.next = !self.wanted.q.val() && !some;
+                self.asleep.next = !self.wanted.q.val() && !some && !self.oldest.read_valid.val();
                 let to_end = self.size.val() - self.position.q.val();
                 self.asked.d.next = if to_end < self.burst.q.val() {
                     to_end
@@ -233,17 +249,15 @@ impl Logic for DescriptorFetch {
                                 if available {
                                     self.memory.write_enable.next = true;
                                     tail = tail + 1;
-                                    if self.position.q.val() + 1 == self.size.val() {
+                                    if self.at_ring_end.q.val() {
                                         self.position.d.next = 0.into();
                                         self.wrap.d.next = !wrap;
                                     } else {
                                         self.position.d.next = self.position.q.val() + 1;
                                     }
                                     let empty = !data.get_bits::<32>(0).any();
-                                    let too_many = place > bits::<8>(MAX_CHAIN)
-                                        || place.resize::<16>() > self.size.val();
                                     if empty
-                                        || too_many
+                                        || self.full.q.val()
                                         || data.get_bit(INDIRECT)
                                         || data.get_bit(WRITE) != self.writable.val()
                                     {
@@ -252,9 +266,7 @@ impl Logic for DescriptorFetch {
                                     if data.get_bit(NEXT) {
                                         self.slots.d.next = place;
                                         self.chained.d.next = true;
-                                        if !self.chained.q.val()
-                                            && self.index.q.val() >= self.presighted.q.val()
-                                        {
+                                        if !self.chained.q.val() && self.unsighted.q.val() {
                                             scan = Scan::Sight;
                                         }
                                     } else {

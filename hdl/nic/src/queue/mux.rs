@@ -3,6 +3,7 @@
 use hematite_lang::prelude::*;
 
 use crate::dma::ports::{ReadRequestIn, ReadRequestOut, WriteRequestIn, WriteRequestOut};
+use crate::slice::Slice;
 
 /// Descriptor reads and event reads of a queue on one client channel of the read engine. `second` goes
 /// first when both ask. A request passes through a register: one cycle more, one request every two
@@ -30,6 +31,7 @@ pub struct ReadMux {
     held: Reg<Bit>,
     /// Who asked: true for the second client.
     order: Fifo<Bit, 2>,
+    beats: Slice<Beat>,
 }
 
 #[hw]
@@ -37,7 +39,7 @@ impl Logic for ReadMux {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.held);
         registers!(self.clock => self.address, self.length);
-        clocked!(self.clock, self.reset => self.order);
+        clocked!(self.clock, self.reset => self.order, self.beats);
         self.request.address.next = self.address.q.val();
         self.request.length.next = self.length.q.val();
         self.request.valid.next = self.held.q.val();
@@ -73,18 +75,28 @@ impl Logic for ReadMux {
             } else {
                 self.first_response.ready.val()
             };
-        self.response.ready.next = ready;
-        self.order.read_ready.next = ready && self.response.valid.val() && self.response.last.val();
-        self.first_response.data.next = self.response.data.val();
-        self.first_response.keep.next = self.response.keep.val();
-        self.first_response.last.next = self.response.last.val();
-        self.first_response.error.next = self.response.error.val();
-        self.first_response.valid.next = self.response.valid.val() && known && !owner;
-        self.second_response.data.next = self.response.data.val();
-        self.second_response.keep.next = self.response.keep.val();
-        self.second_response.last.next = self.response.last.val();
-        self.second_response.error.next = self.response.error.val();
-        self.second_response.valid.next = self.response.valid.val() && known && owner;
+        self.beats.write_data.next = Beat {
+            data: self.response.data.val(),
+            keep: self.response.keep.val(),
+            last: self.response.last.val(),
+            error: self.response.error.val(),
+        };
+        self.beats.write_valid.next = self.response.valid.val();
+        self.response.ready.next = self.beats.write_ready.val();
+        self.beats.read_ready.next = ready;
+        let beat = self.beats.read_data.val();
+        let some = self.beats.read_valid.val();
+        self.order.read_ready.next = ready && some && beat.last;
+        self.first_response.data.next = beat.data;
+        self.first_response.keep.next = beat.keep;
+        self.first_response.last.next = beat.last;
+        self.first_response.error.next = beat.error;
+        self.first_response.valid.next = some && known && !owner;
+        self.second_response.data.next = beat.data;
+        self.second_response.keep.next = beat.keep;
+        self.second_response.last.next = beat.last;
+        self.second_response.error.next = beat.error;
+        self.second_response.valid.next = some && known && owner;
     }
 }
 
@@ -122,6 +134,7 @@ pub struct WriteMux {
     order: Fifo<Bit, 2>,
     /// Whose write is done next.
     undone: Fifo<Bit, 5>,
+    beats: Slice<Beat>,
 }
 
 #[hw]
@@ -129,7 +142,7 @@ impl Logic for WriteMux {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.held);
         registers!(self.clock => self.address, self.length);
-        clocked!(self.clock, self.reset => self.order, self.undone);
+        clocked!(self.clock, self.reset => self.order, self.undone, self.beats);
         self.request.address.next = self.address.q.val();
         self.request.length.next = self.length.q.val();
         self.request.valid.next = self.held.q.val();
@@ -172,26 +185,36 @@ impl Logic for WriteMux {
         } else {
             self.first_data.last.val()
         };
-        self.data.data.next = if owner {
-            self.second_data.data.val()
-        } else {
-            self.first_data.data.val()
+        self.beats.write_data.next = Beat {
+            data: if owner {
+                self.second_data.data.val()
+            } else {
+                self.first_data.data.val()
+            },
+            keep: if owner {
+                self.second_data.keep.val()
+            } else {
+                self.first_data.keep.val()
+            },
+            last: last,
+            error: if owner {
+                self.second_data.error.val()
+            } else {
+                self.first_data.error.val()
+            },
         };
-        self.data.keep.next = if owner {
-            self.second_data.keep.val()
-        } else {
-            self.first_data.keep.val()
-        };
-        self.data.error.next = if owner {
-            self.second_data.error.val()
-        } else {
-            self.first_data.error.val()
-        };
-        self.data.last.next = last;
-        self.data.valid.next = valid;
-        self.order.read_ready.next = valid && last && self.data.ready.val();
-        self.first_data.ready.next = known && !owner && self.data.ready.val();
-        self.second_data.ready.next = known && owner && self.data.ready.val();
+        self.beats.write_valid.next = valid;
+        let ready = self.beats.write_ready.val();
+        self.order.read_ready.next = valid && last && ready;
+        self.first_data.ready.next = known && !owner && ready;
+        self.second_data.ready.next = known && owner && ready;
+        let beat = self.beats.read_data.val();
+        self.data.data.next = beat.data;
+        self.data.keep.next = beat.keep;
+        self.data.last.next = beat.last;
+        self.data.error.next = beat.error;
+        self.data.valid.next = self.beats.read_valid.val();
+        self.beats.read_ready.next = self.data.ready.val();
 
         self.undone.read_ready.next = self.done.val();
         self.second_done.next = self.done.val() && self.undone.read_data.val();

@@ -6,10 +6,11 @@ use super::fetch::DescriptorFetch;
 use super::lifecycle::Lifecycle;
 use super::mux::{ReadMux, WriteMux};
 use super::notify::Notifier;
-use super::receive_plan::ReceivePlanner;
+use super::receive_plan::{ReceivePlanner, Segment};
 use super::receive_write::{HeaderInserter, SegmentWriter};
 use super::used::UsedWriter;
 use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
+use crate::slice::Slice;
 use crate::virtio::ports::{InterruptOut, QueueConfigIn};
 
 /// One receive virtqueue (virtio 1.3 section 5.1.6.3): whole good frames from the MAC's frame FIFO,
@@ -68,6 +69,8 @@ pub struct ReceiveEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
     fetch: DescriptorFetch,
     planner: ReceivePlanner,
     inserter: HeaderInserter,
+    words: Slice<Bits<64>>,
+    segments: Slice<Segment>,
     writer: SegmentWriter,
     used_writer: UsedWriter<2, USED_HOLD>,
     notifier: Notifier<EVENT_INTERVAL>,
@@ -82,6 +85,8 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.in_flight);
         clocked!(self.clock, self.reset => self.life, self.planner, self.inserter, self.writer);
+        clocked!(self.clock, self.reset => self.words);
+        clocked!(self.clock => self.segments);
         clocked!(self.clock, self.reset => self.read_mux, self.write_mux);
         clocked!(self.clock => self.fetch, self.used_writer, self.notifier);
         let clear = self.reset.val() || self.life.clear.val();
@@ -90,6 +95,7 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
         self.used_writer.reset.next = clear;
         self.notifier.reset.next = clear;
         self.planner.clear.next = clear;
+        self.segments.reset.next = clear;
 
         self.life.run.next = self.config.run.val();
         self.life.fault.next = self.fetch.failed.val()
@@ -129,12 +135,18 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
         self.planner.plan_ready.next = self.inserter.plan_ready.val();
         self.frame.link(&mut self.inserter.frame);
 
-        self.writer.packet.next = self.inserter.data.val();
-        self.writer.packet_valid.next = self.inserter.data_valid.val();
-        self.inserter.data_ready.next = self.writer.packet_ready.val();
-        self.writer.segment.next = self.planner.segment.val();
-        self.writer.segment_valid.next = self.planner.segment_valid.val();
-        self.planner.segment_ready.next = self.writer.segment_ready.val();
+        self.words.write_data.next = self.inserter.data.val();
+        self.words.write_valid.next = self.inserter.data_valid.val();
+        self.inserter.data_ready.next = self.words.write_ready.val();
+        self.writer.packet.next = self.words.read_data.val();
+        self.writer.packet_valid.next = self.words.read_valid.val();
+        self.words.read_ready.next = self.writer.packet_ready.val();
+        self.segments.write_data.next = self.planner.segment.val();
+        self.segments.write_valid.next = self.planner.segment_valid.val();
+        self.planner.segment_ready.next = self.segments.write_ready.val();
+        self.writer.segment.next = self.segments.read_data.val();
+        self.writer.segment_valid.next = self.segments.read_valid.val();
+        self.segments.read_ready.next = self.writer.segment_ready.val();
         self.writer.request.join(&mut self.write_mux.first);
         self.writer.data.join(&mut self.write_mux.first_data);
 

@@ -153,11 +153,19 @@ pub struct SegmentWriter {
     in_packet: Reg<Bit>,
     /// Some buffer of this packet was handed on.
     followed: Reg<Bit>,
-    /// Bytes of the segment to go.
+    /// Bytes of the segment to go, this beat's included.
     left: Reg<Bits<16>>,
+    /// Bytes of this beat.
+    width: Reg<Bits<4>>,
+    /// It is the segment's last.
+    ends: Reg<Bit>,
+    /// It needs bytes of the packet beside those carried.
+    needs: Reg<Bit>,
+    /// Bytes of `carry`, or of the packet's if it needs them, that are gone after it.
+    spent: Reg<Bits<4>>,
     /// Bytes that came with a beat of the segment before: 0..=7 of them.
     carry: Reg<Bits<64>>,
-    carried: Reg<Bits<4>>,
+    carried: Reg<Bits<3>>,
     beat: Reg<Beat>,
     beat_valid: Reg<Bit>,
 }
@@ -167,7 +175,7 @@ impl Logic for SegmentWriter {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.in_packet, self.followed);
         registers!(self.clock, self.reset => self.carry, self.carried, self.beat_valid);
-        registers!(self.clock => self.left, self.beat);
+        registers!(self.clock => self.left, self.width, self.ends, self.needs, self.spent, self.beat);
         let segment = self.segment.val();
         self.request.address.next = segment.address;
         self.request.length.next = segment.length;
@@ -197,18 +205,47 @@ impl Logic for SegmentWriter {
 
         let left = self.left.q.val();
         let carried = self.carried.q.val();
-        let ends = left <= bits::<16>(8);
-        let width = if ends { left.get_bits::<4>(0) } else { bits::<4>(8) };
-        let needs = carried < width;
-        let fresh = if needs { self.packet.val() } else { bits::<64>(0) };
-        let window =
-            self.carry.q.val().resize::<128>() | (fresh.resize::<128>() << cat::<7>((carried, bits::<3>(0))));
+        let width = self.width.q.val();
+        let ends = self.ends.q.val();
+        let needs = self.needs.q.val();
+        // Behind the carried bytes, which end with zeros, those of the packet.
+        let window = self.carry.q.val() | (self.packet.val() << cat::<6>((carried, bits::<3>(0))));
+        let rest = if needs {
+            self.packet.val()
+        } else {
+            self.carry.q.val()
+        };
+
+        // The beat after this one is measured a cycle ahead.
+        let starting = matches!(self.state.q.val(), WriterState::Segment);
+        let next_carried = if starting {
+            carried
+        } else {
+            carried - width.get_bits::<3>(0)
+        };
+        let next_left = if starting { segment.length } else { left - 8 };
+        let next_ends = if starting {
+            segment.length <= bits::<16>(8)
+        } else {
+            left <= bits::<16>(16)
+        };
+        let next_width = if next_ends {
+            next_left.get_bits::<4>(0)
+        } else {
+            bits::<4>(8)
+        };
+        let next_needs = next_carried.resize::<4>() < next_width;
+        let next_spent = if next_needs {
+            next_width - next_carried.resize::<4>()
+        } else {
+            next_width
+        };
+        let mut advance = starting;
         match self.state.q.val() {
             WriterState::Segment => {
                 // The planner may be ahead: a packet begins when its header is there.
                 let begun = self.in_packet.q.val() || self.packet_valid.val();
                 if self.segment_valid.val() && begun {
-                    self.left.d.next = segment.length;
                     if segment.length.any() {
                         self.request.valid.next = true;
                         if self.request.ready.val() {
@@ -226,18 +263,14 @@ impl Logic for SegmentWriter {
                 if go {
                     self.beat_valid.d.next = true;
                     self.beat.d.next = Beat {
-                        data: window.get_bits::<64>(0),
+                        data: window,
                         keep: keep_bytes(width),
                         last: ends,
                         error: false,
                     };
-                    self.carry.d.next = (window >> cat::<7>((width, bits::<3>(0)))).get_bits::<64>(0);
-                    self.carried.d.next = if needs {
-                        carried + 8 - width
-                    } else {
-                        carried - width
-                    };
-                    self.left.d.next = left - width.resize::<16>();
+                    self.carry.d.next = rest >> cat::<7>((self.spent.q.val(), bits::<3>(0)));
+                    self.carried.d.next = next_carried;
+                    advance = true;
                     if ends {
                         if segment.buffer_last {
                             self.state.d.next = WriterState::Used;
@@ -263,6 +296,13 @@ impl Logic for SegmentWriter {
                     }
                 }
             }
+        }
+        if advance {
+            self.left.d.next = next_left;
+            self.ends.d.next = next_ends;
+            self.width.d.next = next_width;
+            self.needs.d.next = next_needs;
+            self.spent.d.next = next_spent;
         }
     }
 }

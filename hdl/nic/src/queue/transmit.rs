@@ -10,6 +10,7 @@ use super::transmit_gather::{HeaderStripper, PacketPacker};
 use super::transmit_read::TransmitReader;
 use super::used::UsedWriter;
 use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
+use crate::slice::Slice;
 use crate::virtio::ports::{InterruptOut, QueueConfigIn};
 
 /// One transmit virtqueue (virtio 1.3 section 5.1.6.2): chains of up to 64 elements, cut at any byte,
@@ -67,6 +68,7 @@ pub struct TransmitEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
     fetch: DescriptorFetch,
     reader: TransmitReader,
     packer: PacketPacker,
+    packets: Slice<Beat>,
     stripper: HeaderStripper,
     used_writer: UsedWriter<2, USED_HOLD>,
     notifier: Notifier<EVENT_INTERVAL>,
@@ -79,6 +81,7 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
 {
     fn update(&mut self) {
         clocked!(self.clock, self.reset => self.life, self.reader, self.packer, self.stripper, self.read_mux);
+        clocked!(self.clock, self.reset => self.packets);
         clocked!(self.clock => self.fetch, self.used_writer, self.notifier);
         let clear = self.reset.val() || self.life.clear.val();
         let stop = self.life.stop.val();
@@ -93,6 +96,7 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.life.quiet.next = self.fetch.quiet.val()
             && self.reader.quiet.val()
             && self.packer.quiet.val()
+            && !self.packets.read_valid.val()
             && self.stripper.quiet.val()
             && self.used_writer.quiet.val()
             && self.notifier.quiet.val();
@@ -120,7 +124,21 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.packer.part_valid.next = self.reader.part_valid.val();
         self.reader.part_ready.next = self.packer.part_ready.val();
         self.data_response.link(&mut self.packer.response);
-        self.packer.packet.join(&mut self.stripper.packet);
+        self.packets.write_data.next = Beat {
+            data: self.packer.packet.data.val(),
+            keep: self.packer.packet.keep.val(),
+            last: self.packer.packet.last.val(),
+            error: self.packer.packet.error.val(),
+        };
+        self.packets.write_valid.next = self.packer.packet.valid.val();
+        self.packer.packet.ready.next = self.packets.write_ready.val();
+        let packet = self.packets.read_data.val();
+        self.stripper.packet.data.next = packet.data;
+        self.stripper.packet.keep.next = packet.keep;
+        self.stripper.packet.last.next = packet.last;
+        self.stripper.packet.error.next = packet.error;
+        self.stripper.packet.valid.next = self.packets.read_valid.val();
+        self.packets.read_ready.next = self.stripper.packet.ready.val();
         self.frame.link(&mut self.stripper.frame);
 
         self.used_writer.stop.next = stop;

@@ -5,6 +5,20 @@ use hematite_lang::prelude::*;
 use super::bytes::{count_bytes, keep_bytes, mask_bytes};
 use super::transmit_read::Part;
 use super::used::UsedBuffer;
+use crate::slice::Slice;
+
+/// A beat of a response, its bytes counted.
+#[hw(value)]
+pub struct CountedBeat {
+    /// The bytes, the others zero.
+    pub data: Bits<64>,
+    /// How many, 0..=8.
+    pub count: Bits<4>,
+    /// Ends the response.
+    pub last: Bit,
+    /// The response is useless.
+    pub error: Bit,
+}
 
 #[hw]
 enum PackState {
@@ -47,6 +61,7 @@ pub struct PacketPacker {
     pub quiet: Signal<Out, Bit>,
     /// A read failed; high until cleared.
     pub failed: Signal<Out, Bit>,
+    counted: Slice<CountedBeat>,
     state: Reg<PackState>,
     /// 0..=7 bytes that do not fill a beat.
     carry: Reg<Bits<64>>,
@@ -66,6 +81,17 @@ impl Logic for PacketPacker {
         registers!(self.clock, self.reset => self.state, self.carry, self.carried, self.bad);
         registers!(self.clock, self.reset => self.broken, self.beat_valid);
         registers!(self.clock => self.buffer, self.uses, self.beat);
+        clocked!(self.clock, self.reset => self.counted);
+        self.counted.write_data.next = CountedBeat {
+            data: mask_bytes(self.response.data.val(), self.response.keep.val()),
+            count: count_bytes(self.response.keep.val()),
+            last: self.response.last.val(),
+            error: self.response.error.val(),
+        };
+        self.counted.write_valid.next = self.response.valid.val();
+        self.response.ready.next = self.counted.write_ready.val();
+        let response = self.counted.read_data.val();
+        let some = self.counted.read_valid.val();
         let part = self.part.val();
         let beat = self.beat.q.val();
         self.packet.data.next = beat.data;
@@ -80,29 +106,21 @@ impl Logic for PacketPacker {
         self.used.next = self.buffer.q.val();
         self.used_valid.next = false;
         self.part_ready.next = false;
-        self.response.ready.next = false;
+        self.counted.read_ready.next = false;
 
         let carried = self.carried.q.val();
-        let fresh = if part.read {
-            mask_bytes(self.response.data.val(), self.response.keep.val())
-        } else {
-            bits::<64>(0)
-        };
-        let count = if part.read {
-            count_bytes(self.response.keep.val())
-        } else {
-            bits::<4>(0)
-        };
+        let fresh = if part.read { response.data } else { bits::<64>(0) };
+        let count = if part.read { response.count } else { bits::<4>(0) };
         let window =
             self.carry.q.val().resize::<128>() | (fresh.resize::<128>() << cat::<7>((carried, bits::<3>(0))));
         let held = carried.resize::<5>() + count.resize::<5>();
         match self.state.q.val() {
             PackState::Part => {
-                let go = self.part_valid.val() && free && (!part.read || self.response.valid.val());
-                self.response.ready.next = self.part_valid.val() && free && part.read;
+                let go = self.part_valid.val() && free && (!part.read || some);
+                self.counted.read_ready.next = self.part_valid.val() && free && part.read;
                 if go {
-                    let part_ends = !part.read || self.response.last.val();
-                    let error = part.read && self.response.last.val() && self.response.error.val();
+                    let part_ends = !part.read || response.last;
+                    let error = part.read && response.last && response.error;
                     let ends = part_ends && part.last;
                     let bad = self.bad.q.val() || error || (ends && part.bad);
                     self.bad.d.next = bad;

@@ -4,6 +4,7 @@ use hematite_lang::prelude::*;
 
 use super::fetch::Element;
 use crate::dma::ports::ReadRequestOut;
+use crate::slice::Slice;
 
 /// What a response brings, or (without `read`) the end of a packet of which nothing more is read.
 #[hw(value)]
@@ -82,6 +83,7 @@ pub struct TransmitReader {
     limit: Reg<Bits<16>>,
     current: Reg<Element>,
     parts: Fifo<Part, 5>,
+    oldest: Slice<Part>,
 }
 
 #[hw]
@@ -89,10 +91,13 @@ impl Logic for TransmitReader {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.total, self.in_packet, self.long, self.reserved);
         registers!(self.clock => self.limit, self.current);
-        clocked!(self.clock, self.reset => self.parts);
-        self.part.next = self.parts.read_data.val();
-        self.part_valid.next = self.parts.read_valid.val();
-        self.parts.read_ready.next = self.part_ready.val();
+        clocked!(self.clock, self.reset => self.parts, self.oldest);
+        self.oldest.write_data.next = self.parts.read_data.val();
+        self.oldest.write_valid.next = self.parts.read_valid.val();
+        self.parts.read_ready.next = self.oldest.write_ready.val();
+        self.part.next = self.oldest.read_data.val();
+        self.part_valid.next = self.oldest.read_valid.val();
+        self.oldest.read_ready.next = self.part_ready.val();
 
         self.limit.d.next = self.max_frame.val() + HEADER;
         let element = self.element.val();
@@ -101,8 +106,8 @@ impl Logic for TransmitReader {
         let beats = (current.length >> 3) + 2;
         let needed = self.reserved.q.val().resize::<17>() + beats.resize::<17>();
         let mut reserve = false;
-        let release = self.parts.read_valid.val() && self.part_ready.val();
-        let released = self.parts.read_data.val().beats;
+        let release = self.oldest.read_valid.val() && self.part_ready.val();
+        let released = self.oldest.read_data.val().beats;
         self.element_ready.next = false;
         self.request.address.next = current.address;
         self.request.length.next = current.length;
@@ -120,7 +125,8 @@ impl Logic for TransmitReader {
         self.quiet.next = false;
         match self.state.q.val() {
             ReadState::Element => {
-                self.quiet.next = !self.in_packet.q.val() && !self.parts.read_valid.val();
+                self.quiet.next =
+                    !self.in_packet.q.val() && !self.parts.read_valid.val() && !self.oldest.read_valid.val();
                 self.current.d.next = element;
                 let total = self.total.q.val().resize::<17>() + element.length.resize::<17>();
                 if self.stop.val() && self.in_packet.q.val() && self.parts.write_ready.val() {

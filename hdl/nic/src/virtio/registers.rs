@@ -64,7 +64,7 @@ fn merge64(old: Bits<64>, new: Bits<32>, enables: Bits<4>, high: Bit) -> Bits<64
 /// * A doorbell is the 16-bit index of an enabled queue at that queue's place (4.1.5.2); others are
 ///   ignored and counted.
 ///
-/// Two cycles an access; unknown registers read 0.
+/// Three cycles an access; unknown registers read 0.
 #[hw]
 pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     /// Rising edge.
@@ -98,7 +98,22 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     /// DEVICE_NEEDS_RESET was set.
     pub queue_failed: Signal<Out, Bit>,
     clear: Signal<Local, Bit>,
+    /// The device reset is complete.
+    finished: Reg<Bit>,
+    /// The access is performed.
+    active: Reg<Bit>,
     done: Reg<Bit>,
+    /// What a write would make of the selected queue's size and vector, and of the device's vector.
+    new_size: Reg<Bits<16>>,
+    new_vector: Reg<Bits<16>>,
+    new_config_vector: Reg<Bits<16>>,
+    /// The selected queue may be changed.
+    changeable: Reg<Bit>,
+    /// The address is in the common configuration.
+    in_common: Reg<Bit>,
+    /// The selected queue.
+    selected: [Reg<Bit>; QUEUES],
+    common: Reg<Bits<32>>,
     read: Reg<Bits<32>>,
     device_select: Reg<Bits<32>>,
     driver_select: Reg<Bits<32>>,
@@ -142,23 +157,29 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
             idle = idle && self.queues[q].idle.val();
         }
         let finished = idle && self.msix_idle.val() && self.dma_idle.val();
-        self.clear.next = self.reset.val() || finished;
+        registers!(self.clock, self.reset => self.finished);
+        self.finished.d.next = finished && !self.finished.q.val();
+        self.clear.next = self.reset.val() || self.finished.q.val();
         registers!(self.clock, self.clear => self.device_select, self.driver_select, self.driver_features);
         registers!(self.clock, self.clear => self.beyond, self.acceptable, self.config_vector, self.status);
         registers!(self.clock, self.clear => self.needs_reset, self.in_reset, self.settle, self.queue_select);
         registers!(self.clock, self.clear => self.isr, self.notify);
-        registers!(self.clock, self.reset => self.done, self.generation);
-        registers!(self.clock => self.read, self.link);
+        registers!(self.clock, self.reset => self.active, self.done, self.generation);
+        registers!(self.clock => self.link, self.new_size, self.new_vector, self.new_config_vector);
+        registers!(self.clock => self.changeable, self.in_common, self.common, self.read);
         for q in 0..QUEUES {
             registers!(self.clock, self.clear => self.size[q], self.vector[q], self.enable[q], self.run[q]);
             registers!(self.clock, self.clear => self.descriptors[q], self.driver_area[q], self.device_area[q]);
             registers!(self.clock, self.clear => self.queue_reset[q], self.queue_settle[q], self.doorbell[q]);
+            registers!(self.clock => self.selected[q]);
         }
 
         let address = self.access.address.val();
         let enables = self.access.byte_enables.val();
         let data = self.access.write_data.val();
-        let active = self.access.valid.val() && !self.done.q.val();
+        // Address and data stand from `valid` on; what they lead to is prepared in a cycle of its own.
+        let active = self.active.q.val();
+        self.active.d.next = self.access.valid.val() && !active && !self.done.q.val();
         let write = active && self.access.write.val();
         self.done.d.next = active;
         self.access.ready.next = self.done.q.val();
@@ -217,7 +238,8 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         let mut driver_area = bits::<64>(0);
         let mut device_area = bits::<64>(0);
         for q in 0..QUEUES {
-            if select == bits::<16>(q as u64) {
+            self.selected[q].d.next = select == bits::<16>(q as u64);
+            if self.selected[q].q.val() {
                 size = self.size[q].q.val();
                 vector = self.vector[q].q.val();
                 enabled = self.enable[q].q.val();
@@ -244,7 +266,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
             bits::<2>(0),
             status.get_bits::<4>(0),
         ));
-        let common = match word.index() {
+        self.common.d.next = match word.index() {
             DEVICE_FEATURE_SELECT => self.device_select.q.val(),
             DEVICE_FEATURE => device_feature,
             DRIVER_FEATURE_SELECT => self.driver_select.q.val(),
@@ -270,7 +292,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
             _ => bits::<32>(0),
         };
         self.read.d.next = match window.index() {
-            0 => common,
+            0 => self.common.q.val(),
             2 => {
                 if word.any() {
                     bits::<32>(0)
@@ -311,7 +333,13 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         }
         let set_enable = low_half.get_bit(0) && data.get_bit(0);
         let set_reset = high_half.get_bit(0) && data.get_bit(16) && features.get_bit(features::RING_RESET);
-        if write && open && window == bits::<2>(0) {
+        self.new_size.d.next = new_size;
+        self.new_vector.d.next = new_vector;
+        self.new_config_vector.d.next = new_config_vector;
+        self.changeable.d.next = changeable;
+        self.in_common.d.next = !window.any();
+        let in_common = self.in_common.q.val();
+        if write && open && in_common {
             match word.index() {
                 DEVICE_FEATURE_SELECT => {
                     self.device_select.d.next = merge32(self.device_select.q.val(), data, enables);
@@ -332,7 +360,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
                         }
                     }
                 }
-                MSIX_AND_QUEUES => self.config_vector.d.next = new_config_vector,
+                MSIX_AND_QUEUES => self.config_vector.d.next = self.new_config_vector.q.val(),
                 STATUS_AND_SELECT => {
                     self.queue_select.d.next = merge16(select, data.get_bits::<16>(16), high_half);
                     if enables.get_bit(0) {
@@ -352,15 +380,15 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
             }
         }
         for q in 0..QUEUES {
-            let selected = select == bits::<16>(q as u64);
-            if write && changeable && selected && window == bits::<2>(0) {
+            let selected = self.selected[q].q.val();
+            if write && self.changeable.q.val() && selected && in_common {
                 let place = self.descriptors[q].q.val();
                 let driver_place = self.driver_area[q].q.val();
                 let device_place = self.device_area[q].q.val();
                 match word.index() {
                     QUEUE_SIZE => {
-                        self.size[q].d.next = new_size;
-                        self.vector[q].d.next = new_vector;
+                        self.size[q].d.next = self.new_size.q.val();
+                        self.vector[q].d.next = self.new_vector.q.val();
                     }
                     QUEUE_ENABLE => self.enable[q].d.next = set_enable,
                     QUEUE_DESC_LOW => self.descriptors[q].d.next = merge64(place, data, enables, false),
@@ -380,8 +408,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
                     _ => {}
                 }
             }
-            let resets =
-                write && open && selected && window == bits::<2>(0) && word == bits::<10>(QUEUE_RESET as u64);
+            let resets = write && open && selected && in_common && word == bits::<10>(QUEUE_RESET as u64);
             if resets && set_reset && self.enable[q].q.val() {
                 self.queue_reset[q].d.next = true;
             }
