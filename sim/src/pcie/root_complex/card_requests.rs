@@ -46,7 +46,11 @@ impl RootComplex {
             } => {
                 self.memory_read(now, &header, requester, tag, (address, first_be, last_be));
             }
-            Kind::Completion { .. } => {
+            Kind::Completion { tag, .. } => {
+                if self.bus_master_off == Some(tag) {
+                    self.bus_master_off = None;
+                    self.function.bus_master = false;
+                }
                 self.requester
                     .complete(&header, payload, |violation| violations.push(now, violation));
             }

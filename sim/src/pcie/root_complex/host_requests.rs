@@ -38,16 +38,22 @@ impl RootComplex {
         let (target, tag) = (self.function.id, transaction.tag());
         let header = config_header(Direction::Write, self.id, target, tag, register, byte_enables);
         self.send(now, &header, &[value]);
-        self.follow_config_write(register, value, byte_enables);
+        self.follow_config_write(register, value, byte_enables, tag);
         Ok(transaction)
     }
 
-    fn follow_config_write(&mut self, register: u16, value: u32, byte_enables: u8) {
+    fn follow_config_write(&mut self, register: u16, value: u32, byte_enables: u8, tag: u8) {
         self.function.id_captured = true;
         const COMMAND: u16 = 4;
         const BUS_MASTER: u32 = 1 << 2;
         if register == COMMAND && byte_enables & 1 != 0 {
-            self.function.bus_master = value & BUS_MASTER != 0;
+            // What the card sent before it saw the write may still be on its way; the write's completion is behind it.
+            if value & BUS_MASTER != 0 {
+                self.function.bus_master = true;
+                self.bus_master_off = None;
+            } else {
+                self.bus_master_off = Some(tag);
+            }
         }
         // Device Control is 8 bytes into the capability.
         if self.express_capability.is_some_and(|at| at + 8 == register) && byte_enables & 3 == 3 {
@@ -58,6 +64,7 @@ impl RootComplex {
     /// After a function-level or conventional reset: the card's registers are back at their defaults.
     pub fn function_was_reset(&mut self) {
         self.function = FunctionState::reset(self.function.id);
+        self.bus_master_off = None;
         self.set_vectors(0);
     }
 

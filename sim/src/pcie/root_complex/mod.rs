@@ -147,6 +147,8 @@ pub struct RootComplex {
     vectors: u16,
     raised: VecDeque<(SimTime, u16)>,
     last_message: SimTime,
+    /// The tag of a configuration write that clears Bus Master Enable and has no completion yet.
+    bus_master_off: Option<u8>,
     inputs: PcieInputs,
     /// Faults to inject.
     pub faults: FaultPlan,
@@ -191,6 +193,7 @@ impl RootComplex {
             vectors: 0,
             raised: VecDeque::new(),
             last_message: SimTime::ZERO,
+            bus_master_off: None,
             inputs: PcieInputs {
                 rx: None,
                 tx_ready: true,

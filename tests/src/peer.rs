@@ -1,0 +1,103 @@
+//! The far end of the wire: a host stack with an echo program that checks what it echoes, and frames of the test's own.
+
+use crate::traffic;
+use hematite_netstack::{Errno, Ipv4Cidr, MacAddr, Stack, StackConfig, UdpSocket};
+use hematite_sim::SimTime;
+use hematite_sim::wire::host::{PeerApplication, StackEndpoint};
+use hematite_sim::wire::{Damage, Frame, WireEndpoint};
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+
+/// The peer's address.
+pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+/// Its link-layer address.
+pub const MAC: MacAddr = MacAddr([0x02, 0x70, 0x65, 0x65, 0x72, 0x02]);
+/// The echo program's port (RFC 862).
+pub const ECHO_PORT: u16 = 7;
+
+/// The echo program.
+pub struct Echo {
+    socket: Option<UdpSocket>,
+    buffer: Vec<u8>,
+    scratch: Vec<u8>,
+    /// Datagrams echoed.
+    pub echoed: u64,
+    /// Datagrams with a wrong octet: the card sent something that the host did not.
+    pub corrupt: u64,
+}
+
+impl PeerApplication for Echo {
+    fn poll(&mut self, stack: &mut Stack) {
+        let Some(socket) = &self.socket else { return };
+        while let Ok((len, from)) = socket.recv_from(stack, &mut self.buffer) {
+            let bytes = &self.buffer[..len];
+            self.corrupt += u64::from(!traffic::is_right(&mut self.scratch, bytes));
+            self.echoed += u64::from(socket.send_to(stack, bytes, from).is_ok());
+        }
+    }
+}
+
+/// The endpoint.
+pub struct Peer {
+    inner: StackEndpoint<Echo>,
+    frames: VecDeque<Frame>,
+    /// Frames that came from the card.
+    pub received: u64,
+}
+
+impl Peer {
+    /// A peer whose stack draws from `seed`.
+    ///
+    /// # Errors
+    /// What the stack reports.
+    pub fn new(seed: u64) -> Result<Self, Errno> {
+        let address = Ipv4Cidr::new(ADDRESS, 24).map_err(|_| Errno::Inval)?;
+        let inner = StackEndpoint::new(StackConfig::default(), seed, MAC, address, |stack| Echo {
+            socket: UdpSocket::bind(stack, (Ipv4Addr::UNSPECIFIED, ECHO_PORT)).ok(),
+            buffer: vec![0; 2048],
+            scratch: Vec::new(),
+            echoed: 0,
+            corrupt: 0,
+        })?;
+        Ok(Peer {
+            inner,
+            frames: VecDeque::new(),
+            received: 0,
+        })
+    }
+
+    /// Sends a frame before anything else.
+    pub fn send(&mut self, bytes: Vec<u8>, damage: Damage) {
+        self.frames.push_back(Frame { bytes, damage });
+    }
+
+    /// Frames of the test's own that are still to be sent.
+    pub fn unsent(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// The echo program.
+    pub fn echo(&self) -> &Echo {
+        self.inner.application()
+    }
+
+    /// The stack, for its counters.
+    pub fn stack(&self) -> &Stack {
+        self.inner.stack()
+    }
+}
+
+impl WireEndpoint for Peer {
+    fn transmit(&mut self, now: SimTime, frame: &mut Frame) -> bool {
+        if let Some(own) = self.frames.pop_front() {
+            *frame = own;
+            return true;
+        }
+        self.inner.transmit(now, frame)
+    }
+
+    fn receive(&mut self, now: SimTime, frame: &[u8]) {
+        self.received += 1;
+        self.inner.receive(now, frame);
+    }
+}
