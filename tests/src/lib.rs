@@ -10,17 +10,18 @@ pub mod traffic;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// The seed of a test: `HEMATITE_SEED`, else a random one; printed, so that a failure can be replayed.
+/// The seed of a test: `HEMATITE_SEED=n`, a new one for `HEMATITE_SEED=random`, else always the same; printed.
 ///
 /// # Panics
 /// When `HEMATITE_SEED` is no number.
 pub fn seed() -> u64 {
     let seed = match std::env::var("HEMATITE_SEED") {
+        // The standard library's hash keys are the only entropy at hand.
+        Ok(text) if text == "random" => RandomState::new().build_hasher().finish(),
         Ok(text) => text
             .parse()
             .unwrap_or_else(|error| panic!("HEMATITE_SEED={text}: {error}")),
-        // The standard library's hash keys are the only entropy at hand.
-        Err(_) => RandomState::new().build_hasher().finish(),
+        Err(_) => 1,
     };
     eprintln!("replay with HEMATITE_SEED={seed}");
     seed

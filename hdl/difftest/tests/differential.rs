@@ -65,8 +65,18 @@ impl Output {
     }
 }
 
+/// A group of cases is one large value that is built on the stack.
+const STACK: usize = 1 << 29;
+
 #[test]
 fn plain_rust_and_verilog_agree() {
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(compare).unwrap();
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn compare() {
     let seed: u64 = std::env::var("HEMATITE_SEED")
         .ok()
         .and_then(|s| s.parse().ok())

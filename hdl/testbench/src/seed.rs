@@ -1,4 +1,5 @@
-//! Seeds: random unless told, printed when it matters, replayed by `HEMATITE_SEED`.
+//! Seeds: the same cases each run, so that a change is what makes a test fail; `HEMATITE_SEED=random` looks for
+//! new ones, and `HEMATITE_SEED=n` replays one.
 
 use std::{
     env,
@@ -12,9 +13,20 @@ use crate::Error;
 /// The generator that everything random in a test comes from.
 pub type Rng = rand_chacha::ChaCha8Rng;
 
+/// Where the cases of an ordinary run come from.
+const BASE: u64 = 1;
+
+/// The seed of a whole run of cases: fixed, or another each time with `HEMATITE_SEED=random`.
+fn base() -> u64 {
+    match env::var("HEMATITE_SEED").as_deref() {
+        Ok("random") => RandomState::new().hash_one("hematite"),
+        _ => BASE,
+    }
+}
+
 /// The seed in `HEMATITE_SEED` (decimal, or hexadecimal with `0x`).
 fn given() -> Option<u64> {
-    let text = env::var("HEMATITE_SEED").ok()?;
+    let text = env::var("HEMATITE_SEED").ok().filter(|text| text != "random")?;
     let parsed = match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => text.parse(),
@@ -22,11 +34,11 @@ fn given() -> Option<u64> {
     Some(parsed.unwrap_or_else(|error| panic!("HEMATITE_SEED={text}: {error}")))
 }
 
-/// The seed in `HEMATITE_SEED`, else a random one, which is printed.
+/// The seed in `HEMATITE_SEED`, else the run's, which is printed.
 #[must_use]
 pub fn seed() -> u64 {
     given().unwrap_or_else(|| {
-        let seed = RandomState::new().hash_one("hematite");
+        let seed = base();
         println!("HEMATITE_SEED={seed}");
         seed
     })
@@ -51,7 +63,7 @@ pub fn cases(count: usize, mut case: impl FnMut(&mut Rng) -> Result<(), Error>) 
     let seeds: Vec<u64> = match given() {
         Some(seed) => vec![seed],
         None => {
-            let mut seeds = Rng::seed_from_u64(RandomState::new().hash_one("hematite"));
+            let mut seeds = Rng::seed_from_u64(base());
             (0..count).map(|_| seeds.random()).collect()
         }
     };

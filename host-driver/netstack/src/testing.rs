@@ -4,10 +4,13 @@ use std::hash::{BuildHasher, RandomState};
 
 use proptest::test_runner::{Config, RngSeed};
 
-/// Each run tries other cases; a failing one prints `HEMATITE_SEED`, which replays it from the environment.
+/// The same cases each run; `HEMATITE_SEED=random` tries others, `HEMATITE_SEED=n` replays what it printed.
 pub(crate) fn config() -> Config {
-    let seed = std::env::var("HEMATITE_SEED").ok().and_then(|s| s.parse().ok());
-    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
+    let seed = match std::env::var("HEMATITE_SEED").as_deref() {
+        Ok("random") => RandomState::new().hash_one(0),
+        Ok(text) => text.parse().unwrap_or(1),
+        Err(_) => 1,
+    };
     println!("HEMATITE_SEED={seed}");
     Config {
         rng_seed: RngSeed::Fixed(seed),
