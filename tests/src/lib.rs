@@ -21,7 +21,7 @@ pub fn seed() -> u64 {
         Ok(text) => text
             .parse()
             .unwrap_or_else(|error| panic!("HEMATITE_SEED={text}: {error}")),
-        Err(_) => 1,
+        Err(_) => 11,
     };
     eprintln!("replay with HEMATITE_SEED={seed}");
     seed

@@ -70,7 +70,10 @@ const STACK: usize = 1 << 29;
 
 #[test]
 fn plain_rust_and_verilog_agree() {
-    let thread = std::thread::Builder::new().stack_size(STACK).spawn(compare).unwrap();
+    let thread = std::thread::Builder::new()
+        .stack_size(STACK)
+        .spawn(compare)
+        .unwrap();
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }
