@@ -51,6 +51,7 @@ mod prandom;
 pub mod sched;
 pub mod socket;
 mod stack;
+pub mod tcp;
 #[cfg(test)]
 mod testing;
 pub mod wire;
@@ -71,4 +72,7 @@ pub use ipv4::ping::{EchoReply, PingSocket};
 pub use ipv4::snmp::Snmp;
 pub use socket::{Readiness, UdpSocket};
 pub use stack::Stack;
+pub use tcp::{
+    CongestionAlgorithm, TcpInfo, TcpKeepalive, TcpListener, TcpSocket, TcpState, TcpStream, TcpStreamIo,
+};
 pub use wire::ethernet::{EtherType, MacAddr};

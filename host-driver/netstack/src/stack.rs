@@ -20,6 +20,7 @@ use crate::ipv4::ping::PingTable;
 use crate::ipv4::snmp::Snmp;
 use crate::ipv4::udp::UdpTable;
 use crate::prandom::{Prng, SeededState};
+use crate::tcp::Tcp;
 use crate::wire::ethernet::MacAddr;
 
 /// Counters of identifications (`ip_idents`).
@@ -42,6 +43,7 @@ pub struct Stack {
     pub(crate) fib: Fib,
     pub(crate) udp: UdpTable,
     pub(crate) ping: PingTable,
+    pub(crate) tcp: Tcp,
     pub(crate) icmp_limits: IcmpLimits,
     pub(crate) idents: Vec<u16>,
     pub(crate) mib: Snmp,
@@ -67,6 +69,7 @@ impl Stack {
             icmp_limits: IcmpLimits::new(&config),
             udp: UdpTable::new(hash),
             ping: PingTable::new(HashMap::with_hasher(hash)),
+            tcp: Tcp::new(hash, &mut prng),
             idents: (0..IP_IDENTS).map(|_| prng.next_u64() as u16).collect(),
             config,
             now: Instant::ZERO,
@@ -102,13 +105,18 @@ impl Stack {
     pub fn poll(&mut self, now: Instant) {
         self.set_now(now);
         self.neigh_timers();
+        self.tcp_timers();
         self.process_backlog();
     }
 
     /// When [`Stack::poll`] has something to do if nothing else happens until then.
     pub fn next_deadline(&self) -> Option<Instant> {
         let backlog = (!self.devs.backlog.is_empty()).then_some(self.now);
-        backlog.into_iter().chain(self.neigh.next_deadline()).min()
+        backlog
+            .into_iter()
+            .chain(self.neigh.next_deadline())
+            .chain(self.tcp.socks.timers.next_deadline())
+            .min()
     }
 
     /// Drops a packet and counts why (`kfree_skb_reason`).

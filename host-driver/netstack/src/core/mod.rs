@@ -3,6 +3,7 @@
 pub mod checksum;
 pub mod dev;
 pub mod drop_reason;
+pub(crate) mod dst;
 pub mod neighbour;
 pub mod netdevice;
 pub mod pool;

@@ -19,7 +19,7 @@ use crate::core::time::Instant;
 use crate::errno::Errno;
 use crate::stack::Stack;
 use crate::wire::icmp::*;
-use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_UDP, IPV4_HLEN, IpHdr};
+use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPV4_HLEN, IpHdr};
 
 /// An error message is no larger than what every host takes (RFC 1812 section 4.3.2.3).
 const ICMP_ERROR_MAX: usize = 576;
@@ -215,6 +215,18 @@ impl Stack {
         };
         match iph.protocol {
             IPPROTO_UDP => self.udp_err(&error),
+            IPPROTO_TCP => {
+                let mtu = (icmph.kind == ICMP_DEST_UNREACH && icmph.code == ICMP_FRAG_NEEDED)
+                    .then(|| usize::from(icmph.echo_sequence()));
+                self.tcp_err(&crate::core::dst::IcmpError {
+                    errno,
+                    severity,
+                    saddr: iph.saddr().into(),
+                    daddr: iph.daddr().into(),
+                    mtu,
+                    payload,
+                })
+            }
             IPPROTO_ICMP => self.ping_err(&error),
             _ => true,
         }
