@@ -171,7 +171,7 @@ impl<const N: usize> Logic for Splitter<N> {
         let dwords = end.get_bits::<8>(2) + cat::<8>((bits::<7>(0), end.get_bits::<2>(0).any()));
         let row_end = place.get_bits::<3>(0).resize::<10>() + bytes;
         let rows = row_end.get_bits::<7>(3) + cat::<7>((bits::<6>(0), row_end.get_bits::<3>(0).any()));
-        let one = dwords == bits::<8>(1);
+        let one = end <= bits::<10>(4);
         let above = enable_from(place.get_bits::<2>(0));
         let below = enable_below(end.get_bits::<2>(0));
 
