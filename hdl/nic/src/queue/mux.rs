@@ -3,7 +3,6 @@
 use hematite_lang::prelude::*;
 
 use crate::dma::ports::{ReadRequestIn, ReadRequestOut, WriteRequestIn, WriteRequestOut};
-use crate::slice::Slice;
 
 /// Descriptor reads and event reads of a queue on one client channel of the read engine. `second` goes
 /// first when both ask. A request passes through a register: one cycle more, one request every two
@@ -31,7 +30,7 @@ pub struct ReadMux {
     held: Reg<Bit>,
     /// Who asked: true for the second client.
     order: Fifo<Bit, 2>,
-    beats: Slice<Beat>,
+    beats: Skid<Beat>,
 }
 
 #[hw]
@@ -134,7 +133,7 @@ pub struct WriteMux {
     order: Fifo<Bit, 2>,
     /// Whose write is done next.
     undone: Fifo<Bit, 5>,
-    beats: Slice<Beat>,
+    beats: Skid<Beat>,
 }
 
 #[hw]

@@ -246,7 +246,7 @@ impl Logic for SegmentWriter {
                 // The planner may be ahead: a packet begins when its header is there.
                 let begun = self.in_packet.q.val() || self.packet_valid.val();
                 if self.segment_valid.val() && begun {
-                    if segment.length.any() {
+                    if !segment.empty {
                         self.request.valid.next = true;
                         if self.request.ready.val() {
                             self.in_packet.d.next = true;

@@ -5,7 +5,6 @@ use hematite_lang::prelude::*;
 use super::bytes::{count_bytes, keep_bytes, mask_bytes};
 use super::transmit_read::Part;
 use super::used::UsedBuffer;
-use crate::slice::Slice;
 
 /// A beat of a response, its bytes counted.
 #[hw(value)]
@@ -61,7 +60,7 @@ pub struct PacketPacker {
     pub quiet: Signal<Out, Bit>,
     /// A read failed; high until cleared.
     pub failed: Signal<Out, Bit>,
-    counted: Slice<CountedBeat>,
+    counted: Skid<CountedBeat>,
     state: Reg<PackState>,
     /// 0..=7 bytes that do not fill a beat.
     carry: Reg<Bits<64>>,
