@@ -90,8 +90,7 @@ pub struct Drain<const N: usize> {
     aligned: Reg<ResponseBeat>,
     aligned_valid: Reg<Bit>,
     queue: Fifo<ResponseBeat, 4>,
-    out: Reg<ResponseBeat>,
-    output_valid: Reg<Bit>,
+    out: Skid<ResponseBeat>,
     timeout_event: Reg<Bit>,
 }
 
@@ -108,10 +107,10 @@ impl<const N: usize> Logic for Drain<N> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.release, self.current_valid, self.row, self.failed);
         registers!(self.clock, self.reset => self.room, self.fetch_valid, self.enter_valid, self.hold_valid);
-        registers!(self.clock, self.reset => self.aligned_valid, self.output_valid, self.timeout_event);
+        registers!(self.clock, self.reset => self.aligned_valid, self.timeout_event);
         registers!(self.clock => self.current, self.last_row, self.fetch, self.enter, self.enter_data);
-        registers!(self.clock => self.hold, self.hold_data, self.aligned, self.out);
-        clocked!(self.clock, self.reset => self.queue, self.jobs);
+        registers!(self.clock => self.hold, self.hold_data, self.aligned);
+        clocked!(self.clock, self.reset => self.queue, self.jobs, self.out);
 
         // At most 8 rows are between here and the queue's level as `room` saw it.
         self.room.d.next = self.queue.level.val() < bits::<16>(8);
@@ -196,7 +195,7 @@ impl<const N: usize> Logic for Drain<N> {
         // `room` keeps this from overflowing.
         self.queue.write_valid.next = self.aligned_valid.q.val();
         self.queue.write_data.next = self.aligned.q.val();
-        let output = self.out.q.val();
+        let output = self.out.read_data.val();
         let mut taken = false;
         for i in 0..N {
             let mine = output.client == bits::<3>(i as u64);
@@ -204,17 +203,15 @@ impl<const N: usize> Logic for Drain<N> {
             self.responses[i].keep.next = output.keep;
             self.responses[i].last.next = output.last;
             self.responses[i].error.next = output.error;
-            self.responses[i].valid.next = self.output_valid.q.val() && mine;
+            self.responses[i].valid.next = self.out.read_valid.val() && mine;
             if mine && self.responses[i].ready.val() {
                 taken = true;
             }
         }
-        let free = !self.output_valid.q.val() || taken;
-        self.queue.read_ready.next = free;
-        if free {
-            self.output_valid.d.next = self.queue.read_valid.val();
-            self.out.d.next = self.queue.read_data.val();
-        }
+        self.out.read_ready.next = taken;
+        self.out.write_data.next = self.queue.read_data.val();
+        self.out.write_valid.next = self.queue.read_valid.val();
+        self.queue.read_ready.next = self.out.write_ready.val();
         self.idle.next = !(self.jobs.read_valid.val()
             || self.current_valid.q.val()
             || self.fetch_valid.q.val()
@@ -222,6 +219,6 @@ impl<const N: usize> Logic for Drain<N> {
             || self.hold_valid.q.val()
             || self.aligned_valid.q.val()
             || self.queue.read_valid.val()
-            || self.output_valid.q.val());
+            || self.out.read_valid.val());
     }
 }

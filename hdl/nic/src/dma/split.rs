@@ -69,8 +69,8 @@ fn enable_from(start: Bits<2>) -> Bits<4> {
 
 /// Takes requests of N clients (at most 8) in turn and cuts each into segments, in address order.
 ///
-/// A request of one segment takes 4 cycles, each further segment 3 more; the next segment is prepared while
-/// the last one waits. A request is cut wholly before the next is taken. Length 0 counts as 1; addresses
+/// A request of one segment takes 4 cycles, each further segment 3 more; two segments wait at
+/// the output. A request is cut wholly before the next is taken. Length 0 counts as 1; addresses
 /// wrap at 2^64. Nothing is accepted while `enable` is low. A request that is offered stays offered until it
 /// is taken: whose turn it is was decided the cycle before.
 #[hw]
@@ -122,18 +122,18 @@ pub struct Splitter<const N: usize> {
     room: Reg<Bits<10>>,
     bytes: Reg<Bits<10>>,
     last: Reg<Bit>,
-    out: Reg<Segment>,
-    output_valid: Reg<Bit>,
+    out: Skid<Segment>,
 }
 
 #[hw]
 impl<const N: usize> Logic for Splitter<N> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.turn, self.output_valid);
+        registers!(self.clock, self.reset => self.state, self.turn);
+        clocked!(self.clock, self.reset => self.out);
         registers!(self.clock, self.reset => self.picked, self.accepting);
         registers!(self.clock => self.pick);
         registers!(self.clock => self.client, self.offset, self.tail, self.place, self.remaining, self.wide);
-        registers!(self.clock => self.room, self.bytes, self.last, self.out);
+        registers!(self.clock => self.room, self.bytes, self.last);
 
         // Round robin: the first client after the one served last, else the first of all.
         let mut found = false;
@@ -198,9 +198,20 @@ impl<const N: usize> Logic for Splitter<N> {
         let above = enable_from(place.get_bits::<2>(0));
         let below = enable_below(end);
 
-        if self.segment_ready.val() {
-            self.output_valid.d.next = false;
-        }
+        self.out.write_data.next = Segment {
+            address: place,
+            dwords,
+            bytes,
+            rows,
+            first_enable: if one { above & below } else { above },
+            last_enable: if one { bits::<4>(0) } else { below },
+            wide: self.wide.q.val(),
+            last: self.last.q.val(),
+            client: self.client.q.val(),
+            offset: self.offset.q.val(),
+            tail: self.tail.q.val(),
+        };
+        self.out.write_valid.next = self.state.q.val() == SplitState::Output;
         match self.state.q.val() {
             SplitState::Request => {
                 if accept {
@@ -236,21 +247,7 @@ impl<const N: usize> Logic for Splitter<N> {
                 self.state.d.next = SplitState::Output;
             }
             SplitState::Output => {
-                if !self.output_valid.q.val() || self.segment_ready.val() {
-                    self.output_valid.d.next = true;
-                    self.out.d.next = Segment {
-                        address: place,
-                        dwords: dwords,
-                        bytes: bytes,
-                        rows: rows,
-                        first_enable: if one { above & below } else { above },
-                        last_enable: if one { bits::<4>(0) } else { below },
-                        wide: self.wide.q.val(),
-                        last: self.last.q.val(),
-                        client: self.client.q.val(),
-                        offset: self.offset.q.val(),
-                        tail: self.tail.q.val(),
-                    };
+                if self.out.write_ready.val() {
                     self.place.d.next = place + bytes.resize::<64>();
                     self.remaining.d.next = self.remaining.q.val() - bytes.resize::<16>();
                     self.state.d.next = if self.last.q.val() {
@@ -261,8 +258,9 @@ impl<const N: usize> Logic for Splitter<N> {
                 }
             }
         }
-        self.segment.next = self.out.q.val();
-        self.segment_valid.next = self.output_valid.q.val();
-        self.idle.next = self.state.q.val() == SplitState::Request && !self.output_valid.q.val();
+        self.segment.next = self.out.read_data.val();
+        self.segment_valid.next = self.out.read_valid.val();
+        self.out.read_ready.next = self.segment_ready.val();
+        self.idle.next = self.state.q.val() == SplitState::Request && !self.out.read_valid.val();
     }
 }

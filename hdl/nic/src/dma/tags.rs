@@ -81,13 +81,12 @@ pub struct TagTable<const TIMEOUT: usize> {
 
     /// Tag of a completion.
     pub look_tag: Signal<In, Bits<8>>,
-    /// A read with that tag is waiting.
+    /// A read with that tag is waiting, and goes on to.
     pub look_known: Signal<Out, Bit>,
     /// What the completion must look like, if known.
     pub look: Signal<Out, Progress>,
 
-    /// A completion of a read that was waiting in the cycle before has been judged. If that read expires in
-    /// this very cycle, it stays failed and late.
+    /// A completion has been judged; `look_known` said in the cycle before that its read waits.
     pub commit: Signal<In, Bit>,
     /// Its tag.
     pub commit_tag: Signal<In, Bits<8>>,
@@ -183,7 +182,7 @@ impl<const TIMEOUT: usize> Logic for TagTable<TIMEOUT> {
         let look_slot = self.look_tag.val().get_bits::<4>(0);
         let commit_slot = self.commit_tag.val().get_bits::<4>(0);
         self.look_known.next = !self.look_tag.val().get_bits::<3>(5).any()
-            && self.waiting.q.val().get_bit(look_slot.index())
+            && waiting.get_bit(look_slot.index())
             && self.generation.q.val().get_bit(look_slot.index()) == self.look_tag.val().get_bit(4);
         self.first.read_address.next = look_slot;
         self.later.read_address.next = look_slot;

@@ -53,8 +53,9 @@ impl Logic for HeaderInserter {
         registers!(self.clock => self.carry, self.word);
         self.data.next = self.word.q.val();
         self.data_valid.next = self.word_valid.q.val();
-        let free = !self.word_valid.q.val() || self.data_ready.val();
-        if self.data_ready.val() {
+        // The reader's word alone: it does not depend on `word_valid`, and comes from a register.
+        let free = self.data_ready.val();
+        if free {
             self.word_valid.d.next = false;
         }
         self.plan_ready.next = false;

@@ -98,8 +98,9 @@ impl Logic for PacketPacker {
         self.packet.last.next = beat.last;
         self.packet.error.next = beat.error;
         self.packet.valid.next = self.beat_valid.q.val();
-        let free = !self.beat_valid.q.val() || self.packet.ready.val();
-        if self.packet.ready.val() {
+        // The reader's word alone: it does not depend on `beat_valid`, and comes from a register.
+        let free = self.packet.ready.val();
+        if free {
             self.beat_valid.d.next = false;
         }
         self.used.next = self.buffer.q.val();
