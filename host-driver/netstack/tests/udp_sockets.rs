@@ -29,7 +29,7 @@ fn neighbour(host: &Host, addr: Ipv4Addr) -> Option<NudState> {
         .neighbours()
         .get(NeighKey {
             ifindex: host.ifindex,
-            addr,
+            addr: addr.into(),
         })
         .map(|e| e.state)
 }

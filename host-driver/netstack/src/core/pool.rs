@@ -94,6 +94,18 @@ impl SkbPool {
         skb
     }
 
+    /// A copy of a packet (`skb_copy`), or `None` if there is no memory.
+    pub fn copy(&mut self, skb: &SkBuff) -> Option<SkBuff> {
+        let mut copy = self.alloc(skb.headroom() + skb.len())?;
+        match skb.copy_to(&mut copy) {
+            Ok(()) => Some(copy),
+            Err(_) => {
+                self.recycle(copy);
+                None
+            }
+        }
+    }
+
     /// Takes a buffer back (`consume_skb`). Its charge to a socket ends.
     pub fn recycle(&mut self, mut skb: SkBuff) {
         // Memory of another origin than the pool's own does not enter it.

@@ -483,6 +483,38 @@ impl SkBuff {
         self.0.meta.wmem = Some(charge);
     }
 
+    /// Makes `to` a copy of this packet: bytes, offsets and metadata, but no charge to a socket (`skb_copy`).
+    ///
+    /// # Errors
+    /// If `to` is smaller than the part in use.
+    pub fn copy_to(&self, to: &mut SkBuff) -> Result<(), SkbError> {
+        to.reset();
+        let wanted = self.0.tail as usize;
+        let available = to.capacity();
+        let error = SkbError { wanted, available };
+        let from = self.0.storage.bytes().get(..wanted).ok_or(error)?;
+        to.put(wanted).map_err(|_| error)?.copy_from_slice(from);
+        let (s, t) = (&*self.0, &mut *to.0);
+        (t.data, t.tail) = (s.data, s.tail);
+        (t.mac_header, t.network_header, t.transport_header) =
+            (s.mac_header, s.network_header, s.transport_header);
+        t.meta = Meta {
+            protocol: s.meta.protocol,
+            pkt_type: s.meta.pkt_type,
+            ip_summed: s.meta.ip_summed,
+            tstamp: s.meta.tstamp,
+            dev: s.meta.dev,
+            priority: s.meta.priority,
+            wmem: None,
+        };
+        Ok(())
+    }
+
+    /// Charges the buffer to the socket that `other` is charged to, if any.
+    pub(crate) fn share_owner_w(&mut self, other: &SkBuff) {
+        self.0.meta.wmem = other.0.meta.wmem.as_ref().map(|w| w.charge_also(self.truesize()));
+    }
+
     /// Ends the charge to the sending socket (`skb_orphan`).
     pub fn orphan(&mut self) {
         self.0.meta.wmem = None;
