@@ -63,7 +63,7 @@ pub use core::dst::PmtuDisc;
 pub use core::neighbour::{NeighEntry, NeighKey, NeighParms, NudState};
 pub use core::netdevice::{DeviceFlags, Features, IfIndex, NetDevice, RtnlLinkStats64, TxBusy};
 pub use core::pool::{SkbAllocator, SkbPool, SkbPoolStats};
-pub use core::skb::{IpSummed, PktType, SkBuff, SkbData, SkbError};
+pub use core::skb::{Gso, GsoType, IpSummed, PktType, SkBuff, SkbData, SkbError};
 pub use core::tap::{PacketTap, TapHandle, TapPacket};
 pub use core::time::Instant;
 pub use errno::Errno;

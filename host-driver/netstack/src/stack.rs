@@ -164,7 +164,12 @@ impl Stack {
     /// # Errors
     /// [`Errno::NoDev`] without such an interface, [`Errno::Inval`] if `lladdr` is not one station's
     /// address, [`Errno::NoBufs`] if the table is full.
-    pub fn add_neighbour(&mut self, ifindex: IfIndex, addr: impl Into<IpAddr>, lladdr: MacAddr) -> Result<(), Errno> {
+    pub fn add_neighbour(
+        &mut self,
+        ifindex: IfIndex,
+        addr: impl Into<IpAddr>,
+        lladdr: MacAddr,
+    ) -> Result<(), Errno> {
         let dev = self.devs.get(ifindex).ok_or(Errno::NoDev)?;
         if !lladdr.is_valid() || dev.flags.contains(DeviceFlags::NOARP) {
             return Err(Errno::Inval);

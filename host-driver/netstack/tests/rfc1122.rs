@@ -203,7 +203,13 @@ fn section_3_3_2_fragments_in_any_order_make_the_datagram() {
     let payload = udp((PEER, 9), (US, 9), &[7; 40]);
     let part = |at: usize, len: usize| {
         let more = at + len < payload.len();
-        ipv4(PEER, US, 17, &payload[at..at + len], fragment((at / 8) as u16, more))
+        ipv4(
+            PEER,
+            US,
+            17,
+            &payload[at..at + len],
+            fragment((at / 8) as u16, more),
+        )
     };
     for order in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
         let mut host = host();
@@ -226,7 +232,11 @@ fn section_3_3_2_fragments_in_any_order_make_the_datagram() {
 fn section_3_3_2_reassembly_times_out_with_an_error_and_without_a_leak() {
     let payload = udp((PEER, 9), (US, 9), &[7; 40]);
     let mut host = host();
-    give(&mut host, OUR_MAC, &ipv4(PEER, US, 17, &payload[..16], fragment(0, true)));
+    give(
+        &mut host,
+        OUR_MAC,
+        &ipv4(PEER, US, 17, &payload[..16], fragment(0, true)),
+    );
     let deadline = host.stack.next_deadline().unwrap();
     assert_eq!(deadline, NOW + Duration::from_secs(30));
     host.stack.poll(deadline);
@@ -236,7 +246,11 @@ fn section_3_3_2_reassembly_times_out_with_an_error_and_without_a_leak() {
     assert_eq!(quote[20..36], payload[..16]);
     assert_eq!(host.stack.drops().get(SkbDropReason::FragReasmTimeout), 1);
     // Without the first fragment nobody is told (RFC 792).
-    give(&mut host, OUR_MAC, &ipv4(PEER, US, 17, &payload[16..32], fragment(2, true)));
+    give(
+        &mut host,
+        OUR_MAC,
+        &ipv4(PEER, US, 17, &payload[16..32], fragment(2, true)),
+    );
     let deadline = host.stack.next_deadline().unwrap();
     host.stack.poll(deadline);
     assert!(host.transmit(deadline).is_empty());
@@ -250,14 +264,24 @@ fn overlapping_fragments_are_an_attack() {
     let mut host = host();
     for (at, len) in [(0, 24), (16, 16), (32, 16)] {
         let more = at + len < payload.len();
-        let part = ipv4(PEER, US, 17, &payload[at..at + len], fragment((at / 8) as u16, more));
+        let part = ipv4(
+            PEER,
+            US,
+            17,
+            &payload[at..at + len],
+            fragment((at / 8) as u16, more),
+        );
         assert!(give(&mut host, OUR_MAC, &part).is_empty());
     }
     assert_eq!(host.stack.drops().get(SkbDropReason::FragReasm), 2);
     assert_eq!(host.stack.snmp().ip.reasm_oks, 0);
     // And nothing that could not be a fragment.
     for edit in [(0, true), (8191, true)] {
-        let payload = if edit.0 == 0 { &payload[..13] } else { &payload[..16] };
+        let payload = if edit.0 == 0 {
+            &payload[..13]
+        } else {
+            &payload[..16]
+        };
         let datagram = ipv4(PEER, US, 17, payload, fragment(edit.0, edit.1));
         dropped(
             OUR_MAC,

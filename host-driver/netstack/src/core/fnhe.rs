@@ -42,7 +42,11 @@ impl Exceptions {
 
     fn entry(&mut self, daddr: IpAddr, now: Instant) -> &mut Exception {
         if self.0.len() >= MAX_EXCEPTIONS && !self.0.contains_key(&daddr) {
-            let oldest = self.0.iter().min_by_key(|(addr, e)| (e.updated, **addr)).map(|e| *e.0);
+            let oldest = self
+                .0
+                .iter()
+                .min_by_key(|(addr, e)| (e.updated, **addr))
+                .map(|e| *e.0);
             if let Some(oldest) = oldest {
                 self.0.remove(&oldest);
             }
@@ -80,7 +84,9 @@ impl Exceptions {
     }
 
     /// Destinations, with the MTU and its expiry and the gateway, as `ip route show cache` lists them.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (IpAddr, Option<(usize, Instant)>, Option<IpAddr>)> + '_ {
+    pub(crate) fn iter(
+        &self,
+    ) -> impl Iterator<Item = (IpAddr, Option<(usize, Instant)>, Option<IpAddr>)> + '_ {
         self.0.iter().map(|(addr, e)| (*addr, e.mtu, e.gateway))
     }
 }

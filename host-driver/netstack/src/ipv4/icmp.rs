@@ -262,12 +262,16 @@ impl Stack {
             return false;
         };
         let (new, daddr) = (icmph.gateway(), iph.daddr());
-        let Some(dev) = self.devs.get(ip.iif) else { return true };
+        let Some(dev) = self.devs.get(ip.iif) else {
+            return true;
+        };
         let conf = dev.in_dev.conf;
         if icmph.code > 3 || conf.forwarding || !conf.accept_redirects || ip.dst != AddrType::Local {
             return true;
         }
-        if self.inet_addr_type(iph.saddr()) != AddrType::Local || self.inet_addr_type(new) != AddrType::Unicast {
+        if self.inet_addr_type(iph.saddr()) != AddrType::Local
+            || self.inet_addr_type(new) != AddrType::Unicast
+        {
             return true;
         }
         // The new gateway must be a neighbour on the link that the message came by ...

@@ -23,7 +23,8 @@ impl Stack {
             self.icmp_send(&skb, ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, [0, 0]);
             return self.kfree_skb(skb, SkbDropReason::IpInHdr);
         }
-        if skb.len() > rt.mtu && iph.dont_fragment() {
+        // What GRO merged is cut into its segments again, and they came in this size (`ip_exceeds_mtu`).
+        if skb.len() > rt.mtu && skb.gso().is_none() && iph.dont_fragment() {
             self.mib.ip.frag_fails += 1;
             let mtu = u16::try_from(rt.mtu).unwrap_or(u16::MAX);
             self.icmp_send(&skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, [0, mtu]);
@@ -34,7 +35,9 @@ impl Stack {
         if let IpSummed::Complete(_) = skb.ip_summed() {
             skb.set_ip_summed(IpSummed::None);
         }
-        let Some(mut skb) = self.skb_cow_head(skb) else { return };
+        let Some(mut skb) = self.skb_cow_head(skb) else {
+            return;
+        };
         if let Some(iph) = skb.header_mut::<IpHdr>() {
             iph.decrease_ttl();
         }

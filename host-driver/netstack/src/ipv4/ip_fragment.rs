@@ -128,7 +128,12 @@ impl Stack {
                 h.frag_off = (((first_offset + at) / 8) as u16 | more).into();
             }
             if at > 0 {
-                ip_options_fragment(fragment.data_mut().get_mut(IPV4_HLEN..header_len).unwrap_or(&mut []));
+                ip_options_fragment(
+                    fragment
+                        .data_mut()
+                        .get_mut(IPV4_HLEN..header_len)
+                        .unwrap_or(&mut []),
+                );
             }
             ip_send_check(&mut fragment, header_len);
             self.mib.ip.frag_creates += 1;
@@ -168,7 +173,9 @@ impl Stack {
 
 /// The checksum of a header with options (`ip_send_check`).
 fn ip_send_check(skb: &mut SkBuff, header_len: usize) {
-    let Some(iph) = skb.header_mut::<IpHdr>() else { return };
+    let Some(iph) = skb.header_mut::<IpHdr>() else {
+        return;
+    };
     iph.check = 0.into();
     let sum = crate::core::checksum::checksum(skb.data().get(..header_len).unwrap_or(&[]));
     if let Some(iph) = skb.header_mut::<IpHdr>() {

@@ -157,7 +157,9 @@ impl Stack {
 
     /// The datagram is for us (`ip_local_deliver`); fragments wait for each other.
     fn ip_local_deliver(&mut self, skb: SkBuff, iif: IfIndex, dst: AddrType) {
-        let Some(skb) = self.ip_defrag(skb, iif) else { return };
+        let Some(skb) = self.ip_defrag(skb, iif) else {
+            return;
+        };
         // NF_INET_LOCAL_IN comes between this function and the next.
         self.ip_local_deliver_finish(skb, iif, dst);
     }

@@ -204,7 +204,10 @@ impl Stack {
         }
         let rest = [ident, sequence];
         let (protocol, skb) = match &rt {
-            DstEntry::V4(_) => (IPPROTO_ICMP, self.icmp_build(IcmpHdr::new(ICMP_ECHO, 0, rest), payload)),
+            DstEntry::V4(_) => (
+                IPPROTO_ICMP,
+                self.icmp_build(IcmpHdr::new(ICMP_ECHO, 0, rest), payload),
+            ),
             DstEntry::V6(_) => return Err(Errno::AfNoSupport),
         };
         let Some(mut skb) = skb else {

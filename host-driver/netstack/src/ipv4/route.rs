@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::devinet::{Ipv4Cidr, RpFilter};
 use super::fib::{Route, RouteTable, RouteType};
+use crate::core::drop_reason::SkbDropReason;
 pub(crate) use crate::core::dst::AddrType;
 use crate::core::dst::Dst;
-use crate::core::drop_reason::SkbDropReason;
 use crate::core::netdevice::{DeviceFlags, IfIndex};
 use crate::errno::Errno;
 use crate::stack::Stack;
@@ -364,8 +364,14 @@ impl Stack {
     /// Whether the source address of a datagram is one that is reached by the interface that it came in on
     /// (`__fib_validate_source` with rp_filter; RFC 3704).
     fn rp_filter_passes(&self, saddr: Ipv4Addr, iif: IfIndex) -> bool {
-        let mode = self.devs.get(iif).map_or(RpFilter::Off, |d| d.in_dev.conf.rp_filter);
-        let back = || self.fib_lookup(saddr, None).filter(|r| r.kind == RouteType::Unicast);
+        let mode = self
+            .devs
+            .get(iif)
+            .map_or(RpFilter::Off, |d| d.in_dev.conf.rp_filter);
+        let back = || {
+            self.fib_lookup(saddr, None)
+                .filter(|r| r.kind == RouteType::Unicast)
+        };
         match mode {
             RpFilter::Off => true,
             RpFilter::Strict => back().is_some_and(|r| r.oif == Some(iif)),

@@ -200,7 +200,11 @@ impl Stack {
             (0, None) => Err(Errno::Inval),
             (0, bound) => Ok(bound),
             (scope, Some(bound)) if bound.0 != scope => Err(Errno::Inval),
-            (scope, _) => self.devs.get(IfIndex(scope)).map(|d| Some(d.ifindex)).ok_or(Errno::NoDev),
+            (scope, _) => self
+                .devs
+                .get(IfIndex(scope))
+                .map(|d| Some(d.ifindex))
+                .ok_or(Errno::NoDev),
         }
     }
 
@@ -258,7 +262,9 @@ impl Stack {
             (Domain::Ipv4, SocketAddr::V4(_), _) => {}
             // An address that `connect` unmapped.
             (Domain::Ipv6, SocketAddr::V4(_), _) if s.peer == Some(to) => {}
-            (Domain::Ipv6, SocketAddr::V6(_), SocketAddr::V4(_)) if s.only_v6 => return Err(Errno::NetUnreach),
+            (Domain::Ipv6, SocketAddr::V6(_), SocketAddr::V4(_)) if s.only_v6 => {
+                return Err(Errno::NetUnreach);
+            }
             (Domain::Ipv6, SocketAddr::V6(_), _) => {}
             _ => return Err(Errno::AfNoSupport),
         }

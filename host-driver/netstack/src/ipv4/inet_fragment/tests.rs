@@ -41,14 +41,37 @@ fn overlaps_and_contradictions_end_the_queue() {
     let now = Instant::ZERO;
     let mut q = queues(1 << 20);
     assert_eq!(q.insert(KEY, fragment(8, 16, true), now).unwrap(), None);
-    assert_eq!(reject(q.insert(KEY, fragment(8, 16, true), now)), Reject::Duplicate);
-    assert_eq!(reject(q.insert(KEY, fragment(16, 8, true), now)), Reject::Duplicate);
-    assert_eq!(reject(q.insert(KEY, fragment(0, 16, true), now)), Reject::Inconsistent(0));
-    assert_eq!(reject(q.insert(KEY, fragment(16, 16, true), now)), Reject::Inconsistent(0));
-    assert_eq!(reject(q.insert(KEY, fragment(0, 8, false), now)), Reject::Inconsistent(0), "an end before what came");
+    assert_eq!(
+        reject(q.insert(KEY, fragment(8, 16, true), now)),
+        Reject::Duplicate
+    );
+    assert_eq!(
+        reject(q.insert(KEY, fragment(16, 8, true), now)),
+        Reject::Duplicate
+    );
+    assert_eq!(
+        reject(q.insert(KEY, fragment(0, 16, true), now)),
+        Reject::Inconsistent(0)
+    );
+    assert_eq!(
+        reject(q.insert(KEY, fragment(16, 16, true), now)),
+        Reject::Inconsistent(0)
+    );
+    assert_eq!(
+        reject(q.insert(KEY, fragment(0, 8, false), now)),
+        Reject::Inconsistent(0),
+        "an end before what came"
+    );
     assert_eq!(q.insert(KEY, fragment(24, 8, false), now).unwrap(), None);
-    assert_eq!(reject(q.insert(KEY, fragment(32, 8, true), now)), Reject::Inconsistent(0), "beyond the end");
-    assert_eq!(reject(q.insert(KEY, fragment(65_528, 8, true), now)), Reject::TooBig);
+    assert_eq!(
+        reject(q.insert(KEY, fragment(32, 8, true), now)),
+        Reject::Inconsistent(0),
+        "beyond the end"
+    );
+    assert_eq!(
+        reject(q.insert(KEY, fragment(65_528, 8, true), now)),
+        Reject::TooBig
+    );
     assert_eq!(q.insert(KEY, fragment(0, 8, true), now).unwrap(), Some(0));
     assert_eq!(q.first(0).map(|f| f.len), Some(8));
     while q.kill(0).is_some() {}
@@ -80,7 +103,10 @@ fn memory_is_bounded_and_time_ends_a_queue() {
 #[test]
 fn rfc3168_section_5_3_congestion_marks_survive() {
     let ecn = |fields: &[u8]| {
-        let make = |&ecn: &u8| Fragment { ecn, ..fragment(0, 8, true) };
+        let make = |&ecn: &u8| Fragment {
+            ecn,
+            ..fragment(0, 8, true)
+        };
         frag_ecn(&fields.iter().map(make).collect::<Vec<_>>())
     };
     assert_eq!(ecn(&[2, 3, 2]), Some(3));

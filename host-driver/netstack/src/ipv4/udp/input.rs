@@ -20,7 +20,9 @@ use crate::wire::udp::{UDP_HLEN, UdpHdr};
 /// An address with the link that it is valid on, if it is link-local (RFC 4007 section 6).
 fn scoped(addr: IpAddr, port: u16, iif: IfIndex) -> SocketAddr {
     match addr {
-        IpAddr::V6(a) if crate::core::addr::is_link_local(a) => SocketAddrV6::new(a, port, 0, iif.get()).into(),
+        IpAddr::V6(a) if crate::core::addr::is_link_local(a) => {
+            SocketAddrV6::new(a, port, 0, iif.get()).into()
+        }
         addr => SocketAddr::new(addr, port),
     }
 }
@@ -107,7 +109,11 @@ impl Stack {
         trace!(%from, to = %s.local, len = skb.len(), rmem = s.sock.rmem_alloc, "udp_enqueue");
         let meta = UdpMeta {
             len: skb.len(),
-            from: if s.domain == Domain::Ipv6 { mapped(from) } else { from },
+            from: if s.domain == Domain::Ipv6 {
+                mapped(from)
+            } else {
+                from
+            },
             to: ip.daddr,
             ifindex: ip.iif,
             ttl: ip.ttl,

@@ -108,8 +108,7 @@ impl UdpTable {
             return true;
         };
         users.iter().filter_map(|u| self.socks.get(*u).ok()).all(|user| {
-            let shared =
-                s.reuse.address && user.reuse.address || s.reuse.port && user.reuse.port;
+            let shared = s.reuse.address && user.reuse.address || s.reuse.port && user.reuse.port;
             shared || !overlap(s, ip, user)
         })
     }
@@ -118,7 +117,10 @@ impl UdpTable {
     pub(super) fn hash(&mut self, id: SockId, local: SocketAddr) {
         let Ok(s) = self.socks.get_mut(id) else { return };
         s.local = local;
-        self.by_addr.entry((local.ip(), local.port())).or_default().push(id);
+        self.by_addr
+            .entry((local.ip(), local.port()))
+            .or_default()
+            .push(id);
         self.by_port.entry(local.port()).or_default().push(id);
     }
 
@@ -151,7 +153,10 @@ impl UdpTable {
     /// same one for one peer.
     pub(super) fn lookup(&self, from: SocketAddr, to: SocketAddr, iif: Option<IfIndex>) -> Option<SockId> {
         let any = match to {
-            SocketAddr::V4(_) => [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
+            SocketAddr::V4(_) => [
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            ],
             SocketAddr::V6(_) => [IpAddr::V6(Ipv6Addr::UNSPECIFIED); 2],
         };
         [to.ip(), any[0], any[1]]
