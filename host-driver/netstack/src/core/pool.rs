@@ -94,6 +94,19 @@ impl SkbPool {
         skb
     }
 
+    /// A copy of a packet in one buffer, headers in front of `data` not included (`skb_copy`), or `None` if
+    /// there is no memory.
+    pub(crate) fn copy(&mut self, skb: &SkBuff) -> Option<SkBuff> {
+        let mut copy = self.alloc(skb.headroom() + skb.len())?;
+        match copy.copy_packet(skb) {
+            Ok(()) => Some(copy),
+            Err(_) => {
+                self.recycle(copy);
+                None
+            }
+        }
+    }
+
     /// Takes a packet back, all its buffers (`consume_skb`). Its charge to a socket ends.
     pub fn recycle(&mut self, mut skb: SkBuff) {
         while let Some(frag) = skb.pop_frag() {

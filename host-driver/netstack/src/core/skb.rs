@@ -546,6 +546,11 @@ impl SkBuff {
         self.0.meta.wmem = Some(charge);
     }
 
+    /// Charges the buffer to the socket that `other` is charged to, if any.
+    pub(crate) fn share_owner_w(&mut self, other: &SkBuff) {
+        self.0.meta.wmem = other.0.meta.wmem.as_ref().map(|w| w.charge_also(self.truesize()));
+    }
+
     /// Ends the charge to the sending socket (`skb_orphan`).
     pub fn orphan(&mut self) {
         self.0.meta.wmem = None;
