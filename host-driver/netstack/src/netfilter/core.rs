@@ -191,7 +191,9 @@ impl Hooks {
     /// `nf_unregister_net_hook`.
     pub(crate) fn unregister(&mut self, handle: &NfHookHandle) -> bool {
         for list in &mut self.hooks {
-            let at = list.iter().position(|(_, op)| matches!(op, HookOp::User(id, _) if *id == handle.0));
+            let at = list
+                .iter()
+                .position(|(_, op)| matches!(op, HookOp::User(id, _) if *id == handle.0));
             if let Some(at) = at {
                 list.remove(at);
                 return true;
@@ -240,9 +242,7 @@ impl Hooks {
     ) -> HookVerdict {
         for (_, op) in &mut self.hooks[state.hook as usize] {
             let passes = match op {
-                HookOp::Conntrack => {
-                    conntrack.nf_conntrack_in(skb, state.hook == NfHook::LocalOut, env.now)
-                }
+                HookOp::Conntrack => conntrack.nf_conntrack_in(skb, state.hook == NfHook::LocalOut, env.now),
                 HookOp::Confirm => conntrack.nf_conntrack_confirm(skb, env.now),
                 HookOp::Nat => conntrack.nf_nat_inet_fn(state.hook, skb, state.oif, prng, |skb| {
                     tables.nat_decision(skb, state, env)

@@ -204,7 +204,9 @@ impl TcpOptions {
                 _ => {}
             }
             let Some(&size) = rest.first() else { break };
-            let Some(body) = bytes.get(2..usize::from(size)) else { break };
+            let Some(body) = bytes.get(2..usize::from(size)) else {
+                break;
+            };
             match (*kind, body) {
                 (TCPOPT_MSS, &[hi, lo]) if syn => {
                     let mss = u16::from_be_bytes([hi, lo]);

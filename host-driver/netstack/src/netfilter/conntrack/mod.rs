@@ -24,6 +24,7 @@ use crate::core::skb::{IpSummed, SkBuff};
 use crate::core::time::Instant;
 use crate::prandom::SeededState;
 use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
+use crate::wire::udp::UDP_HLEN;
 use conn::ProtoTrack;
 use table::ConnTable;
 pub(crate) use table::CtId;
@@ -46,11 +47,7 @@ pub(crate) enum NfCt {
     /// Not to be tracked (`IP_CT_UNTRACKED`).
     Untracked,
     /// Of a connection.
-    Tracked {
-        id: CtId,
-        state: CtState,
-        dir: Dir,
-    },
+    Tracked { id: CtId, state: CtState, dir: Dir },
 }
 
 /// Counters as `conntrack -S` has them (`struct ip_conntrack_stat`).
@@ -131,7 +128,8 @@ impl Conntrack {
         self.table.retain(|_| false);
     }
 
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+    /// When a connection may end at the earliest; none without connections.
+    pub fn next_event(&self) -> Option<Instant> {
         self.table.next_deadline()
     }
 
@@ -142,7 +140,10 @@ impl Conntrack {
     /// A packet is dropped: a connection that it began, and that nobody else knows, goes with it.
     pub(crate) fn forget_unconfirmed(&mut self, nfct: NfCt) {
         if let NfCt::Tracked { id, .. } = nfct
-            && self.table.get(id).is_some_and(|c| !c.status.contains(Status::CONFIRMED))
+            && self
+                .table
+                .get(id)
+                .is_some_and(|c| !c.status.contains(Status::CONFIRMED))
         {
             self.table.remove(id);
         }
@@ -207,8 +208,15 @@ impl Conntrack {
             };
             match self.packet(skb, view, id, dir, now) {
                 Outcome::Valid => {
-                    let seen_reply = self.table.get(id).is_some_and(|c| c.status.contains(Status::SEEN_REPLY));
-                    let state = if seen_reply { CtState::Established } else { CtState::New };
+                    let seen_reply = self
+                        .table
+                        .get(id)
+                        .is_some_and(|c| c.status.contains(Status::SEEN_REPLY));
+                    let state = if seen_reply {
+                        CtState::Established
+                    } else {
+                        CtState::New
+                    };
                     return Tracked::Is(id, state, dir);
                 }
                 Outcome::Invalid => {
@@ -237,7 +245,10 @@ impl Conntrack {
             }
             IPPROTO_ICMP | IPPROTO_ICMPV6 => match tuple.l4 {
                 // Only a query begins something.
-                TupleL4::Icmp { kind: 8 | 13 | 15 | 17 | 128 | 139, .. } => ProtoTrack::Icmp,
+                TupleL4::Icmp {
+                    kind: 8 | 13 | 15 | 17 | 128 | 139,
+                    ..
+                } => ProtoTrack::Icmp,
                 _ => return Err(Tracked::Invalid),
             },
             IPPROTO_UDP => ProtoTrack::Udp {
@@ -293,7 +304,11 @@ impl Conntrack {
                 // More than one question and answer.
                 let stream = seen_reply && now > *stream_at;
                 assured = stream;
-                if stream { self.config.udp_stream } else { self.config.udp }
+                if stream {
+                    self.config.udp_stream
+                } else {
+                    self.config.udp
+                }
             }
             ProtoTrack::Icmp => self.config.icmp,
             ProtoTrack::Generic => self.config.generic,
@@ -398,31 +413,30 @@ fn verify_checksum(skb: &mut SkBuff, view: &IpView) -> bool {
     let Some(l4) = skb.data().get(start..view.len) else {
         return false;
     };
+    let l4 = match view.protocol {
+        // The UDP length may be less than what there is, not more (`udp_error`).
+        IPPROTO_UDP => {
+            let field = l4.get(4..6).and_then(|l| l.first_chunk());
+            let len = field.map_or(0, |l| usize::from(u16::from_be_bytes(*l)));
+            match l4.get(..len).filter(|l4| l4.len() >= UDP_HLEN) {
+                Some(l4) => l4,
+                None => return false,
+            }
+        }
+        _ => l4,
+    };
     let Ok(len) = u16::try_from(l4.len()) else {
         return false;
-    };
-    let pseudo = || match (view.saddr, view.daddr) {
-        (std::net::IpAddr::V4(s), std::net::IpAddr::V4(d)) => {
-            Sum::ZERO.add_bytes(&s.octets()).add_bytes(&d.octets())
-        }
-        (std::net::IpAddr::V6(s), std::net::IpAddr::V6(d)) => {
-            Sum::ZERO.add_bytes(&s.octets()).add_bytes(&d.octets())
-        }
-        _ => Sum::ZERO,
     };
     let base = match view.protocol {
         // RFC 768: no checksum.
         IPPROTO_UDP if l4.get(6..8) == Some(&[0, 0]) => return true,
         IPPROTO_TCP | IPPROTO_UDP | IPPROTO_ICMPV6 => {
-            pseudo().add_u16(u16::from(view.protocol)).add_u16(len)
+            Sum::ZERO.add_pseudo_header(view.saddr, view.daddr, view.protocol, len)
         }
         IPPROTO_ICMP => Sum::ZERO,
         _ => return true,
     };
-    // The UDP length may be less than what there is; the transport verifies that again.
-    if view.protocol == IPPROTO_UDP && l4.get(4..6) != Some(&len.to_be_bytes()) {
-        return true;
-    }
     if !base.add_bytes(l4).is_valid() {
         return false;
     }

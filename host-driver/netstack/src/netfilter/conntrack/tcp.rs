@@ -261,11 +261,7 @@ impl TcpTrack {
             }
             _ => return None,
         };
-        Some(Self {
-            state,
-            seen,
-            liberal,
-        })
+        Some(Self { state, seen, liberal })
     }
 
     /// A further segment (`nf_conntrack_tcp_packet`).
@@ -360,7 +356,10 @@ impl TcpTrack {
             }
         } else if syn
             && after(end, sender.end)
-            && matches!(self.state, TcpState::SynSent | TcpState::SynSent2 | TcpState::SynRecv)
+            && matches!(
+                self.state,
+                TcpState::SynSent | TcpState::SynSent2 | TcpState::SynRecv
+            )
         {
             // A SYN with another number: a server that answers an old connection, or a client that retries.
             let (wscale_ok, scale) = (receiver.wscale_ok, receiver.scale);

@@ -85,7 +85,9 @@ fn manip_l4(l4: &mut [u8], view: &IpView, target: TupleL4, manip: Manip, addr: (
         }
         bytes.copy_from_slice(&value.to_be_bytes());
     }
-    let Some(at) = check_at.filter(|_| !none) else { return };
+    let Some(at) = check_at.filter(|_| !none) else {
+        return;
+    };
     match csum {
         Csum::Full => {
             replace(l4, at, from, to);

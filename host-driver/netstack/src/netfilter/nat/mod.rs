@@ -9,9 +9,9 @@ mod manip;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
+use super::NfHook;
 use super::conntrack::{Conntrack, CtId, CtState, Dir, ICMP_ERROR_HLEN, NfCt, Status, Tuple, TupleL4};
 use super::packet::{IPPROTO_ICMPV6, IpView, NfProto};
-use super::NfHook;
 use crate::core::checksum::{Sum, checksum};
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::{IpSummed, SkBuff};
@@ -108,7 +108,10 @@ impl NatRange {
             Some(_) => false,
             None => true,
         };
-        let ports = self.ports.as_ref().is_none_or(|p| *p.start() > 0 && !p.is_empty());
+        let ports = self
+            .ports
+            .as_ref()
+            .is_none_or(|p| *p.start() > 0 && !p.is_empty());
         addrs && ports
     }
 
@@ -122,7 +125,9 @@ impl NatRange {
             Manip::Src => tuple.src,
             Manip::Dst => tuple.dst,
         };
-        let addr = self.addrs.is_none_or(|(first, last)| first <= addr && addr <= last);
+        let addr = self
+            .addrs
+            .is_none_or(|(first, last)| first <= addr && addr <= last);
         addr && self.ports_contain(tuple, manip)
     }
 
@@ -172,7 +177,13 @@ impl Conntrack {
             let (range, masquerade) = match decide(skb) {
                 NatDecision::Translate(range, masquerade) => (range, masquerade),
                 // A null binding: the port may have to change, if another connection was given it.
-                NatDecision::Nothing => (NatRange { addrs: None, ports: None }, None),
+                NatDecision::Nothing => (
+                    NatRange {
+                        addrs: None,
+                        ports: None,
+                    },
+                    None,
+                ),
                 NatDecision::Drop => return false,
             };
             if !self.nf_nat_setup_info(id, &range, manip, prng) {
@@ -181,7 +192,12 @@ impl Conntrack {
             if let Some(conn) = self.table.get_mut(id) {
                 conn.masquerade = conn.masquerade.or(masquerade);
             }
-        } else if manip == Manip::Src && conn.masquerade.is_some_and(|dev| oif.is_some_and(|oif| oif != dev)) && dir == Dir::Original {
+        } else if manip == Manip::Src
+            && conn
+                .masquerade
+                .is_some_and(|dev| oif.is_some_and(|oif| oif != dev))
+            && dir == Dir::Original
+        {
             // The route changed: another address would be the right one (`nf_nat_oif_changed`).
             self.table.remove(id);
             return false;
@@ -221,7 +237,13 @@ impl Conntrack {
 
     /// A tuple in the range that no other connection has (`get_unique_tuple`). The one that is there already
     /// if it will do.
-    fn get_unique_tuple(&self, orig: &Tuple, range: &NatRange, manip: Manip, prng: &mut Prng) -> Option<Tuple> {
+    fn get_unique_tuple(
+        &self,
+        orig: &Tuple,
+        range: &NatRange,
+        manip: Manip,
+        prng: &mut Prng,
+    ) -> Option<Tuple> {
         if range.contains(orig, manip) && !self.used(orig) {
             return Some(*orig);
         }
@@ -242,7 +264,13 @@ impl Conntrack {
 
     /// Another port, of the same class unless the rule says which (RFC 4787 section 4.2.2;
     /// `nf_nat_l4proto_unique_tuple`).
-    fn unique_port(&self, mut tuple: Tuple, range: &NatRange, manip: Manip, prng: &mut Prng) -> Option<Tuple> {
+    fn unique_port(
+        &self,
+        mut tuple: Tuple,
+        range: &NatRange,
+        manip: Manip,
+        prng: &mut Prng,
+    ) -> Option<Tuple> {
         let ports = match (&range.ports, tuple.l4, manip) {
             (_, TupleL4::None, _) => return None,
             (Some(ports), _, _) => ports.clone(),
@@ -360,11 +388,8 @@ fn icmp_checksum_again(skb: &mut SkBuff) -> bool {
     field.fill(0);
     let sum = match (view.protocol, view.saddr, view.daddr) {
         (IPPROTO_ICMP, _, _) => checksum(message),
-        (_, IpAddr::V6(s), IpAddr::V6(d)) => Sum::ZERO
-            .add_bytes(&s.octets())
-            .add_bytes(&d.octets())
-            .add_u16(u16::from(IPPROTO_ICMPV6))
-            .add_u16(message.len() as u16)
+        (IPPROTO_ICMPV6, s, d) => Sum::ZERO
+            .add_pseudo_header(s, d, IPPROTO_ICMPV6, message.len() as u16)
             .add_bytes(message)
             .finish(),
         _ => return false,

@@ -171,10 +171,10 @@ pub(crate) enum Masquerade {
 impl Tables {
     fn find(&self, table: Table, chain: Chain) -> Result<usize, TableError> {
         let found = match chain {
-            Chain::Base(hook) => self
-                .chains
-                .iter()
-                .position(|c| c.as_ref().is_some_and(|c| c.table == table && c.hook == Some(hook))),
+            Chain::Base(hook) => self.chains.iter().position(|c| {
+                c.as_ref()
+                    .is_some_and(|c| c.table == table && c.hook == Some(hook))
+            }),
             Chain::User(ChainId(id)) => Some(id as usize).filter(|&id| {
                 let chain = self.chains.get(id).and_then(Option::as_ref);
                 chain.is_some_and(|c| c.table == table)
@@ -185,12 +185,18 @@ impl Tables {
 
     fn chain(&self, table: Table, chain: Chain) -> Result<&ChainRules, TableError> {
         let at = self.find(table, chain)?;
-        self.chains.get(at).and_then(Option::as_ref).ok_or(TableError::NoChain)
+        self.chains
+            .get(at)
+            .and_then(Option::as_ref)
+            .ok_or(TableError::NoChain)
     }
 
     fn chain_mut(&mut self, table: Table, chain: Chain) -> Result<&mut ChainRules, TableError> {
         let at = self.find(table, chain)?;
-        self.chains.get_mut(at).and_then(Option::as_mut).ok_or(TableError::NoChain)
+        self.chains
+            .get_mut(at)
+            .and_then(Option::as_mut)
+            .ok_or(TableError::NoChain)
     }
 
     /// The base chains of a table exist from its first use on. True if they are new.
@@ -212,7 +218,12 @@ impl Tables {
     }
 
     pub(crate) fn new_chain(&mut self, table: Table, name: &str) -> Result<ChainId, TableError> {
-        if self.chains.iter().flatten().any(|c| c.table == table && &*c.name == name) {
+        if self
+            .chains
+            .iter()
+            .flatten()
+            .any(|c| c.table == table && &*c.name == name)
+        {
             return Err(TableError::Exists);
         }
         self.chains.push(Some(ChainRules {
@@ -277,7 +288,12 @@ impl Tables {
         Ok(())
     }
 
-    pub(crate) fn set_policy(&mut self, table: Table, hook: NfHook, policy: Policy) -> Result<(), TableError> {
+    pub(crate) fn set_policy(
+        &mut self,
+        table: Table,
+        hook: NfHook,
+        policy: Policy,
+    ) -> Result<(), TableError> {
         if table == Table::Nat && policy == Policy::Drop {
             return Err(TableError::Policy);
         }
@@ -337,7 +353,11 @@ impl Tables {
                 continue;
             }
             let (tables, valid) = valid_at(rule.target());
-            let here = if reached { valid.contains(hooks) } else { valid.intersects(hooks) };
+            let here = if reached {
+                valid.contains(hooks)
+            } else {
+                valid.intersects(hooks)
+            };
             if !tables.contains(&table) || !here {
                 return Err(TableError::Target);
             }

@@ -317,7 +317,9 @@ impl Rule {
     }
 
     pub(super) fn applies(&self, skb: &SkBuff, view: &IpView, state: &NfHookState) -> bool {
-        self.matches.iter().all(|(holds, m)| m.matches(skb, view, state) == *holds)
+        self.matches
+            .iter()
+            .all(|(holds, m)| m.matches(skb, view, state) == *holds)
     }
 }
 
@@ -329,9 +331,19 @@ mod tests {
     #[test]
     fn networks_are_read_and_bounded() {
         let net: Prefix = "10.1.0.0/16".parse().unwrap();
-        assert!(net.contains(&"10.1.255.255".parse().unwrap()) && !net.contains(&"10.2.0.0".parse().unwrap()));
-        assert!(!net.contains(&"::ffff:10.1.0.1".parse().unwrap()), "another family");
-        assert!("0.0.0.0/0".parse::<Prefix>().unwrap().contains(&"255.1.2.3".parse().unwrap()));
+        assert!(
+            net.contains(&"10.1.255.255".parse().unwrap()) && !net.contains(&"10.2.0.0".parse().unwrap())
+        );
+        assert!(
+            !net.contains(&"::ffff:10.1.0.1".parse().unwrap()),
+            "another family"
+        );
+        assert!(
+            "0.0.0.0/0"
+                .parse::<Prefix>()
+                .unwrap()
+                .contains(&"255.1.2.3".parse().unwrap())
+        );
         assert_eq!("::1".parse::<Prefix>().unwrap().to_string(), "::1/128");
         for bad in ["10.0.0.0/33", "::/129", "x/3", "1.2.3.4/"] {
             assert!(bad.parse::<Prefix>().is_err(), "{bad}");

@@ -35,7 +35,10 @@ fn options_of_a_syn_are_in_linuxs_order() {
         mss: Some(1460),
         wscale: Some(7),
         sack_ok: true,
-        ts: Some(Timestamp { val: 0x0102_0304, ecr: 0 }),
+        ts: Some(Timestamp {
+            val: 0x0102_0304,
+            ecr: 0,
+        }),
         sacks: SackBlocks::default(),
     };
     let mut out = [0; 40];
