@@ -47,6 +47,7 @@ pub mod config;
 pub mod core;
 pub mod errno;
 pub mod ipv4;
+pub mod netfilter;
 mod prandom;
 pub mod sched;
 pub mod socket;
@@ -57,20 +58,23 @@ mod testing;
 pub mod wire;
 
 pub use config::StackConfig;
+pub use core::addr::{Cidr, InetAddr, Ipv4Cidr, Ipv6Cidr};
 pub use core::dev::{QdiscRun, QdiscState};
 pub use core::drop_reason::{DropCounters, SkbDropReason};
+pub use core::dst::PmtuDisc;
 pub use core::neighbour::{NeighEntry, NeighKey, NeighParms, NudState};
 pub use core::netdevice::{DeviceFlags, Features, IfIndex, NetDevice, RtnlLinkStats64, TxBusy};
 pub use core::pool::{SkbAllocator, SkbPool, SkbPoolStats};
-pub use core::skb::{IpSummed, PktType, SkBuff, SkbData, SkbError};
+pub use core::skb::{Gso, GsoType, IpSummed, PktType, SkBuff, SkbData, SkbError};
 pub use core::tap::{PacketTap, TapHandle, TapPacket};
 pub use core::time::Instant;
 pub use errno::Errno;
-pub use ipv4::devinet::Ipv4Cidr;
+pub use ipv4::devinet::{Ipv4DevConf, RpFilter};
 pub use ipv4::fib::{Route, RouteTable, RouteType};
 pub use ipv4::ping::{EchoReply, PingSocket};
 pub use ipv4::snmp::Snmp;
-pub use socket::{Readiness, UdpSocket};
+pub use ipv4::udp::UdpMeta;
+pub use socket::{Domain, Readiness, UdpSocket};
 pub use stack::Stack;
 pub use tcp::{
     CongestionAlgorithm, TcpInfo, TcpKeepalive, TcpListener, TcpSocket, TcpState, TcpStream, TcpStreamIo,

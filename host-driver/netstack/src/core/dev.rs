@@ -153,14 +153,18 @@ impl Stack {
     /// `dev_open`).
     pub fn add_interface(&mut self, dev: &dyn NetDevice) -> IfIndex {
         let txqueuelen = self.config.tx_queue_len;
-        self.devs.add(
+        let ifindex = self.devs.add(
             dev.name(),
             dev.mac_address(),
             dev.mtu(),
             dev.flags(),
             dev.features(),
             txqueuelen,
-        )
+        );
+        if let Some(dev) = self.devs.get_mut(ifindex) {
+            dev.in_dev.conf.forwarding = self.config.ip_forward;
+        }
+        ifindex
     }
 
     /// Takes over changes of the device: link state, MTU, address (`NETDEV_CHANGE` and its like). A lost
@@ -181,6 +185,7 @@ impl Stack {
         while let Some(skb) = self.neigh.take_queued(ifindex) {
             self.kfree_skb(skb, SkbDropReason::NeighFailed);
         }
+        self.nf.conntrack_mut().masquerade_device_down(ifindex);
         if up {
             self.neigh.carrier_down(ifindex);
         } else {

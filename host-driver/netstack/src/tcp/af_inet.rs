@@ -122,7 +122,7 @@ impl Stack {
         let saddr = Some(bound.ip()).filter(|a| !a.is_unspecified());
         let dst = self
             .route_output(peer.ip(), saddr, dev)
-            .map_err(|e| self.count_no_route(e))?;
+            .map_err(|e| self.count_no_route(peer.ip(), e))?;
         if matches!(dst.kind(), AddrType::Broadcast | AddrType::Multicast) {
             return Err(Errno::NetUnreach);
         }

@@ -40,10 +40,6 @@ impl FlowKey {
             ports: u32::from(local.port()) << 16 | u32::from(peer.port()),
         }
     }
-
-    pub(crate) const fn local_port(&self) -> u16 {
-        (self.ports >> 16) as u16
-    }
 }
 
 /// A socket in one of its forms.

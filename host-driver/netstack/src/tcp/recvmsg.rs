@@ -62,7 +62,7 @@ impl TcpSock {
             };
             let offset = seq.since(rx.seq) as usize;
             let room = buf.get_mut(copied..).unwrap_or(&mut []);
-            let len = copy_out(&rx.skb, offset, room);
+            let len = rx.skb.copy_bits(offset, room);
             copied += len;
             seq += len as u32;
             if seq.before(rx.end_seq) {
@@ -115,14 +115,4 @@ impl TcpSock {
         }
         false
     }
-}
-
-/// Copies the packet's bytes from `offset` on, as many as there are and fit.
-fn copy_out(skb: &SkBuff, offset: usize, to: &mut [u8]) -> usize {
-    let from = skb.data().get(offset..).unwrap_or(&[]);
-    let len = from.len().min(to.len());
-    if let (Some(to), Some(from)) = (to.get_mut(..len), from.get(..len)) {
-        to.copy_from_slice(from);
-    }
-    len
 }

@@ -13,6 +13,7 @@ use super::tcp_input::{read_options, win_from_space};
 use super::tcp_minisocks::{Control, RequestSock};
 use super::tcp_output::{MAX_TCP_HEADER, tcp_pseudo};
 use super::*;
+use crate::core::checksum::Sum;
 use crate::core::dst::{AddrType, DstEntry, IcmpError, IpIn, Ipcm, PmtuDisc, Severity};
 use crate::core::skb::IpSummed;
 use crate::wire::ipv4::IPPROTO_TCP;
@@ -275,6 +276,7 @@ impl Stack {
             ttl: self.config.ip_default_ttl,
             tos: 0,
             pmtudisc: PmtuDisc::Do,
+            looped: false,
         };
         self.mib.tcp.out_segs += 1;
         // Lost or not, the other side asks again.
@@ -438,6 +440,14 @@ fn checksum_ok(skb: &SkBuff, ip: &IpIn) -> bool {
         IpSummed::Unnecessary | IpSummed::Partial { .. } => true,
         // The IP header sums up to zero, so it does not matter that it is included.
         IpSummed::Complete(sum) => pseudo().add_u16(sum).is_valid(),
-        IpSummed::None => pseudo().add_bytes(skb.data()).is_valid(),
+        IpSummed::None => {
+            let (mut sum, mut at) = (pseudo(), 0);
+            for piece in skb.pieces() {
+                let part = Sum::ZERO.add_bytes(piece).folded();
+                sum = sum.add_u16(if at % 2 == 1 { part.swap_bytes() } else { part });
+                at += piece.len();
+            }
+            sum.is_valid()
+        }
     }
 }

@@ -50,7 +50,6 @@ pub(crate) struct TimeWaitSock {
     pub ts_offset: u32,
     pub deadline: Instant,
     pub last_oow_ack: Option<Instant>,
-    pub shared_port: bool,
 }
 
 impl RequestSock {
@@ -285,7 +284,6 @@ impl Stack {
             ts_offset: sk.ts_offset,
             deadline: now + TCP_TIMEWAIT_LEN,
             last_oow_ack: None,
-            shared_port: true,
         };
         sk.state = TcpState::Close;
         self.tcp_done(id);

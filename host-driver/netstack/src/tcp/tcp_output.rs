@@ -36,6 +36,8 @@ pub(crate) enum XmitKind {
     New(usize),
     /// The segment at this place in the queue, again.
     Retrans(usize),
+    /// The same as a tail loss probe, which is not yet a retransmission for recovery.
+    LossProbe(usize),
     /// An acknowledgment or a probe.
     Control,
 }
@@ -133,6 +135,8 @@ impl Stack {
 impl TcpSock {
     /// `sk_setup_caps`.
     pub(crate) fn set_dst(&mut self, dst: DstEntry, features: Features) {
+        // What the path takes is in the route from now on.
+        self.pmtu = usize::MAX;
         self.csum_offload = features.contains(Features::HW_CSUM);
         self.dst = Some(dst);
         self.sync_mss();
@@ -145,6 +149,7 @@ impl TcpSock {
             ttl: self.opts.ttl.unwrap_or(config.ip_default_ttl),
             tos: self.opts.tos,
             pmtudisc: PmtuDisc::Do,
+            looped: false,
         }
     }
 
@@ -204,12 +209,12 @@ impl TcpSock {
 
     /// Segments marked lost, as the window allows (`tcp_xmit_retransmit_queue`).
     fn next_retransmit(&mut self, net: &mut Net<'_>) -> Option<(SkBuff, XmitKind)> {
-        let forced = self.tlp_now;
+        let forced = std::mem::take(&mut self.tlp_now);
         if !forced && (self.queue.lost_out == 0 || self.queue.in_flight() >= self.snd_cwnd) {
             return None;
         }
         let packets_out = self.queue.packets_out() as usize;
-        let at = if std::mem::take(&mut self.tlp_now) {
+        let at = if forced {
             packets_out.checked_sub(1)?
         } else {
             let from = self.queue.find(self.queue.retransmit_hint.max(self.snd_una));
@@ -225,7 +230,12 @@ impl TcpSock {
             return None;
         }
         self.fragment(net, at, self.mss_cache)?;
-        Some((self.transmit_skb(net, at)?, XmitKind::Retrans(at)))
+        let kind = if forced {
+            XmitKind::LossProbe(at)
+        } else {
+            XmitKind::Retrans(at)
+        };
+        Some((self.transmit_skb(net, at)?, kind))
     }
 
     /// The next unsent segment, if windows and Nagle allow (`tcp_write_xmit`).
@@ -331,7 +341,11 @@ impl TcpSock {
                     self.event_new_data_sent(now);
                 }
             }
-            XmitKind::Retrans(at) => self.retransmitted(net, at),
+            XmitKind::Retrans(at) => {
+                self.sent_again(net, at);
+                self.retransmitted(now, at);
+            }
+            XmitKind::LossProbe(at) => self.sent_again(net, at),
         }
     }
 
@@ -362,19 +376,24 @@ impl TcpSock {
         }
     }
 
-    /// `__tcp_retransmit_skb`, `tcp_retransmit_skb`.
-    fn retransmitted(&mut self, net: &mut Net<'_>, at: usize) {
-        let now = net.now;
-        let ts = self.tcp_time_stamp_ts(now);
+    /// `__tcp_retransmit_skb`.
+    fn sent_again(&mut self, net: &mut Net<'_>, at: usize) {
         let Some(seg) = self.queue.get_mut(at) else { return };
-        seg.stamp = now;
-        let (end_seq, len) = (seg.end_seq, seg.len());
-        self.queue
-            .mark(at, Sacked::RETRANS | Sacked::EVER_RETRANS, Sacked::empty());
-        self.queue.retransmit_hint = self.queue.retransmit_hint.max(end_seq);
+        seg.stamp = net.now;
+        seg.sacked |= Sacked::EVER_RETRANS;
+        self.stats.bytes_retrans += seg.len() as u64;
         net.mib.tcp.retrans_segs += 1;
         self.total_retrans += 1;
-        self.stats.bytes_retrans += len as u64;
+    }
+
+    /// `tcp_retransmit_skb`.
+    fn retransmitted(&mut self, now: crate::core::time::Instant, at: usize) {
+        let ts = self.tcp_time_stamp_ts(now);
+        let Some(end_seq) = self.queue.get(at).map(|s| s.end_seq) else {
+            return;
+        };
+        self.queue.mark(at, Sacked::RETRANS, Sacked::empty());
+        self.queue.retransmit_hint = self.queue.retransmit_hint.max(end_seq);
         if self.retrans_stamp == 0 {
             self.retrans_stamp = ts;
         }

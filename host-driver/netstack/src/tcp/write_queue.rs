@@ -128,16 +128,6 @@ impl WriteQueue {
         if self.sent == 0 { None } else { self.segs.front() }
     }
 
-    /// The newest segment in flight (`tcp_rtx_queue_tail`).
-    pub(crate) fn rtx_tail(&self) -> Option<&TcpSkb> {
-        self.segs.get(self.sent.checked_sub(1)?)
-    }
-
-    /// Segments in flight, to be marked.
-    pub(crate) fn in_flight_mut(&mut self) -> impl Iterator<Item = &mut TcpSkb> {
-        self.segs.iter_mut().take(self.sent)
-    }
-
     pub(crate) fn push(&mut self, seg: TcpSkb) {
         self.wmem_queued += seg.truesize();
         self.segs.push_back(seg);

@@ -105,6 +105,7 @@ impl TcpSock {
         if let Some(tail) = self.receive_queue.back_mut()
             && tail.end_seq == rx.seq
             && rx.skb.len() <= COALESCE_MAX
+            && !rx.skb.is_nonlinear()
             && tail.skb.put_slice(rx.skb.data()).is_ok()
         {
             tail.end_seq = rx.end_seq;
@@ -170,9 +171,8 @@ impl TcpSock {
             }
             if before_end.after(start) {
                 self.dsack_set(net, start, before_end.min(end));
-                let overlap = before_end.since(start).min(skb.len() as u32);
-                let _ = skb.pull(overlap as usize);
-                start += overlap;
+                // The reader steps over what it has.
+                start = before_end.min(end);
             }
         }
         while let Some(after) = self.out_of_order.get(at) {
@@ -182,7 +182,7 @@ impl TcpSock {
             }
             if after_end.after(end) {
                 self.dsack_set(net, after_seq, end);
-                skb.trim(after_seq.since(start) as usize);
+                skb.trim(after_seq.since(seg.seq) as usize);
                 end = after_seq;
                 fin = false;
                 break;
@@ -201,7 +201,9 @@ impl TcpSock {
         if let Some(before) = at.checked_sub(1).and_then(|i| self.out_of_order.get_mut(i))
             && before.end_seq == start
             && !before.fin
+            && start == seg.seq
             && skb.len() <= COALESCE_MAX
+            && !skb.is_nonlinear()
             && before.skb.put_slice(skb.data()).is_ok()
         {
             before.end_seq = end;
@@ -213,7 +215,7 @@ impl TcpSock {
             at,
             RxSkb {
                 skb,
-                seq: start,
+                seq: seg.seq,
                 end_seq: end,
                 fin,
             },
@@ -230,10 +232,6 @@ impl TcpSock {
                 break;
             };
             let end = rx.end_seq + u32::from(rx.fin);
-            if rx.seq.before(self.rcv_nxt) {
-                let dup = rx.end_seq.min(self.rcv_nxt);
-                self.dsack_set(net, rx.seq, dup);
-            }
             if !end.after(self.rcv_nxt) || rx.skb.is_empty() && !rx.fin {
                 self.sock.rmem_free(rx.skb.truesize());
                 net.kfree_skb(rx.skb, SkbDropReason::TcpOfoDrop);
