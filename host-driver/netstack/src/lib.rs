@@ -61,6 +61,7 @@ pub use core::addr::{Cidr, InetAddr, Ipv4Cidr, Ipv6Cidr};
 pub use core::dev::{QdiscRun, QdiscState};
 pub use core::drop_reason::{DropCounters, SkbDropReason};
 pub use core::dst::PmtuDisc;
+pub use core::gro::{GroFlush, GroStats};
 pub use core::neighbour::{NeighEntry, NeighKey, NeighParms, NudState};
 pub use core::netdevice::{DeviceFlags, Features, IfIndex, NetDevice, RtnlLinkStats64, TxBusy};
 pub use core::pool::{SkbAllocator, SkbPool, SkbPoolStats};

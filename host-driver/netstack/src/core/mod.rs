@@ -6,6 +6,8 @@ pub mod dev;
 pub mod drop_reason;
 pub(crate) mod dst;
 pub(crate) mod fnhe;
+pub mod gro;
+mod gso;
 pub mod neighbour;
 pub mod netdevice;
 pub mod pool;
