@@ -57,6 +57,10 @@ drop_reasons! {
     FragReasmTimeout = "FRAG_REASM_TIMEOUT",
     /// A fragment that was there already.
     DupFrag = "DUP_FRAG",
+    /// IPv6 is off on the interface.
+    Ipv6Disabled = "IPV6DISABLED",
+    /// The IGMP checksum is wrong.
+    IgmpCsum = "IGMP_CSUM",
     /// No handler for the transport protocol.
     IpNoProto = "IP_NOPROTO",
     /// No socket wants the packet.

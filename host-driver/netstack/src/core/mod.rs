@@ -6,6 +6,7 @@ pub mod dev;
 pub mod drop_reason;
 pub(crate) mod dst;
 pub(crate) mod fnhe;
+pub(crate) mod mcast;
 pub mod neighbour;
 pub mod netdevice;
 pub mod pool;
