@@ -48,6 +48,7 @@ pub mod core;
 pub mod errno;
 pub mod ipv4;
 pub mod ipv6;
+pub mod netfilter;
 mod prandom;
 pub mod sched;
 pub mod socket;

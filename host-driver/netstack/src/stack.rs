@@ -23,6 +23,7 @@ use crate::ipv4::inet_fragment::FragQueues;
 use crate::ipv4::ping::PingTable;
 use crate::ipv4::snmp::Snmp;
 use crate::ipv4::udp::UdpTable;
+use crate::netfilter::Netfilter;
 use crate::prandom::{Prng, SeededState};
 use crate::wire::ethernet::MacAddr;
 
@@ -52,6 +53,7 @@ pub struct Stack {
     pub(crate) ping: PingTable,
     pub(crate) icmp_limits: IcmpLimits,
     pub(crate) idents: Vec<u16>,
+    pub(crate) nf: Netfilter,
     pub(crate) mib: Snmp,
     pub(crate) drops: DropCounters,
 }
@@ -78,6 +80,7 @@ impl Stack {
             udp: UdpTable::new(hash),
             ping: PingTable::new(HashMap::with_hasher(hash)),
             idents: (0..IP_IDENTS).map(|_| prng.next_u64() as u16).collect(),
+            nf: Netfilter::new(hash, prng.fork()),
             config,
             now: Instant::ZERO,
             prng,
@@ -120,6 +123,7 @@ impl Stack {
         self.frag_timers();
         self.addrconf_timers();
         self.mcast_timers();
+        self.nf_timers();
         self.process_backlog();
     }
 
@@ -132,6 +136,7 @@ impl Stack {
             .chain(self.frags.next_deadline())
             .chain(self.addrconf_deadline())
             .chain(self.mcast.next_deadline())
+            .chain(self.nf.conntrack().next_event())
             .min()
     }
 
@@ -139,6 +144,9 @@ impl Stack {
     pub(crate) fn kfree_skb(&mut self, skb: SkBuff, reason: SkbDropReason) {
         tracing::trace!(reason = reason.name(), len = skb.len(), "kfree_skb");
         self.drops.count(reason);
+        if let Some(nfct) = skb.nfct() {
+            self.nf.conntrack_mut().forget_unconfirmed(nfct);
+        }
         self.pool.recycle(skb);
     }
 

@@ -31,7 +31,7 @@ impl Stack {
         }
         let payload_at = at + FRAG_HLEN;
         let len = skb.len().saturating_sub(payload_at);
-        if fh.more() && len % 8 != 0 {
+        if fh.more() && !len.is_multiple_of(8) {
             return self.ip6_frag_error(skb, ICMPV6_HDR_FIELD, 4);
         }
         // The header that is kept, without the fixed part, counts into the length of the datagram.
