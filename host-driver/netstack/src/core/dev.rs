@@ -18,6 +18,7 @@ use super::tap::TapPacket;
 use super::time::Instant;
 use crate::errno::Errno;
 use crate::ipv4::devinet::InDevice;
+use crate::ipv6::addrconf::Inet6Dev;
 use crate::sched::{Pfifo, Qdisc, QdiscStats};
 use crate::stack::Stack;
 use crate::wire::ethernet::{ETH_HLEN, EthHdr, EtherType, MacAddr};
@@ -34,6 +35,7 @@ pub(crate) struct NetDev {
     pub flags: DeviceFlags,
     pub features: Features,
     pub in_dev: InDevice,
+    pub in6_dev: Inet6Dev,
     pub stats: RtnlLinkStats64,
     /// Contexts of the receive queues.
     pub napi_gro: Vec<NapiGro>,
@@ -87,6 +89,7 @@ impl NetDevs {
             flags,
             features: features | SOFT_FEATURES,
             in_dev: InDevice::default(),
+            in6_dev: Inet6Dev::default(),
             stats: RtnlLinkStats64::default(),
             napi_gro: Vec::new(),
             qdisc: Box::new(Pfifo::new(txqueuelen)),
@@ -153,6 +156,10 @@ const PTYPE_BASE: &[PacketType] = &[
         func: Stack::ip_rcv,
     },
     PacketType {
+        ether_type: EtherType::IPV6,
+        func: Stack::ipv6_rcv,
+    },
+    PacketType {
         ether_type: EtherType::ARP,
         func: Stack::arp_rcv,
     },
@@ -173,7 +180,10 @@ impl Stack {
         );
         if let Some(dev) = self.devs.get_mut(ifindex) {
             dev.in_dev.conf.forwarding = self.config.ip_forward;
+            dev.in6_dev.conf.forwarding = self.config.ipv6_forwarding;
+            dev.in6_dev.conf.disable_ipv6 = self.config.disable_ipv6;
         }
+        self.addrconf_up(ifindex);
         ifindex
     }
 
@@ -184,13 +194,24 @@ impl Stack {
     /// [`Errno::NoDev`] if there is no such interface.
     pub fn netdev_change(&mut self, ifindex: IfIndex, dev: &dyn NetDevice) -> Result<(), Errno> {
         let net_dev = self.devs.get_mut(ifindex).ok_or(Errno::NoDev)?;
+        let was_running = net_dev.running();
         net_dev.mac = dev.mac_address();
         net_dev.mtu = dev.mtu();
         net_dev.flags = dev.flags();
         net_dev.features = dev.features() | net_dev.features & SOFT_FEATURES;
-        if net_dev.running() {
+        let now_running = net_dev.running();
+        if was_running != now_running {
+            self.mcast_dev_change(ifindex);
+        }
+        if now_running {
+            if !was_running {
+                self.addrconf_up(ifindex);
+            }
             return Ok(());
         }
+        let Some(net_dev) = self.devs.get_mut(ifindex) else {
+            return Ok(());
+        };
         let up = net_dev.flags.contains(DeviceFlags::UP);
         while let Some(skb) = self.neigh.take_queued(ifindex) {
             self.kfree_skb(skb, SkbDropReason::NeighFailed);
@@ -270,6 +291,11 @@ impl Stack {
             let Some(mut skb) = self.devs.backlog.pop_front() else {
                 return;
             };
+            // What was sent to a group comes without a link-layer header (`dev_loopback_xmit`).
+            if let (PktType::Loopback, Some(ifindex)) = (skb.pkt_type(), skb.dev()) {
+                self.netif_receive_skb(ifindex, skb);
+                continue;
+            }
             if !eth_type_trans(&mut skb, MacAddr::ZERO) {
                 self.kfree_skb(skb, SkbDropReason::PktTooSmall);
                 continue;

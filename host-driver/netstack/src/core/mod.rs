@@ -8,6 +8,7 @@ pub(crate) mod dst;
 pub(crate) mod fnhe;
 pub mod gro;
 mod gso;
+pub(crate) mod mcast;
 pub mod neighbour;
 pub mod netdevice;
 pub mod pool;
