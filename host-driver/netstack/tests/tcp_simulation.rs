@@ -115,10 +115,10 @@ impl End {
                 Err(_) => self.failed = true,
             }
         }
-        if self.failed || self.eof && self.shut {
-            if let Some(stream) = self.stream.take() {
-                stream.close(stack);
-            }
+        if (self.failed || self.eof && self.shut)
+            && let Some(stream) = self.stream.take()
+        {
+            stream.close(stack);
         }
     }
 }

@@ -10,7 +10,7 @@ use super::write_queue::{Sacked, TcpSkb};
 use super::*;
 use crate::core::checksum::Sum;
 use crate::core::dst::AddrType;
-use crate::core::netdevice::Features;
+use crate::core::netdevice::{Features, IfIndex};
 use crate::errno::Errno;
 use crate::wire::tcp::TcpFlags;
 
@@ -110,7 +110,11 @@ impl Stack {
             TcpState::Listen => return Err(Errno::IsConn),
             _ => return Err(Errno::IsConn),
         }
-        let (bound, dev, hold) = (sk.local, sk.bound_dev, sk.port);
+        let scope = match peer {
+            SocketAddr::V6(a) if a.scope_id() != 0 => Some(IfIndex(a.scope_id())),
+            _ => None,
+        };
+        let (bound, dev, hold) = (sk.local, sk.bound_dev.or(scope), sk.port);
         let mut peer = peer;
         if peer.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
             // Linux takes "any" for this host.
@@ -145,7 +149,7 @@ impl Stack {
         let Some((sk, net)) = self.tcp_split(id) else {
             return Err(Errno::BadF);
         };
-        (sk.local, sk.peer) = (local, peer);
+        (sk.local, sk.peer, sk.bound_dev) = (local, peer, dev);
         sk.advmss = advertised_mss(&dst, sk.opts.user_mss);
         let (wnd, clamp, wscale) = select_initial_window(
             net.config,

@@ -172,7 +172,7 @@ impl Stack {
                 0
             };
         }
-        let mut req = self.tcp_request(listener, local, peer, seg.seq - 1, rx_opt)?;
+        let mut req = self.tcp_request(listener, seg.ports, ip, seg.seq - 1, rx_opt)?;
         req.snt_isn = isn;
         req.ts_offset = ts_offset;
         req.cookie = true;

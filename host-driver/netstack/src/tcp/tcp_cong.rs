@@ -119,10 +119,11 @@ impl TcpSock {
     pub(crate) fn ca_pkts_acked(&mut self, rtt_us: u32) {
         let slow_start = self.in_slow_start();
         let (una, nxt, cwnd) = (self.snd_una.0, self.snd_nxt.0, self.snd_cwnd);
-        if let CongestionControl::Cubic(c) = &mut self.ca {
-            if c.hystart(una, nxt, rtt_us, cwnd) && slow_start {
-                self.snd_ssthresh = cwnd;
-            }
+        if let CongestionControl::Cubic(c) = &mut self.ca
+            && c.hystart(una, nxt, rtt_us, cwnd)
+            && slow_start
+        {
+            self.snd_ssthresh = cwnd;
         }
     }
 

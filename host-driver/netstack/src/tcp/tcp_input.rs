@@ -211,7 +211,7 @@ impl TcpSock {
             return false;
         };
         let behind = self.rx_opt.ts_recent.wrapping_sub(ts.val) as i32;
-        if behind <= TCP_PAWS_WINDOW - 1 || self.ts_recent_is_old(net.now) {
+        if behind < TCP_PAWS_WINDOW || self.ts_recent_is_old(net.now) {
             return false;
         }
         // A pure acknowledgment that was overtaken does no harm (`tcp_disordered_ack`).

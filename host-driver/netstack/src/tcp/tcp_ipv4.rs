@@ -1,7 +1,7 @@
 //! Segments from IP, new connections, resets and ICMP errors (net/ipv4/tcp_ipv4.c; with
 //! [`IpAddr`](std::net::IpAddr) for both families).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tracing::trace;
 use zerocopy::IntoBytes;
@@ -13,10 +13,11 @@ use super::tcp_input::{read_options, win_from_space};
 use super::tcp_minisocks::{Control, RequestSock};
 use super::tcp_output::{MAX_TCP_HEADER, tcp_pseudo};
 use super::*;
+use crate::core::addr::is_link_local;
 use crate::core::checksum::Sum;
-use crate::core::dst::{AddrType, DstEntry, IcmpError, IpIn, Ipcm, PmtuDisc, Severity};
+use crate::core::dst::{AddrType, DstEntry, IcmpError, IpIn, Severity};
+use crate::core::netdevice::IfIndex;
 use crate::core::skb::IpSummed;
-use crate::wire::ipv4::IPPROTO_TCP;
 use crate::wire::tcp::{
     MAX_TCP_OPTION_SPACE, TCP_CHECK_OFFSET, TCP_HLEN, TCP_MAX_WSCALE, TcpFlags, TcpHdr, TcpOptions,
 };
@@ -47,6 +48,14 @@ fn parse(skb: &SkBuff) -> Option<Segment> {
     })
 }
 
+/// The link of addresses that mean nothing without it (RFC 4007 section 6).
+fn scope(ip: &IpIn) -> Option<IfIndex> {
+    match ip.saddr {
+        IpAddr::V6(a) if is_link_local(a) => Some(ip.iif),
+        _ => None,
+    }
+}
+
 impl Stack {
     /// A segment, from its TCP header on (`tcp_v4_rcv`, `tcp_v6_rcv`).
     pub(crate) fn tcp_rcv(&mut self, skb: SkBuff, ip: &IpIn) {
@@ -68,20 +77,12 @@ impl Stack {
         let peer = SocketAddr::new(ip.saddr, seg.ports.1);
         trace!(%local, %peer, seq = seg.seq.0, ack = seg.ack_seq.0, flags = ?seg.flags, len = seg.len, "tcp_rcv");
         match self.tcp.socks.lookup(&FlowKey::new(local, peer)) {
-            Some(id) => self.tcp_rcv_flow(id, skb, seg, ip, local, peer),
-            None => self.tcp_rcv_listen(skb, seg, ip, local, peer, None),
+            Some(id) => self.tcp_rcv_flow(id, skb, seg, ip, local),
+            None => self.tcp_rcv_listen(skb, seg, ip, local, None),
         }
     }
 
-    fn tcp_rcv_flow(
-        &mut self,
-        id: TcpSockId,
-        skb: SkBuff,
-        mut seg: Segment,
-        ip: &IpIn,
-        local: SocketAddr,
-        peer: SocketAddr,
-    ) {
+    fn tcp_rcv_flow(&mut self, id: TcpSockId, skb: SkBuff, mut seg: Segment, ip: &IpIn, local: SocketAddr) {
         match self.tcp.socks.slot_mut(id) {
             Some(TcpSlot::Full(_)) => {}
             Some(TcpSlot::Request(_)) => return self.tcp_check_req(id, skb, seg, ip),
@@ -90,7 +91,7 @@ impl Stack {
                 return match self.tcp_timewait_process(id, &seg) {
                     Some(isn) if self.tcp.socks.lookup_listener(local).is_some() => {
                         self.tw_kill(id);
-                        self.tcp_rcv_listen(skb, seg, ip, local, peer, Some(isn));
+                        self.tcp_rcv_listen(skb, seg, ip, local, Some(isn));
                     }
                     _ => self.kfree_skb(skb, SkbDropReason::TcpTimeWait),
                 };
@@ -116,7 +117,6 @@ impl Stack {
         mut seg: Segment,
         ip: &IpIn,
         local: SocketAddr,
-        peer: SocketAddr,
         isn: Option<Seq>,
     ) {
         let Some(listener) = self.tcp.socks.lookup_listener(local) else {
@@ -142,21 +142,16 @@ impl Stack {
         if !syn || seg.flags.contains(TcpFlags::FIN) {
             return self.kfree_skb(skb, SkbDropReason::TcpFlags);
         }
-        self.tcp_conn_request(listener, &seg, local, peer, isn);
+        self.tcp_conn_request(listener, &seg, ip, isn);
         // Data on a SYN comes again.
         self.pool.recycle(skb);
     }
 
     /// Somebody wants to connect (`tcp_conn_request`).
-    fn tcp_conn_request(
-        &mut self,
-        listener: TcpSockId,
-        seg: &Segment,
-        local: SocketAddr,
-        peer: SocketAddr,
-        isn: Option<Seq>,
-    ) {
+    fn tcp_conn_request(&mut self, listener: TcpSockId, seg: &Segment, ip: &IpIn, isn: Option<Seq>) {
         let now = self.now;
+        let local = SocketAddr::new(ip.daddr, seg.ports.0);
+        let peer = SocketAddr::new(ip.saddr, seg.ports.1);
         let (syncookies, max_syn) = (self.config.tcp_syncookies, self.config.tcp_max_syn_backlog);
         let Some(sk) = self.tcp.socks.sock_mut(listener) else {
             return;
@@ -193,7 +188,7 @@ impl Stack {
             // There is no place to remember them in.
             (rx_opt.wscale_ok, rx_opt.snd_wscale, rx_opt.sack_ok) = (false, 0, false);
         }
-        let Some(mut req) = self.tcp_request(listener, local, peer, seg.seq, rx_opt) else {
+        let Some(mut req) = self.tcp_request(listener, seg.ports, ip, seg.seq, rx_opt) else {
             self.mib.tcp_ext.listen_drops += 1;
             return;
         };
@@ -228,12 +223,12 @@ impl Stack {
     pub(crate) fn tcp_request(
         &mut self,
         listener: TcpSockId,
-        local: SocketAddr,
-        peer: SocketAddr,
+        ports: (u16, u16),
+        ip: &IpIn,
         rcv_isn: Seq,
         mut rx_opt: RxOpt,
     ) -> Option<RequestSock> {
-        let dst = self.route_output(peer.ip(), Some(local.ip()), None).ok()?;
+        let dst = self.route_output(ip.saddr, Some(ip.daddr), scope(ip)).ok()?;
         let sk = self.tcp.socks.sock(listener)?;
         let advmss = advertised_mss(&dst, sk.opts.user_mss);
         let (rcv_wnd, window_clamp, wscale) = select_initial_window(
@@ -246,8 +241,9 @@ impl Stack {
         rx_opt.rcv_wscale = wscale;
         Some(RequestSock {
             listener,
-            local,
-            peer,
+            scope: scope(ip),
+            local: SocketAddr::new(ip.daddr, ports.0),
+            peer: SocketAddr::new(ip.saddr, ports.1),
             snt_isn: Seq(0),
             rcv_isn,
             rx_opt,
@@ -264,20 +260,14 @@ impl Stack {
 
     /// Sends a segment that no socket sends.
     pub(crate) fn tcp_send_control(&mut self, c: &Control) {
-        let Ok(dst) = self.route_output(c.peer.ip(), Some(c.local.ip()), None) else {
+        let Ok(dst) = self.route_output(c.peer.ip(), Some(c.local.ip()), c.scope) else {
             return;
         };
         let Some(skb) = self.tcp_control_skb(c) else {
             self.drops.count(SkbDropReason::NoMem);
             return;
         };
-        let ipc = Ipcm {
-            protocol: IPPROTO_TCP,
-            ttl: self.config.ip_default_ttl,
-            tos: 0,
-            pmtudisc: PmtuDisc::Do,
-            looped: false,
-        };
+        let ipc = self.tcp_ipcm(&dst, None, 0);
         self.mib.tcp.out_segs += 1;
         // Lost or not, the other side asks again.
         let _ = self.dst_send(skb, &dst, ipc);
@@ -314,6 +304,7 @@ impl Stack {
         };
         self.mib.tcp.out_rsts += 1;
         self.tcp_send_control(&Control {
+            scope: scope(ip),
             local: SocketAddr::new(ip.daddr, seg.ports.0),
             peer: SocketAddr::new(ip.saddr, seg.ports.1),
             seq,

@@ -9,6 +9,7 @@ use super::sock::{PortHold, RxOpt, Segment, TcpSock, TcpState};
 use super::tcp_input::{Verdict, read_options};
 use super::*;
 use crate::core::dst::IpIn;
+use crate::core::netdevice::IfIndex;
 use crate::core::time::Instant;
 use crate::errno::Errno;
 use crate::wire::tcp::{TcpFlags, TcpOptions, Timestamp};
@@ -17,6 +18,8 @@ use crate::wire::tcp::{TcpFlags, TcpOptions, Timestamp};
 #[derive(Debug, Clone)]
 pub(crate) struct RequestSock {
     pub listener: TcpSockId,
+    /// The link, if the addresses mean nothing without it.
+    pub scope: Option<IfIndex>,
     pub local: SocketAddr,
     pub peer: SocketAddr,
     pub snt_isn: Seq,
@@ -38,6 +41,7 @@ pub(crate) struct RequestSock {
 /// What is left of a connection (`struct tcp_timewait_sock`).
 #[derive(Debug, Clone)]
 pub(crate) struct TimeWaitSock {
+    pub scope: Option<IfIndex>,
     pub local: SocketAddr,
     pub peer: SocketAddr,
     pub rcv_nxt: Seq,
@@ -71,6 +75,7 @@ impl RequestSock {
             ..TcpOptions::default()
         };
         Control {
+            scope: self.scope,
             local: self.local,
             peer: self.peer,
             seq: self.snt_isn,
@@ -85,6 +90,7 @@ impl RequestSock {
 /// A segment that no socket with all its state sends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Control {
+    pub scope: Option<IfIndex>,
     pub local: SocketAddr,
     pub peer: SocketAddr,
     pub seq: Seq,
@@ -217,7 +223,7 @@ impl Stack {
         sk.sock.rcvbuf = listener.sock.rcvbuf;
         sk.sock.sndbuf = listener.sock.sndbuf;
         sk.ca = listener.ca;
-        sk.bound_dev = listener.bound_dev;
+        sk.bound_dev = listener.bound_dev.or(req.scope);
         sk.listener = Some(req.listener);
         sk.state = TcpState::SynRecv;
         (sk.local, sk.peer) = (req.local, req.peer);
@@ -273,6 +279,7 @@ impl Stack {
             return;
         };
         let tw = TimeWaitSock {
+            scope: sk.bound_dev,
             local: sk.local,
             peer: sk.peer,
             rcv_nxt: sk.rcv_nxt,
@@ -369,6 +376,7 @@ impl Stack {
             if !limited {
                 tw.last_oow_ack = Some(now);
                 let control = Control {
+                    scope: tw.scope,
                     local: tw.local,
                     peer: tw.peer,
                     seq: tw.snd_nxt,
@@ -459,7 +467,8 @@ impl Stack {
             && let Some(dst) = sk.dst
             && let Some(skb) = sk.active_reset(&mut net)
         {
-            let ipc = sk.ipcm(net.config);
+            let (ttl, tos) = (sk.opts.ttl, sk.opts.tos);
+            let ipc = self.tcp_ipcm(&dst, ttl, tos);
             // The connection is over whether it arrives or not.
             let _ = self.dst_send(skb, &dst, ipc);
         }

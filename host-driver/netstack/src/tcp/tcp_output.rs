@@ -65,7 +65,8 @@ impl Stack {
             let Some((skb, kind)) = sk.next_xmit(&mut net) else {
                 break;
             };
-            let ipc = sk.ipcm(net.config);
+            let (ttl, tos) = (sk.opts.ttl, sk.opts.tos);
+            let ipc = self.tcp_ipcm(&dst, ttl, tos);
             trace!(kind = ?kind, len = skb.len(), "tcp_transmit_skb");
             let result = self.dst_send(skb, &dst, ipc);
             let Some((sk, mut net)) = self.tcp_split(id) else {
@@ -92,6 +93,17 @@ impl Stack {
             self.tcp.tsq.push(id);
         }
         self.tcp.socks.arm(id, deadline);
+    }
+
+    /// What IP is told.
+    pub(crate) fn tcp_ipcm(&self, dst: &DstEntry, ttl: Option<u8>, tos: u8) -> Ipcm {
+        Ipcm {
+            protocol: IPPROTO_TCP,
+            ttl: ttl.unwrap_or_else(|| self.default_ttl(dst)),
+            tos,
+            pmtudisc: PmtuDisc::Do,
+            looped: false,
+        }
     }
 
     /// Looks the route up again (`inet_sk_rebuild_header`). False if there is none.
@@ -140,17 +152,6 @@ impl TcpSock {
         self.csum_offload = features.contains(Features::HW_CSUM);
         self.dst = Some(dst);
         self.sync_mss();
-    }
-
-    /// What IP is told.
-    pub(crate) fn ipcm(&self, config: &StackConfig) -> Ipcm {
-        Ipcm {
-            protocol: IPPROTO_TCP,
-            ttl: self.opts.ttl.unwrap_or(config.ip_default_ttl),
-            tos: self.opts.tos,
-            pmtudisc: PmtuDisc::Do,
-            looped: false,
-        }
     }
 
     /// The segment size that path, peer and options leave (`tcp_sync_mss`).

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod frames;
+pub mod frames6;
 pub mod tcp;
 
 use std::collections::VecDeque;
