@@ -53,15 +53,18 @@ mod prandom;
 pub mod sched;
 pub mod socket;
 mod stack;
+mod sysctl;
 #[cfg(test)]
 mod testing;
 pub mod wire;
 
 pub use config::StackConfig;
 pub use core::addr::{Cidr, InetAddr, Ipv4Cidr, Ipv6Cidr};
+pub use core::af_packet::{PacketMeta, PacketSocket};
 pub use core::dev::{QdiscRun, QdiscState};
 pub use core::drop_reason::{DropCounters, SkbDropReason};
 pub use core::dst::PmtuDisc;
+pub use core::filter::{BpfError, BpfProgram, SockFilter, SocketFilter};
 pub use core::neighbour::{NeighEntry, NeighKey, NeighParms, NudState};
 pub use core::netdevice::{DeviceFlags, Features, IfIndex, NetDevice, RtnlLinkStats64, TxBusy};
 pub use core::pool::{SkbAllocator, SkbPool, SkbPoolStats};
@@ -72,6 +75,7 @@ pub use errno::Errno;
 pub use ipv4::devinet::{Ipv4DevConf, RpFilter};
 pub use ipv4::fib::{Route, RouteTable, RouteType};
 pub use ipv4::ping::{EchoReply, PingSocket};
+pub use ipv4::raw::RawSocket;
 pub use ipv4::snmp::Snmp;
 pub use ipv4::udp::UdpMeta;
 pub use ipv6::addrconf::{AddrOrigin, AddrState, Inet6IfAddr, Ipv6DevConf};

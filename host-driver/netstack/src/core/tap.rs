@@ -4,9 +4,11 @@
 //! so also those that the stack will drop. On transmit it sees a frame just before the driver
 //! (`dev_queue_xmit_nit`), with its checksums if software makes them.
 
+use super::af_packet::PacketSock;
 use super::netdevice::IfIndex;
 use super::skb::PktType;
 use super::time::Instant;
+use crate::socket::SockTable;
 
 /// A frame as a tap sees it.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +44,8 @@ pub struct TapHandle(u64);
 pub(crate) struct Taps {
     taps: Vec<(u64, Box<dyn PacketTap>)>,
     next: u64,
+    /// Packet sockets, which see what taps see.
+    pub sockets: SockTable<PacketSock>,
 }
 
 impl Taps {
@@ -62,6 +66,9 @@ impl Taps {
     pub(crate) fn deliver(&mut self, packet: &TapPacket<'_>) {
         for (_, tap) in &mut self.taps {
             tap.packet(packet);
+        }
+        for socket in self.sockets.iter_mut() {
+            socket.deliver(packet);
         }
     }
 }

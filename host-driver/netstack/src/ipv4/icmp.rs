@@ -228,10 +228,11 @@ impl Stack {
     /// Gives an error to the protocol that sent the datagram (`net_protocol->err_handler`). False if no
     /// socket did.
     pub(crate) fn deliver_icmp_error(&mut self, protocol: u8, error: &IcmpError<'_>) -> bool {
-        match protocol {
+        let raw = self.raw_err(protocol, error);
+        raw | match protocol {
             IPPROTO_UDP => self.udp_err(error),
             IPPROTO_ICMP | IPPROTO_ICMPV6 => self.ping_err(error),
-            _ => true,
+            _ => false,
         }
     }
 
