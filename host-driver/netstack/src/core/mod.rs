@@ -8,6 +8,8 @@ pub mod drop_reason;
 pub(crate) mod dst;
 pub mod filter;
 pub(crate) mod fnhe;
+pub mod gro;
+mod gso;
 pub(crate) mod mcast;
 pub mod neighbour;
 pub mod netdevice;

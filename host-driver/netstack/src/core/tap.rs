@@ -6,7 +6,7 @@
 
 use super::af_packet::PacketSock;
 use super::netdevice::IfIndex;
-use super::skb::PktType;
+use super::skb::{PktType, SkBuff};
 use super::time::Instant;
 use crate::socket::SockTable;
 
@@ -46,6 +46,8 @@ pub(crate) struct Taps {
     next: u64,
     /// Packet sockets, which see what taps see.
     pub sockets: SockTable<PacketSock>,
+    /// A frame in one piece, for packets that are not; kept to be used again.
+    scratch: Vec<u8>,
 }
 
 impl Taps {
@@ -61,6 +63,31 @@ impl Taps {
     pub(crate) fn remove(&mut self, handle: &TapHandle) -> Option<Box<dyn PacketTap>> {
         let at = self.taps.iter().position(|t| t.0 == handle.0)?;
         Some(self.taps.remove(at).1)
+    }
+
+    /// A received packet, from its link-layer header on; one that GRO merged as it is after that.
+    pub(crate) fn deliver_skb(&mut self, ifindex: IfIndex, timestamp: Instant, skb: &SkBuff) {
+        if self.taps.is_empty() && self.sockets.iter().next().is_none() {
+            return;
+        }
+        let Some(head) = skb.mac_header() else { return };
+        let pkt_type = skb.pkt_type();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let data = if skb.is_nonlinear() {
+            scratch.clear();
+            scratch.extend_from_slice(head);
+            scratch.extend(skb.pieces().skip(1).flatten());
+            &scratch
+        } else {
+            head
+        };
+        self.deliver(&TapPacket {
+            ifindex,
+            timestamp,
+            pkt_type,
+            data,
+        });
+        self.scratch = scratch;
     }
 
     pub(crate) fn deliver(&mut self, packet: &TapPacket<'_>) {

@@ -218,7 +218,7 @@ impl Stack {
         };
         let known = self.deliver_icmp_error(iph.protocol, &error);
         // Only an error about a datagram that a socket of ours may have sent changes the path.
-        if let Some(mtu) = mtu.filter(|_| known) {
+        if let Some(mtu) = error.mtu.filter(|_| known) {
             let validity = self.config.ip_mtu_expires;
             self.fnhe.set_mtu(iph.daddr().into(), mtu, self.now, validity);
         }
