@@ -195,6 +195,7 @@ fn simulate(seed: u64) -> (usize, u64) {
         },
     };
     let mut net = TcpNet::new(seed, impairment, configs);
+    net.gro = rng.random_range(0..2) == 0;
     let start = net.now;
     let mut pairs = Vec::new();
     for n in 0..rng.random_range(1..=4u64) {

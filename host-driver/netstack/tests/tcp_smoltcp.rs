@@ -85,7 +85,9 @@ impl World {
         let mut iface = Interface::new(config, &mut port, SmolInstant::ZERO);
         iface.update_ip_addrs(|a| a.push(IpCidr::new(PEER.into(), 24)).unwrap());
         let mut host = Host::new(1, StackConfig::default(), seed);
-        host.stack.add_neighbour(host.ifindex, PEER, PEER_MAC.into()).unwrap();
+        host.stack
+            .add_neighbour(host.ifindex, PEER, PEER_MAC.into())
+            .unwrap();
         let mut world = Self {
             host,
             port,
@@ -125,8 +127,10 @@ impl World {
             return;
         }
         self.serial += 1;
-        self.flying
-            .insert((self.now + Duration::from_micros(100), self.serial), (to_us, frame));
+        self.flying.insert(
+            (self.now + Duration::from_micros(100), self.serial),
+            (to_us, frame),
+        );
     }
 
     /// Lets time pass until something happens, at most 20 ms.
@@ -289,7 +293,11 @@ fn smoltcp_refuses_and_we_refuse() {
     let ours = TcpStream::connect(&mut world.host.stack, (PEER, 81)).unwrap();
     let peer = world.socket(4096);
     let cx = world.iface.context();
-    world.sockets.get_mut::<tcp::Socket>(peer).connect(cx, (US, 81), 40_000).unwrap();
+    world
+        .sockets
+        .get_mut::<tcp::Socket>(peer)
+        .connect(cx, (US, 81), 40_000)
+        .unwrap();
     for _ in 0..10 {
         world.step();
     }
