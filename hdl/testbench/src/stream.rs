@@ -189,6 +189,12 @@ impl StreamSink {
         self.pacer.pace = pace;
     }
 
+    /// The design's side is reset and this side is not: what is offered now may vanish, and a packet may never end.
+    pub fn reset(&mut self) {
+        self.watch = Watch::new();
+        self.partial.clear();
+    }
+
     /// The oldest packet that was not popped yet.
     pub fn pop(&mut self) -> Option<Packet> {
         self.packets.pop_front()
@@ -250,8 +256,7 @@ impl Agent for StreamSink {
 
     fn drive(&mut self, model: &mut Model, in_reset: bool) {
         if in_reset {
-            self.watch = Watch::new();
-            self.partial.clear();
+            self.reset();
         }
         let willing = self.pacer.willing();
         self.channel.accept(model, !in_reset && willing);
