@@ -1,6 +1,6 @@
 //! The Internet checksum (RFC 1071).
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// A partial one's complement sum, not yet folded or complemented (Linux's `__wsum`).
 ///
@@ -50,11 +50,25 @@ impl Sum {
         Self(self.0 + word as u64)
     }
 
-    /// Adds the IPv4 pseudo header of RFC 768 and RFC 9293 section 3.1 (`csum_tcpudp_nofold`).
+    fn add_addr(self, addr: IpAddr) -> Self {
+        match addr {
+            IpAddr::V4(addr) => self.add_bytes(&addr.octets()),
+            IpAddr::V6(addr) => self.add_bytes(&addr.octets()),
+        }
+    }
+
+    /// Adds the pseudo header: of RFC 768 and RFC 9293 section 3.1 (`csum_tcpudp_nofold`), or of RFC 8200
+    /// section 8.1 (`csum_ipv6_magic`), which differ in the addresses only.
     #[must_use]
-    pub fn add_pseudo_header(self, saddr: Ipv4Addr, daddr: Ipv4Addr, protocol: u8, len: u16) -> Self {
-        self.add_bytes(&saddr.octets())
-            .add_bytes(&daddr.octets())
+    pub fn add_pseudo_header(
+        self,
+        saddr: impl Into<IpAddr>,
+        daddr: impl Into<IpAddr>,
+        protocol: u8,
+        len: u16,
+    ) -> Self {
+        self.add_addr(saddr.into())
+            .add_addr(daddr.into())
             .add_u16(u16::from(protocol))
             .add_u16(len)
     }
@@ -138,7 +152,7 @@ mod tests {
                 sp, dp, &etherparse::Ipv4Header::new(0, 64, etherparse::ip_number::UDP, s, d).unwrap(), &payload,
             ).unwrap();
             let ours = Sum::ZERO
-                .add_pseudo_header(s.into(), d.into(), 17, udp.length)
+                .add_pseudo_header(s, d, 17, udp.length)
                 .add_u16(sp).add_u16(dp).add_u16(udp.length)
                 .add_bytes(&payload)
                 .finish();

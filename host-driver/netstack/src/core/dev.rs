@@ -153,14 +153,18 @@ impl Stack {
     /// `dev_open`).
     pub fn add_interface(&mut self, dev: &dyn NetDevice) -> IfIndex {
         let txqueuelen = self.config.tx_queue_len;
-        self.devs.add(
+        let ifindex = self.devs.add(
             dev.name(),
             dev.mac_address(),
             dev.mtu(),
             dev.flags(),
             dev.features(),
             txqueuelen,
-        )
+        );
+        if let Some(dev) = self.devs.get_mut(ifindex) {
+            dev.in_dev.conf.forwarding = self.config.ip_forward;
+        }
+        ifindex
     }
 
     /// Takes over changes of the device: link state, MTU, address (`NETDEV_CHANGE` and its like). A lost

@@ -3,9 +3,10 @@
 use tracing::trace;
 
 use super::ip_options::{Options, ip_options_compile};
-use super::route::{AddrType, InputError};
+use super::route::{InputError, InputRoute};
 use crate::core::checksum::Sum;
 use crate::core::drop_reason::SkbDropReason;
+use crate::core::dst::{AddrType, IpIn};
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::{PktType, SkBuff};
 use crate::stack::Stack;
@@ -31,15 +32,6 @@ const INET_PROTOS: &[NetProtocol] = &[
     },
 ];
 
-/// What IP learned about a received datagram.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct IpIn {
-    pub iph: IpHdr,
-    pub iif: IfIndex,
-    /// What our address is that it came to.
-    pub dst: AddrType,
-}
-
 /// A datagram to be dropped.
 enum Bad {
     Header(SkbDropReason),
@@ -55,7 +47,8 @@ impl Stack {
         self.mib.ip.in_receives += 1;
         self.mib.ip_ext.in_octets += skb.len() as u64;
         match self.ip_rcv_core(&mut skb) {
-            Ok(iph) => self.ip_rcv_finish(skb, iph),
+            // NF_INET_PRE_ROUTING comes here.
+            Ok(()) => self.ip_rcv_finish(skb),
             Err(Bad::Header(reason)) => {
                 self.mib.ip.in_hdr_errors += 1;
                 self.kfree_skb(skb, reason);
@@ -68,7 +61,7 @@ impl Stack {
     }
 
     /// RFC 1122 section 3.2.1: version, length and checksum are checked, silently, before anything else.
-    fn ip_rcv_core(&mut self, skb: &mut SkBuff) -> Result<IpHdr, Bad> {
+    fn ip_rcv_core(&mut self, skb: &mut SkBuff) -> Result<(), Bad> {
         let iph = *skb
             .header::<IpHdr>()
             .ok_or(Bad::Header(SkbDropReason::PktTooSmall))?;
@@ -90,40 +83,42 @@ impl Stack {
         // The link pads short frames.
         skb.trim(total);
         trace!(saddr = %iph.saddr(), daddr = %iph.daddr(), protocol = iph.protocol, len = total, "ip_rcv");
-        Ok(iph)
+        Ok(())
     }
 
-    /// Routes the datagram (`ip_rcv_finish_core`).
-    fn ip_rcv_finish(&mut self, skb: SkBuff, iph: IpHdr) {
-        let Some(iif) = skb.dev() else {
+    /// Routes the datagram (`ip_rcv_finish`, `ip_rcv_finish_core`). The hook before this one
+    /// (`NF_INET_PRE_ROUTING`) may have changed it, so the header is read again.
+    fn ip_rcv_finish(&mut self, skb: SkBuff) {
+        let (Some(iif), Some(iph)) = (skb.dev(), skb.header::<IpHdr>().copied()) else {
             return self.kfree_skb(skb, SkbDropReason::DevReady);
         };
-        let dst = match self.ip_route_input(iph.saddr(), iph.daddr(), iif) {
-            Ok(dst) => dst,
+        let route = match self.ip_route_input(iph.saddr(), iph.daddr(), iif) {
+            Ok(route) => route,
             Err(e) => return self.ip_error(skb, e),
         };
-        let ip = IpIn { iph, iif, dst };
-        if iph.header_len() > IPV4_HLEN && !self.ip_rcv_options(&skb, &ip) {
+        if iph.header_len() > IPV4_HLEN && !self.ip_rcv_options(&skb, &iph) {
             self.mib.ip.in_hdr_errors += 1;
             return self.kfree_skb(skb, SkbDropReason::IpInHdr);
         }
-        match dst {
-            AddrType::Multicast => self.mib.ip_ext.in_mcast_pkts += 1,
-            AddrType::Broadcast => self.mib.ip_ext.in_bcast_pkts += 1,
-            AddrType::Local | AddrType::Unicast => {
-                let l2_group = matches!(skb.pkt_type(), PktType::Broadcast | PktType::Multicast);
-                if l2_group && self.config.drop_unicast_in_l2_multicast {
-                    return self.kfree_skb(skb, SkbDropReason::UnicastInL2Multicast);
-                }
+        let l2_group = matches!(skb.pkt_type(), PktType::Broadcast | PktType::Multicast);
+        match route {
+            InputRoute::Deliver(AddrType::Multicast) => self.mib.ip_ext.in_mcast_pkts += 1,
+            InputRoute::Deliver(AddrType::Broadcast) => self.mib.ip_ext.in_bcast_pkts += 1,
+            _ if l2_group && self.config.drop_unicast_in_l2_multicast => {
+                return self.kfree_skb(skb, SkbDropReason::UnicastInL2Multicast);
             }
+            _ => {}
         }
-        self.ip_local_deliver(skb, &ip);
+        match route {
+            InputRoute::Deliver(dst) => self.ip_local_deliver(skb, iif, dst),
+            InputRoute::Forward(rt) => self.ip_forward(skb, iph, &rt),
+        }
     }
 
     /// False if the datagram must be dropped for its options. We take no source routes
     /// (accept_source_route is 0).
-    fn ip_rcv_options(&mut self, skb: &SkBuff, ip: &IpIn) -> bool {
-        let options = skb.data().get(IPV4_HLEN..ip.iph.header_len()).unwrap_or(&[]);
+    fn ip_rcv_options(&mut self, skb: &SkBuff, iph: &IpHdr) -> bool {
+        let options = skb.data().get(IPV4_HLEN..iph.header_len()).unwrap_or(&[]);
         match ip_options_compile(options) {
             Ok(Options::Plain) => true,
             Ok(Options::SourceRoute) => false,
@@ -148,30 +143,50 @@ impl Stack {
                 self.mib.ip.in_addr_errors += 1;
                 SkbDropReason::IpInNoRoutes
             }
-            InputError::NoRoute => {
+            InputError::NoRoute(code) => {
                 self.mib.ip_ext.in_no_routes += 1;
+                // RFC 1812 section 4.3.3.1: a router tells; a host is silent.
+                if let Some(code) = code {
+                    self.icmp_send(&skb, ICMP_DEST_UNREACH, code, [0, 0]);
+                }
                 SkbDropReason::IpInNoRoutes
             }
         };
         self.kfree_skb(skb, reason);
     }
 
-    /// The datagram is for us (`ip_local_deliver`, `ip_protocol_deliver_rcu`).
-    fn ip_local_deliver(&mut self, mut skb: SkBuff, ip: &IpIn) {
-        trace!(saddr = %ip.iph.saddr(), protocol = ip.iph.protocol, "ip_local_deliver");
-        if ip.iph.is_fragment() {
-            self.mib.ip.reasm_reqds += 1;
-            self.mib.ip.reasm_fails += 1;
-            return self.kfree_skb(skb, SkbDropReason::FragReasm);
-        }
-        if skb.pull(ip.iph.header_len()).is_err() {
+    /// The datagram is for us (`ip_local_deliver`); fragments wait for each other.
+    fn ip_local_deliver(&mut self, skb: SkBuff, iif: IfIndex, dst: AddrType) {
+        let Some(skb) = self.ip_defrag(skb, iif) else {
+            return;
+        };
+        // NF_INET_LOCAL_IN comes between this function and the next.
+        self.ip_local_deliver_finish(skb, iif, dst);
+    }
+
+    /// To the transport (`ip_local_deliver_finish`, `ip_protocol_deliver_rcu`).
+    fn ip_local_deliver_finish(&mut self, mut skb: SkBuff, iif: IfIndex, dst: AddrType) {
+        let Some(iph) = skb.header::<IpHdr>().copied() else {
+            return self.kfree_skb(skb, SkbDropReason::IpInHdr);
+        };
+        trace!(saddr = %iph.saddr(), protocol = iph.protocol, "ip_local_deliver");
+        if skb.pull(iph.header_len()).is_err() {
             return self.kfree_skb(skb, SkbDropReason::IpInHdr);
         }
         skb.reset_transport_header();
-        match INET_PROTOS.iter().find(|p| p.protocol == ip.iph.protocol) {
+        let ip = IpIn {
+            saddr: iph.saddr().into(),
+            daddr: iph.daddr().into(),
+            protocol: iph.protocol,
+            ttl: iph.ttl,
+            tos: iph.tos,
+            iif,
+            dst,
+        };
+        match INET_PROTOS.iter().find(|p| p.protocol == ip.protocol) {
             Some(proto) => {
                 self.mib.ip.in_delivers += 1;
-                (proto.handler)(self, skb, ip);
+                (proto.handler)(self, skb, &ip);
             }
             None => {
                 // RFC 1122 section 3.2.2.1.

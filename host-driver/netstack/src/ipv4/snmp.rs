@@ -37,10 +37,20 @@ mib! {
         out_discards = "OutDiscards",
         /// Outgoing datagrams without a route.
         out_no_routes = "OutNoRoutes",
+        /// Datagrams forwarded.
+        forw_datagrams = "ForwDatagrams",
+        /// Datagrams put together again.
+        reasm_oks = "ReasmOKs",
+        /// Datagrams whose fragments did not all come in time.
+        reasm_timeout = "ReasmTimeout",
         /// Fragments received.
         reasm_reqds = "ReasmReqds",
         /// Failures of reassembly.
         reasm_fails = "ReasmFails",
+        /// Datagrams that were fragmented.
+        frag_oks = "FragOKs",
+        /// Fragments made.
+        frag_creates = "FragCreates",
         /// Datagrams that had to be fragmented and could not.
         frag_fails = "FragFails",
     }
@@ -75,6 +85,8 @@ mib! {
         in_dest_unreachs = "InDestUnreachs",
         /// Time exceeded received.
         in_time_excds = "InTimeExcds",
+        /// Redirects received.
+        in_redirects = "InRedirects",
         /// Parameter problem received.
         in_parm_probs = "InParmProbs",
         /// Echo requests received.
@@ -89,6 +101,8 @@ mib! {
         out_dest_unreachs = "OutDestUnreachs",
         /// Time exceeded sent.
         out_time_excds = "OutTimeExcds",
+        /// Redirects sent.
+        out_redirects = "OutRedirects",
         /// Parameter problem sent.
         out_parm_probs = "OutParmProbs",
         /// Echo requests sent.
@@ -117,6 +131,8 @@ mib! {
         sndbuf_errors = "SndbufErrors",
         /// Checksum errors.
         in_csum_errors = "InCsumErrors",
+        /// Multicast and broadcast datagrams that no socket wanted.
+        ignored_multi = "IgnoredMulti",
     }
 
     /// Counters of ARP. Linux has none; the names are ours.
