@@ -96,10 +96,12 @@ impl<const MAC: u64> Logic for Card<MAC> {
         self.down.d.next = self.core_reset.val() || !self.pcie_link_up.val();
         self.data_path_reset.d.next = self.down.q.val() || self.function.data_path_reset.val();
         clocked!(self.core_clock, self.down.q => self.function);
-        clocked!(self.core_clock, self.data_path_reset.q => self.port, self.read_engine, self.write_engine);
+        clocked!(self.core_clock, self.down.q => self.port);
+        clocked!(self.core_clock, self.data_path_reset.q => self.read_engine, self.write_engine);
         clocked!(self.core_clock, self.data_path_reset.q => self.receive_queue, self.transmit_queue);
 
         // The wire.
+        self.port.restart.next = self.data_path_reset.q.val();
         self.port.gmii_rx_clock.next = self.gmii_rx_clock.val();
         self.port.gmii_rxd.next = self.gmii_rxd.val();
         self.port.gmii_rx_dv.next = self.gmii_rx_dv.val();

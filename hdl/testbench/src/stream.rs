@@ -112,6 +112,11 @@ impl StreamSource {
         self.pacer.pace = pace;
     }
 
+    /// The design's side is reset and this side is not: a packet in progress starts again.
+    pub fn reset(&mut self) {
+        (self.beat, self.at) = (None, 0);
+    }
+
     /// Whether every packet was taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -145,7 +150,7 @@ impl Agent for StreamSource {
     fn drive(&mut self, model: &mut Model, in_reset: bool) {
         let willing = self.pacer.willing();
         if in_reset {
-            (self.beat, self.at) = (None, 0);
+            self.reset();
         } else if willing && self.beat.is_none() {
             self.beat = self
                 .queue
