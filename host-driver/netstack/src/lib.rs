@@ -47,6 +47,7 @@ pub mod config;
 pub mod core;
 pub mod errno;
 pub mod ipv4;
+pub mod netfilter;
 mod prandom;
 pub mod sched;
 pub mod socket;

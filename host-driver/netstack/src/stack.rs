@@ -21,6 +21,7 @@ use crate::ipv4::inet_fragment::FragQueues;
 use crate::ipv4::ping::PingTable;
 use crate::ipv4::snmp::Snmp;
 use crate::ipv4::udp::UdpTable;
+use crate::netfilter::Netfilter;
 use crate::prandom::{Prng, SeededState};
 use crate::wire::ethernet::MacAddr;
 
@@ -48,6 +49,7 @@ pub struct Stack {
     pub(crate) ping: PingTable,
     pub(crate) icmp_limits: IcmpLimits,
     pub(crate) idents: Vec<u16>,
+    pub(crate) nf: Netfilter,
     pub(crate) mib: Snmp,
     pub(crate) drops: DropCounters,
 }
@@ -73,6 +75,7 @@ impl Stack {
             udp: UdpTable::new(hash),
             ping: PingTable::new(HashMap::with_hasher(hash)),
             idents: (0..IP_IDENTS).map(|_| prng.next_u64() as u16).collect(),
+            nf: Netfilter::new(hash, prng.fork()),
             config,
             now: Instant::ZERO,
             prng,
@@ -109,6 +112,7 @@ impl Stack {
         self.set_now(now);
         self.neigh_timers();
         self.frag_timers();
+        self.nf_timers();
         self.process_backlog();
     }
 
@@ -119,6 +123,7 @@ impl Stack {
             .into_iter()
             .chain(self.neigh.next_deadline())
             .chain(self.frags.next_deadline())
+            .chain(self.nf.conntrack().next_event())
             .min()
     }
 
@@ -126,6 +131,9 @@ impl Stack {
     pub(crate) fn kfree_skb(&mut self, skb: SkBuff, reason: SkbDropReason) {
         tracing::trace!(reason = reason.name(), len = skb.len(), "kfree_skb");
         self.drops.count(reason);
+        if let Some(nfct) = skb.nfct() {
+            self.nf.conntrack_mut().forget_unconfirmed(nfct);
+        }
         self.pool.recycle(skb);
     }
 

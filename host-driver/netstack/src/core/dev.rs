@@ -185,6 +185,7 @@ impl Stack {
         while let Some(skb) = self.neigh.take_queued(ifindex) {
             self.kfree_skb(skb, SkbDropReason::NeighFailed);
         }
+        self.nf.conntrack_mut().masquerade_device_down(ifindex);
         if up {
             self.neigh.carrier_down(ifindex);
         } else {

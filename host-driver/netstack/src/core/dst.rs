@@ -44,6 +44,15 @@ pub(crate) enum DstEntry {
 }
 
 impl DstEntry {
+    /// With another source address, of the same family, which need not be ours.
+    pub(crate) fn with_saddr(self, saddr: IpAddr) -> Option<Self> {
+        match (self, saddr) {
+            (Self::V4(rt), IpAddr::V4(saddr)) => Some(Self::V4(Dst { saddr, ..rt })),
+            (Self::V6(rt), IpAddr::V6(saddr)) => Some(Self::V6(Dst { saddr, ..rt })),
+            _ => None,
+        }
+    }
+
     pub(crate) fn saddr(&self) -> IpAddr {
         match self {
             Self::V4(rt) => rt.saddr.into(),

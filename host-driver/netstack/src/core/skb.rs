@@ -20,6 +20,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 use super::netdevice::IfIndex;
 use super::sock::WmemCharge;
 use super::time::Instant;
+use crate::netfilter::NfCt;
 use crate::wire::ethernet::EtherType;
 
 mod frags;
@@ -136,6 +137,7 @@ struct Meta {
     mark: u32,
     hash: Option<u32>,
     gso: Option<Gso>,
+    nfct: Option<NfCt>,
     wmem: Option<WmemCharge>,
 }
 
@@ -494,6 +496,16 @@ impl SkBuff {
     /// Sets how the packet is to be cut into segments.
     pub fn set_gso(&mut self, gso: Option<Gso>) {
         self.0.meta.gso = gso;
+    }
+
+    /// The connection that the packet belongs to (`skb_nfct`).
+    pub(crate) fn nfct(&self) -> Option<NfCt> {
+        self.0.meta.nfct
+    }
+
+    /// Sets the connection that the packet belongs to (`nf_ct_set`).
+    pub(crate) fn set_nfct(&mut self, nfct: Option<NfCt>) {
+        self.0.meta.nfct = nfct;
     }
 
     /// Asks for the checksum over everything from `data` on, to be stored `offset` bytes after `data`

@@ -9,6 +9,7 @@ use crate::core::drop_reason::SkbDropReason;
 use crate::core::dst::{AddrType, IpIn};
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::{PktType, SkBuff};
+use crate::netfilter::NfHook;
 use crate::stack::Stack;
 use crate::wire::icmp::{ICMP_DEST_UNREACH, ICMP_PARAMETERPROB, ICMP_PROT_UNREACH};
 use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_UDP, IPV4_HLEN, IpHdr};
@@ -47,8 +48,7 @@ impl Stack {
         self.mib.ip.in_receives += 1;
         self.mib.ip_ext.in_octets += skb.len() as u64;
         match self.ip_rcv_core(&mut skb) {
-            // NF_INET_PRE_ROUTING comes here.
-            Ok(()) => self.ip_rcv_finish(skb),
+            Ok(()) => self.ip_pre_routing(skb),
             Err(Bad::Header(reason)) => {
                 self.mib.ip.in_hdr_errors += 1;
                 self.kfree_skb(skb, reason);
@@ -57,6 +57,18 @@ impl Stack {
                 self.mib.ip_ext.in_truncated_pkts += 1;
                 self.kfree_skb(skb, SkbDropReason::PktTooSmall);
             }
+        }
+    }
+
+    fn ip_pre_routing(&mut self, skb: SkBuff) {
+        let iif = skb.dev();
+        let skb = match iif.filter(|_| self.nf.wants_defrag()) {
+            // Only the first fragment has ports (`ipv4_conntrack_defrag`).
+            Some(iif) => self.ip_defrag(skb, iif),
+            None => Some(skb),
+        };
+        if let Some(skb) = skb.and_then(|skb| self.nf_hook(NfHook::PreRouting, skb, iif, None)) {
+            self.ip_rcv_finish(skb);
         }
     }
 
@@ -160,7 +172,9 @@ impl Stack {
         let Some(skb) = self.ip_defrag(skb, iif) else {
             return;
         };
-        // NF_INET_LOCAL_IN comes between this function and the next.
+        let Some(skb) = self.nf_hook(NfHook::LocalIn, skb, Some(iif), None) else {
+            return;
+        };
         self.ip_local_deliver_finish(skb, iif, dst);
     }
 
