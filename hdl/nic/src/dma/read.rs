@@ -173,7 +173,6 @@ impl<const N: usize, const TIMEOUT: usize> Logic for ReadEngine<N, TIMEOUT> {
         self.tags.commit_progress.next = self.parser.commit_progress.val();
         self.tags.commit_done.next = self.parser.commit_done.val();
         self.tags.commit_failed.next = self.parser.commit_failed.val();
-        self.parser.commit_live.next = self.tags.commit_live.val();
         self.low.write_enable.next = self.parser.write_enable[0].val();
         self.low.write_address.next = self.parser.write_address[0].val();
         self.low.write_data.next = self.parser.write_data[0].val();

@@ -3,7 +3,6 @@
 use hematite_lang::prelude::*;
 
 use super::align::{last_keep, row_of};
-use crate::slice::Slice;
 
 /// A write that was accepted.
 #[hw(value)]
@@ -78,7 +77,7 @@ pub struct Rows<const N: usize> {
     aligned: Reg<Bits<64>>,
     aligned_valid: Reg<Bit>,
     queue: Fifo<Bits<64>, 4>,
-    oldest: Slice<Bits<64>>,
+    oldest: Skid<Bits<64>>,
     mismatch_event: Reg<Bit>,
 }
 

@@ -59,6 +59,10 @@ drop_reasons! {
     FragReasmTimeout = "FRAG_REASM_TIMEOUT",
     /// A fragment that was there already.
     DupFrag = "DUP_FRAG",
+    /// IPv6 is off on the interface.
+    Ipv6Disabled = "IPV6DISABLED",
+    /// The IGMP checksum is wrong.
+    IgmpCsum = "IGMP_CSUM",
     /// No route for the packet after a hook changed it.
     IpOutNoRoutes = "IP_OUTNOROUTES",
     /// No handler for the transport protocol.

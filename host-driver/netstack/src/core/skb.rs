@@ -135,6 +135,7 @@ struct Meta {
     dev: Option<IfIndex>,
     priority: u32,
     mark: u32,
+    rx_queue: u16,
     hash: Option<u32>,
     gso: Option<Gso>,
     nfct: Option<NfCt>,
@@ -478,6 +479,16 @@ impl SkBuff {
         self.0.meta.mark = mark;
     }
 
+    /// Receive queue of the device that the packet came by (`skb_get_rx_queue`).
+    pub fn rx_queue(&self) -> u16 {
+        self.0.meta.rx_queue
+    }
+
+    /// Notes the receive queue of the device (`skb_record_rx_queue`).
+    pub fn record_rx_queue(&mut self, queue: u16) {
+        self.0.meta.rx_queue = queue;
+    }
+
     /// Hash of the packet's flow, if the device or software has computed it (`skb->hash`).
     pub fn hash(&self) -> Option<u32> {
         self.0.meta.hash
@@ -561,6 +572,11 @@ impl SkBuff {
     /// Charges the buffer to the socket that `other` is charged to, if any.
     pub(crate) fn share_owner_w(&mut self, other: &SkBuff) {
         self.0.meta.wmem = other.0.meta.wmem.as_ref().map(|w| w.charge_also(self.truesize()));
+    }
+
+    /// Takes over the charge of another buffer to its sender's socket.
+    pub(crate) fn take_owner_of(&mut self, other: &mut SkBuff) {
+        self.0.meta.wmem = other.0.meta.wmem.take();
     }
 
     /// Ends the charge to the sending socket (`skb_orphan`).

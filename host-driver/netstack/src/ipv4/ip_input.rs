@@ -3,16 +3,16 @@
 use tracing::trace;
 
 use super::ip_options::{Options, ip_options_compile};
-use super::route::{InputError, InputRoute};
+use super::route::InputError;
 use crate::core::checksum::Sum;
 use crate::core::drop_reason::SkbDropReason;
-use crate::core::dst::{AddrType, IpIn};
+use crate::core::dst::{AddrType, InputRoute, IpIn};
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::{PktType, SkBuff};
 use crate::netfilter::NfHook;
 use crate::stack::Stack;
 use crate::wire::icmp::{ICMP_DEST_UNREACH, ICMP_PARAMETERPROB, ICMP_PROT_UNREACH};
-use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_UDP, IPV4_HLEN, IpHdr};
+use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_UDP, IPV4_HLEN, IpHdr};
 
 /// A transport protocol's receive function (`struct net_protocol`). The packet starts at the transport
 /// header.
@@ -26,6 +26,10 @@ const INET_PROTOS: &[NetProtocol] = &[
     NetProtocol {
         protocol: IPPROTO_UDP,
         handler: Stack::udp_rcv,
+    },
+    NetProtocol {
+        protocol: IPPROTO_IGMP,
+        handler: Stack::igmp_rcv,
     },
     NetProtocol {
         protocol: IPPROTO_ICMP,
@@ -106,6 +110,8 @@ impl Stack {
         };
         let route = match self.ip_route_input(iph.saddr(), iph.daddr(), iif) {
             Ok(route) => route,
+            // Our own, looped back: its source is one of ours.
+            Err(_) if skb.pkt_type() == PktType::Loopback => InputRoute::Deliver(AddrType::Multicast),
             Err(e) => return self.ip_error(skb, e),
         };
         if iph.header_len() > IPV4_HLEN && !self.ip_rcv_options(&skb, &iph) {

@@ -66,6 +66,10 @@ impl Stack {
                 return Err(Errno::NoBufs);
             }
         }
+        // For our own sockets (`ip_mc_output`).
+        if rt.kind == AddrType::Multicast && ipc.looped && self.mcast.is_member(rt.oif, rt.daddr.into()) {
+            self.mc_loop_xmit(&skb, rt.oif, EtherType::IPV4);
+        }
         self.ip_local_out(skb, rt)
     }
 
@@ -111,6 +115,11 @@ impl Stack {
         self.mib.ip_ext.out_octets += skb.len() as u64;
         skb.set_dev(rt.oif);
         skb.set_protocol(EtherType::IPV4);
+        // RFC 1112 section 6.1: a group datagram with time to live 0 stays here.
+        if rt.kind == AddrType::Multicast && skb.header::<IpHdr>().is_some_and(|h| h.ttl == 0) {
+            self.pool.recycle(skb);
+            return Ok(());
+        }
         let Some(skb) = self.nf_hook(NfHook::PostRouting, skb, None, Some(rt.oif)) else {
             return Err(Errno::Perm);
         };

@@ -33,7 +33,7 @@
 pub mod conntrack;
 mod core;
 mod nat;
-mod packet;
+pub(crate) mod packet;
 mod reject;
 mod tables;
 
