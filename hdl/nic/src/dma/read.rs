@@ -20,6 +20,8 @@ pub enum ReadHeaderState {
     Header,
     /// The output again, for the address.
     Address,
+    /// Nothing: the read is entered in the tag table.
+    Entry,
 }
 
 /// Reads host memory for N clients (at most 8).
@@ -149,10 +151,13 @@ impl<const N: usize, const TIMEOUT: usize> Logic for ReadEngine<N, TIMEOUT> {
                     self.output_last.d.next = true;
                     self.output_valid.d.next = true;
                     // The arbiter has taken the first beat: time starts.
-                    self.tags.allocate.next = true;
-                    self.splitter.segment_ready.next = true;
-                    self.state.d.next = ReadHeaderState::Header;
+                    self.state.d.next = ReadHeaderState::Entry;
                 }
+            }
+            ReadHeaderState::Entry => {
+                self.tags.allocate.next = true;
+                self.splitter.segment_ready.next = true;
+                self.state.d.next = ReadHeaderState::Header;
             }
         }
         self.tlp.data.next = self.output_data.q.val();

@@ -167,8 +167,9 @@ impl Logic for ReceivePlanner {
         self.segments.write_valid.next = self.segment_due.q.val();
         self.plans.write_data.next = self.plan_made.q.val();
         self.plans.write_valid.next = self.plan_due.q.val();
-        let segment_room = !self.segment_due.q.val() || self.segments.write_ready.val();
-        let plan_room = !self.plan_due.q.val() || self.plans.write_ready.val();
+        // Two decisions are at least two cycles apart.
+        let segment_room = !self.segment_due.q.val();
+        let plan_room = !self.plan_due.q.val();
         let mut segment = false;
         let made = Segment {
             address: element.address,
@@ -286,6 +287,8 @@ impl Logic for ReceivePlanner {
         if segment_room {
             self.segment_made.d.next = made;
             self.segment_due.d.next = segment;
+        } else if self.segments.write_ready.val() {
+            self.segment_due.d.next = false;
         }
         if plan_room {
             self.plan_made.d.next = Plan {
@@ -293,6 +296,8 @@ impl Logic for ReceivePlanner {
                 buffers: self.buffers.q.val() + 1,
             };
             self.plan_due.d.next = plan || discard;
+        } else if self.plans.write_ready.val() {
+            self.plan_due.d.next = false;
         }
         self.planned.next =
             self.plan_due.q.val() && self.plans.write_ready.val() && !self.plan_made.q.val().discard;

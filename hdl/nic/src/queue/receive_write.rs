@@ -244,6 +244,9 @@ impl Logic for SegmentWriter {
         let mut advance = starting;
         match self.state.q.val() {
             WriterState::Segment => {
+                if !self.in_packet.q.val() {
+                    self.carry.d.next = 0.into();
+                }
                 // The planner may be ahead: a packet begins when its header is there.
                 let begun = self.in_packet.q.val() || self.packet_valid.val();
                 if self.segment_valid.val() && begun {
@@ -292,7 +295,6 @@ impl Logic for SegmentWriter {
                         self.delivered.next = true;
                         self.in_packet.d.next = false;
                         self.followed.d.next = false;
-                        self.carry.d.next = 0.into();
                         self.carried.d.next = 0.into();
                     }
                 }

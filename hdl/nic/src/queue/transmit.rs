@@ -69,7 +69,7 @@ pub struct TransmitEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
     packer: PacketPacker,
     packets: Skid<Beat>,
     stripper: HeaderStripper,
-    used_writer: UsedWriter<2, USED_HOLD>,
+    used_writer: UsedWriter<4, USED_HOLD>,
     notifier: Notifier<EVENT_INTERVAL>,
     read_mux: ReadMux,
 }

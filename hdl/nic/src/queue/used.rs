@@ -142,6 +142,18 @@ impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
         self.data.last.next = self.second.q.val() && self.index.q.val() == final_index;
         self.data.error.next = false;
         let mut starts = false;
+        // What these hold while there is nothing of theirs doesn't matter.
+        if !self.held_valid.q.val() {
+            self.held.d.next = descriptor;
+            self.held_at.d.next = self.position.q.val();
+        }
+        if !some {
+            self.start.d.next = if self.held_due.q.val() {
+                self.held_at.q.val()
+            } else {
+                self.position.q.val()
+            };
+        }
         match self.state.q.val() {
             UsedState::Buffers => {
                 self.index.d.next = 0.into();
@@ -154,7 +166,6 @@ impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
                     // The batch is empty: whatever was in it went out when the packet ended.
                     self.batch.write_enable.next = true;
                     self.batch.write_data.next = self.held.q.val();
-                    self.start.d.next = self.held_at.q.val();
                     self.count.d.next = 1.into();
                     self.some.d.next = true;
                     self.full.d.next = false;
@@ -172,17 +183,12 @@ impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
                         self.position.d.next = after;
                     }
                     if opens {
-                        self.held.d.next = descriptor;
-                        self.held_at.d.next = self.position.q.val();
                         self.held_valid.d.next = true;
                     } else {
                         self.batch.write_enable.next = true;
                         self.count.d.next = self.count.q.val() + 1;
                         self.some.d.next = true;
                         self.full.d.next = self.count.q.val() == bits::<16>((1 << A) - 1);
-                        if !some {
-                            self.start.d.next = self.position.q.val();
-                        }
                         let ends_packet = self.held_valid.q.val() && used.last;
                         self.held_due.d.next = ends_packet;
                         // What follows is not in the next slot, or must not go out with it.
