@@ -69,7 +69,10 @@ impl Logic for Quiesce {
                 }
             }
             State::Quiet => {
-                if self.receive_held.val() && self.transmit_held.val() {
+                if !self.whole.q.val() && !self.discard.val() {
+                    // The last TLP before the hold was a read, which is now answered first.
+                    self.state.d.next = State::Idle;
+                } else if self.receive_held.val() && self.transmit_held.val() {
                     self.resets_function.d.next = self.whole.q.val();
                     self.resets_data_path.d.next = true;
                     self.state.d.next = State::Reset;
