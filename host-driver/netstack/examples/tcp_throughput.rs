@@ -19,7 +19,6 @@ use hematite_netstack::{
     RtnlLinkStats64, SkBuff, SkbPool, Stack, StackConfig, TcpListener, TcpStream, TxBusy,
 };
 
-const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const CHUNK: usize = 64 * 1024;
 
