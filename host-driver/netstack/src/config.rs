@@ -11,6 +11,12 @@ pub struct StackConfig {
     pub ip_default_ttl: u8,
     /// Forward between interfaces; the setting of interfaces added later (net.ipv4.ip_forward).
     pub ip_forward: bool,
+    /// No IPv6 on interfaces added later, until [`Stack::enable_ipv6`](crate::Stack::enable_ipv6)
+    /// (net.ipv6.conf.default.disable_ipv6).
+    pub disable_ipv6: bool,
+    /// Forward IPv6 between interfaces; the setting of interfaces added later
+    /// (net.ipv6.conf.default.forwarding).
+    pub ipv6_forwarding: bool,
     /// Do not learn the MTU of paths (net.ipv4.ip_no_pmtu_disc).
     pub ip_no_pmtu_disc: bool,
     /// Least MTU that is believed of a path (net.ipv4.route.min_pmtu).
@@ -62,6 +68,8 @@ impl Default for StackConfig {
         Self {
             ip_default_ttl: 64,
             ip_forward: false,
+            disable_ipv6: true,
+            ipv6_forwarding: false,
             ip_no_pmtu_disc: false,
             ip_min_pmtu: 552,
             ip_mtu_expires: Duration::from_secs(600),

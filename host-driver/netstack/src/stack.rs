@@ -1,12 +1,14 @@
 //! The stack: everything that the kernel keeps in a network namespace (`struct net`), for one owner.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::config::StackConfig;
+use crate::core::addr::Ipv6Cidr;
 use crate::core::dev::NetDevs;
 use crate::core::drop_reason::{DropCounters, SkbDropReason};
 use crate::core::fnhe::Exceptions;
+use crate::core::mcast::McastTable;
 use crate::core::neighbour::{NeighKey, Neighbours};
 use crate::core::netdevice::{DeviceFlags, IfIndex};
 use crate::core::pool::SkbPool;
@@ -21,6 +23,7 @@ use crate::ipv4::inet_fragment::FragQueues;
 use crate::ipv4::ping::PingTable;
 use crate::ipv4::snmp::Snmp;
 use crate::ipv4::udp::UdpTable;
+use crate::netfilter::Netfilter;
 use crate::prandom::{Prng, SeededState};
 use crate::wire::ethernet::MacAddr;
 
@@ -42,12 +45,15 @@ pub struct Stack {
     pub(crate) taps: Taps,
     pub(crate) neigh: Neighbours,
     pub(crate) fib: Fib<Ipv4Addr>,
+    pub(crate) fib6: Fib<Ipv6Addr>,
+    pub(crate) mcast: McastTable,
     pub(crate) fnhe: Exceptions,
     pub(crate) frags: FragQueues,
     pub(crate) udp: UdpTable,
     pub(crate) ping: PingTable,
     pub(crate) icmp_limits: IcmpLimits,
     pub(crate) idents: Vec<u16>,
+    pub(crate) nf: Netfilter,
     pub(crate) mib: Snmp,
     pub(crate) drops: DropCounters,
 }
@@ -67,12 +73,14 @@ impl Stack {
         let mut prng = Prng::new(seed);
         let neigh = Neighbours::new(config.neigh.clone(), prng.fork());
         let hash = SeededState::new(&mut prng);
+        let mcast = McastTable::new(prng.fork());
         let mut stack = Self {
             icmp_limits: IcmpLimits::new(&config),
             frags: FragQueues::new(hash, config.ipfrag_high_thresh, config.ipfrag_time),
             udp: UdpTable::new(hash),
             ping: PingTable::new(HashMap::with_hasher(hash)),
             idents: (0..IP_IDENTS).map(|_| prng.next_u64() as u16).collect(),
+            nf: Netfilter::new(hash, prng.fork()),
             config,
             now: Instant::ZERO,
             prng,
@@ -82,6 +90,8 @@ impl Stack {
             taps: Taps::default(),
             neigh,
             fib: Fib::default(),
+            fib6: Fib::default(),
+            mcast,
             fnhe: Exceptions::new(hash),
             mib: Snmp::default(),
             drops: DropCounters::default(),
@@ -90,6 +100,8 @@ impl Stack {
         if let Ok(loopback) = Ipv4Cidr::new(Ipv4Addr::LOCALHOST, 8) {
             let _ = stack.add_address(IfIndex::LOOPBACK, loopback);
         }
+        let _ = stack.enable_ipv6(IfIndex::LOOPBACK);
+        let _ = stack.add_ipv6_address(IfIndex::LOOPBACK, Ipv6Cidr::host(Ipv6Addr::LOCALHOST));
         stack
     }
 
@@ -109,6 +121,9 @@ impl Stack {
         self.set_now(now);
         self.neigh_timers();
         self.frag_timers();
+        self.addrconf_timers();
+        self.mcast_timers();
+        self.nf_timers();
         self.process_backlog();
     }
 
@@ -119,6 +134,9 @@ impl Stack {
             .into_iter()
             .chain(self.neigh.next_deadline())
             .chain(self.frags.next_deadline())
+            .chain(self.addrconf_deadline())
+            .chain(self.mcast.next_deadline())
+            .chain(self.nf.conntrack().next_event())
             .min()
     }
 
@@ -126,6 +144,9 @@ impl Stack {
     pub(crate) fn kfree_skb(&mut self, skb: SkBuff, reason: SkbDropReason) {
         tracing::trace!(reason = reason.name(), len = skb.len(), "kfree_skb");
         self.drops.count(reason);
+        if let Some(nfct) = skb.nfct() {
+            self.nf.conntrack_mut().forget_unconfirmed(nfct);
+        }
         self.pool.recycle(skb);
     }
 

@@ -479,7 +479,7 @@ fn section_4_1_3_4_udp_checksums_and_lengths() {
 fn frames_without_a_handler_are_counted() {
     let mut host = host();
     for frame in [
-        ethernet(OUR_MAC, PEER_MAC, 0x86dd, &[0; 40]),
+        ethernet(OUR_MAC, PEER_MAC, 0x88cc, &[0; 40]),
         ethernet(OUR_MAC, PEER_MAC, 46, &[0; 46]),
     ] {
         host.receive(&frame, NOW);

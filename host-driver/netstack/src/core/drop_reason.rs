@@ -33,6 +33,8 @@ drop_reasons! {
     UnhandledProto = "UNHANDLED_PROTO",
     /// The backlog queue of the CPU is full (`netdev_max_backlog`).
     CpuBacklog = "CPU_BACKLOG",
+    /// A hook or a rule dropped the packet.
+    NetfilterDrop = "NETFILTER_DROP",
     /// The queueing discipline is full.
     QdiscDrop = "QDISC_DROP",
     /// The IPv4 header checksum is wrong.
@@ -57,6 +59,12 @@ drop_reasons! {
     FragReasmTimeout = "FRAG_REASM_TIMEOUT",
     /// A fragment that was there already.
     DupFrag = "DUP_FRAG",
+    /// IPv6 is off on the interface.
+    Ipv6Disabled = "IPV6DISABLED",
+    /// The IGMP checksum is wrong.
+    IgmpCsum = "IGMP_CSUM",
+    /// No route for the packet after a hook changed it.
+    IpOutNoRoutes = "IP_OUTNOROUTES",
     /// No handler for the transport protocol.
     IpNoProto = "IP_NOPROTO",
     /// No socket wants the packet.

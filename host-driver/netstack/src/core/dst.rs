@@ -6,13 +6,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::drop_reason::SkbDropReason;
 use super::netdevice::IfIndex;
 use super::skb::SkBuff;
 use crate::errno::Errno;
 use crate::stack::Stack;
+use crate::wire::ethernet::EtherType;
 use crate::wire::icmp::{ICMP_DEST_UNREACH, ICMP_PORT_UNREACH};
+use crate::wire::icmpv6::{ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH};
 use crate::wire::ipv4::IPV4_HLEN;
+use crate::wire::ipv6::IPV6_HLEN;
 
 /// What kind of address a destination is (`inet_addr_type`, `ipv6_addr_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,15 @@ pub(crate) enum DstEntry {
 }
 
 impl DstEntry {
+    /// With another source address, of the same family, which need not be ours.
+    pub(crate) fn with_saddr(self, saddr: IpAddr) -> Option<Self> {
+        match (self, saddr) {
+            (Self::V4(rt), IpAddr::V4(saddr)) => Some(Self::V4(Dst { saddr, ..rt })),
+            (Self::V6(rt), IpAddr::V6(saddr)) => Some(Self::V6(Dst { saddr, ..rt })),
+            _ => None,
+        }
+    }
+
     pub(crate) fn saddr(&self) -> IpAddr {
         match self {
             Self::V4(rt) => rt.saddr.into(),
@@ -84,9 +95,18 @@ impl DstEntry {
     pub(crate) fn header_len(&self) -> usize {
         match self {
             Self::V4(_) => IPV4_HLEN,
-            Self::V6(_) => 40,
+            Self::V6(_) => IPV6_HLEN,
         }
     }
+}
+
+/// Where a received packet goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InputRoute<A> {
+    /// To us, at an address of this kind.
+    Deliver(AddrType),
+    /// To somebody else.
+    Forward(Dst<A>),
 }
 
 /// Path MTU discovery of a socket (`IP_MTU_DISCOVER`, `IPV6_MTU_DISCOVER`).
@@ -174,7 +194,11 @@ impl Stack {
                 self.ip_route_output(daddr, Some(saddr), oif).map(DstEntry::V4)
             }
             (IpAddr::V4(_), Some(IpAddr::V6(_))) => Err(Errno::Inval),
-            (IpAddr::V6(_), _) => Err(Errno::AfNoSupport),
+            (IpAddr::V6(daddr), None) => self.ip6_route_output(daddr, None, oif).map(DstEntry::V6),
+            (IpAddr::V6(daddr), Some(IpAddr::V6(saddr))) => {
+                self.ip6_route_output(daddr, Some(saddr), oif).map(DstEntry::V6)
+            }
+            (IpAddr::V6(_), Some(IpAddr::V4(_))) => Err(Errno::Inval),
         }
     }
 
@@ -186,10 +210,7 @@ impl Stack {
     pub(crate) fn dst_send(&mut self, skb: SkBuff, dst: &DstEntry, ipc: Ipcm) -> Result<(), Errno> {
         match dst {
             DstEntry::V4(rt) => self.ip_send_skb(skb, rt, ipc),
-            DstEntry::V6(_) => {
-                self.kfree_skb(skb, SkbDropReason::IpNoProto);
-                Err(Errno::AfNoSupport)
-            }
+            DstEntry::V6(rt) => self.ip6_send_skb(skb, rt, ipc),
         }
     }
 
@@ -197,21 +218,25 @@ impl Stack {
     pub(crate) fn addr_type(&self, addr: IpAddr) -> AddrType {
         match addr {
             IpAddr::V4(addr) => self.inet_addr_type(addr),
-            IpAddr::V6(_) => AddrType::Unicast,
+            IpAddr::V6(addr) => self.ipv6_addr_type(addr),
         }
     }
 
     /// Time to live or hop limit of what says nothing else (`ip4_dst_hoplimit`, `ip6_dst_hoplimit`).
     pub(crate) fn default_ttl(&self, dst: &DstEntry) -> u8 {
         match dst {
-            DstEntry::V4(_) | DstEntry::V6(_) => self.config.ip_default_ttl,
+            DstEntry::V4(_) => self.config.ip_default_ttl,
+            DstEntry::V6(rt) => self.ip6_dst_hoplimit(rt.oif),
         }
     }
 
     /// Counts a send that found no route, as `udp_sendmsg` and `ping_v4_sendmsg` do.
     pub(crate) fn count_no_route(&mut self, daddr: IpAddr, error: Errno) -> Errno {
-        if error == Errno::NetUnreach && daddr.is_ipv4() {
-            self.mib.ip.out_no_routes += 1;
+        if error == Errno::NetUnreach {
+            match daddr {
+                IpAddr::V4(_) => self.mib.ip.out_no_routes += 1,
+                IpAddr::V6(_) => self.mib.ip6.out_no_routes += 1,
+            }
         }
         error
     }
@@ -219,12 +244,16 @@ impl Stack {
     /// Counts a datagram that is too large for its path.
     pub(crate) fn count_frag_fail(&mut self, dst: &DstEntry) {
         match dst {
-            DstEntry::V4(_) | DstEntry::V6(_) => self.mib.ip.frag_fails += 1,
+            DstEntry::V4(_) => self.mib.ip.frag_fails += 1,
+            DstEntry::V6(_) => self.mib.ip6.frag_fails += 1,
         }
     }
 
     /// Tells a sender that nobody listens.
     pub(crate) fn icmp_port_unreach(&mut self, skb: &SkBuff) {
-        self.icmp_send(skb, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, [0, 0]);
+        match skb.protocol() {
+            EtherType::IPV6 => self.icmpv6_send(skb, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, 0),
+            _ => self.icmp_send(skb, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, [0, 0]),
+        }
     }
 }

@@ -207,6 +207,9 @@ pub(crate) enum Claim {
     Override,
     /// It does not.
     Keep,
+    /// It does not, but makes a different address doubtful (`NEIGH_UPDATE_F_WEAK_OVERRIDE`;
+    /// RFC 4861 section 7.2.5).
+    Weak,
     /// It is an administrator's (`NEIGH_UPDATE_F_ADMIN`).
     Admin,
 }

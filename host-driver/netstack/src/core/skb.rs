@@ -20,6 +20,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 use super::netdevice::IfIndex;
 use super::sock::WmemCharge;
 use super::time::Instant;
+use crate::netfilter::NfCt;
 use crate::wire::ethernet::EtherType;
 
 mod frags;
@@ -134,8 +135,10 @@ struct Meta {
     dev: Option<IfIndex>,
     priority: u32,
     mark: u32,
+    rx_queue: u16,
     hash: Option<u32>,
     gso: Option<Gso>,
+    nfct: Option<NfCt>,
     wmem: Option<WmemCharge>,
 }
 
@@ -476,6 +479,16 @@ impl SkBuff {
         self.0.meta.mark = mark;
     }
 
+    /// Receive queue of the device that the packet came by (`skb_get_rx_queue`).
+    pub fn rx_queue(&self) -> u16 {
+        self.0.meta.rx_queue
+    }
+
+    /// Notes the receive queue of the device (`skb_record_rx_queue`).
+    pub fn record_rx_queue(&mut self, queue: u16) {
+        self.0.meta.rx_queue = queue;
+    }
+
     /// Hash of the packet's flow, if the device or software has computed it (`skb->hash`).
     pub fn hash(&self) -> Option<u32> {
         self.0.meta.hash
@@ -494,6 +507,16 @@ impl SkBuff {
     /// Sets how the packet is to be cut into segments.
     pub fn set_gso(&mut self, gso: Option<Gso>) {
         self.0.meta.gso = gso;
+    }
+
+    /// The connection that the packet belongs to (`skb_nfct`).
+    pub(crate) fn nfct(&self) -> Option<NfCt> {
+        self.0.meta.nfct
+    }
+
+    /// Sets the connection that the packet belongs to (`nf_ct_set`).
+    pub(crate) fn set_nfct(&mut self, nfct: Option<NfCt>) {
+        self.0.meta.nfct = nfct;
     }
 
     /// Asks for the checksum over everything from `data` on, to be stored `offset` bytes after `data`
@@ -549,6 +572,11 @@ impl SkBuff {
     /// Charges the buffer to the socket that `other` is charged to, if any.
     pub(crate) fn share_owner_w(&mut self, other: &SkBuff) {
         self.0.meta.wmem = other.0.meta.wmem.as_ref().map(|w| w.charge_also(self.truesize()));
+    }
+
+    /// Takes over the charge of another buffer to its sender's socket.
+    pub(crate) fn take_owner_of(&mut self, other: &mut SkBuff) {
+        self.0.meta.wmem = other.0.meta.wmem.take();
     }
 
     /// Ends the charge to the sending socket (`skb_orphan`).

@@ -364,12 +364,18 @@ impl Stack {
         if !limited || exempt {
             return true;
         }
+        self.icmp_rate_allow(rt.daddr.into())
+    }
+
+    /// The limits for all hosts and for one, which both families share (`icmp_global_allow`,
+    /// `inet_peer_xrlim_allow`).
+    pub(crate) fn icmp_rate_allow(&mut self, daddr: IpAddr) -> bool {
         let (cost, burst) = (global_cost(&self.config), self.config.icmp_msgs_burst);
         if !self.icmp_limits.global.take(self.now, cost, burst) {
             self.mib.icmp.out_rate_limit_global += 1;
             return false;
         }
-        let bucket = self.hash.hash_one(rt.daddr) as usize % LIMIT_BUCKETS;
+        let bucket = self.hash.hash_one(daddr) as usize % LIMIT_BUCKETS;
         let Some(bucket) = self.icmp_limits.hosts.get_mut(bucket) else {
             return true;
         };

@@ -14,6 +14,7 @@ use crate::core::time::Instant;
 use crate::core::timer::TimerHeap;
 use crate::prandom::SeededState;
 use crate::stack::Stack;
+use crate::wire::ethernet::EtherType;
 
 use super::ip_output::LL_MAX_HEADER;
 
@@ -278,7 +279,11 @@ impl Stack {
     /// Ends the queues whose time is over (`ip_expire`, `ip6frag_expire_frag_queue`).
     pub(crate) fn frag_timers(&mut self) {
         while let Some(id) = self.frags.pop_expired(self.now) {
-            self.ip_expire(id);
+            let protocol = self.frags.fragments(id).first().map(|f| f.skb.protocol());
+            match protocol {
+                Some(EtherType::IPV6) => self.ip6_expire(id),
+                _ => self.ip_expire(id),
+            }
             self.inet_frag_drop(id, SkbDropReason::FragReasmTimeout);
         }
     }

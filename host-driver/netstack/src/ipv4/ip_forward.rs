@@ -3,8 +3,8 @@
 use super::ip_output::LL_MAX_HEADER;
 use super::route::Rtable;
 use crate::core::drop_reason::SkbDropReason;
-use crate::core::netdevice::IfIndex;
 use crate::core::skb::{IpSummed, PktType, SkBuff};
+use crate::netfilter::NfHook;
 use crate::stack::Stack;
 use crate::wire::icmp::{
     ICMP_DEST_UNREACH, ICMP_EXC_TTL, ICMP_FRAG_NEEDED, ICMP_REDIR_HOST, ICMP_REDIRECT, ICMP_TIME_EXCEEDED,
@@ -38,10 +38,13 @@ impl Stack {
         let Some(mut skb) = self.skb_cow_head(skb) else {
             return;
         };
+        let iif = skb.dev();
         if let Some(iph) = skb.header_mut::<IpHdr>() {
             iph.decrease_ttl();
         }
-        // NF_INET_FORWARD comes between this function and the next.
+        let Some(skb) = self.nf_hook(NfHook::Forward, skb, iif, Some(rt.oif)) else {
+            return;
+        };
         self.ip_forward_finish(skb, rt);
     }
 
@@ -74,9 +77,7 @@ impl Stack {
         }
         let copy = self.alloc_ip_skb(skb.len()).and_then(|mut copy| {
             copy.put_slice(skb.data()).ok()?;
-            copy.set_dev(skb.dev().unwrap_or(IfIndex::LOOPBACK));
-            copy.set_protocol(skb.protocol());
-            copy.set_pkt_type(skb.pkt_type());
+            copy.copy_meta(&skb);
             copy.reset_network_header();
             Some(copy)
         });

@@ -26,7 +26,7 @@ impl Stack {
         let header_len = iph.header_len();
         let len = skb.len().saturating_sub(header_len);
         // All fragments but the last end at a multiple of eight, and there are no empty ones.
-        if len == 0 || more && len % 8 != 0 {
+        if len == 0 || more && !len.is_multiple_of(8) {
             self.mib.ip.reasm_fails += 1;
             self.kfree_skb(skb, SkbDropReason::FragReasm);
             return None;

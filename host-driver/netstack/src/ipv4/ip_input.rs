@@ -3,15 +3,16 @@
 use tracing::trace;
 
 use super::ip_options::{Options, ip_options_compile};
-use super::route::{InputError, InputRoute};
+use super::route::InputError;
 use crate::core::checksum::Sum;
 use crate::core::drop_reason::SkbDropReason;
-use crate::core::dst::{AddrType, IpIn};
+use crate::core::dst::{AddrType, InputRoute, IpIn};
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::{PktType, SkBuff};
+use crate::netfilter::NfHook;
 use crate::stack::Stack;
 use crate::wire::icmp::{ICMP_DEST_UNREACH, ICMP_PARAMETERPROB, ICMP_PROT_UNREACH};
-use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_UDP, IPV4_HLEN, IpHdr};
+use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_UDP, IPV4_HLEN, IpHdr};
 
 /// A transport protocol's receive function (`struct net_protocol`). The packet starts at the transport
 /// header.
@@ -25,6 +26,10 @@ const INET_PROTOS: &[NetProtocol] = &[
     NetProtocol {
         protocol: IPPROTO_UDP,
         handler: Stack::udp_rcv,
+    },
+    NetProtocol {
+        protocol: IPPROTO_IGMP,
+        handler: Stack::igmp_rcv,
     },
     NetProtocol {
         protocol: IPPROTO_ICMP,
@@ -47,8 +52,7 @@ impl Stack {
         self.mib.ip.in_receives += 1;
         self.mib.ip_ext.in_octets += skb.len() as u64;
         match self.ip_rcv_core(&mut skb) {
-            // NF_INET_PRE_ROUTING comes here.
-            Ok(()) => self.ip_rcv_finish(skb),
+            Ok(()) => self.ip_pre_routing(skb),
             Err(Bad::Header(reason)) => {
                 self.mib.ip.in_hdr_errors += 1;
                 self.kfree_skb(skb, reason);
@@ -57,6 +61,18 @@ impl Stack {
                 self.mib.ip_ext.in_truncated_pkts += 1;
                 self.kfree_skb(skb, SkbDropReason::PktTooSmall);
             }
+        }
+    }
+
+    fn ip_pre_routing(&mut self, skb: SkBuff) {
+        let iif = skb.dev();
+        let skb = match iif.filter(|_| self.nf.wants_defrag()) {
+            // Only the first fragment has ports (`ipv4_conntrack_defrag`).
+            Some(iif) => self.ip_defrag(skb, iif),
+            None => Some(skb),
+        };
+        if let Some(skb) = skb.and_then(|skb| self.nf_hook(NfHook::PreRouting, skb, iif, None)) {
+            self.ip_rcv_finish(skb);
         }
     }
 
@@ -94,6 +110,8 @@ impl Stack {
         };
         let route = match self.ip_route_input(iph.saddr(), iph.daddr(), iif) {
             Ok(route) => route,
+            // Our own, looped back: its source is one of ours.
+            Err(_) if skb.pkt_type() == PktType::Loopback => InputRoute::Deliver(AddrType::Multicast),
             Err(e) => return self.ip_error(skb, e),
         };
         if iph.header_len() > IPV4_HLEN && !self.ip_rcv_options(&skb, &iph) {
@@ -160,7 +178,9 @@ impl Stack {
         let Some(skb) = self.ip_defrag(skb, iif) else {
             return;
         };
-        // NF_INET_LOCAL_IN comes between this function and the next.
+        let Some(skb) = self.nf_hook(NfHook::LocalIn, skb, Some(iif), None) else {
+            return;
+        };
         self.ip_local_deliver_finish(skb, iif, dst);
     }
 

@@ -10,6 +10,7 @@ use crate::core::dst::{AddrType, Ipcm, PmtuDisc};
 use crate::core::netdevice::DeviceFlags;
 use crate::core::skb::SkBuff;
 use crate::errno::Errno;
+use crate::netfilter::NfHook;
 use crate::stack::Stack;
 use crate::wire::ethernet::{EtherType, MacAddr};
 use crate::wire::ipv4::{IP_DF, IPV4_HLEN, IpHdr};
@@ -65,6 +66,10 @@ impl Stack {
                 return Err(Errno::NoBufs);
             }
         }
+        // For our own sockets (`ip_mc_output`).
+        if rt.kind == AddrType::Multicast && ipc.looped && self.mcast.is_member(rt.oif, rt.daddr.into()) {
+            self.mc_loop_xmit(&skb, rt.oif, EtherType::IPV4);
+        }
         self.ip_local_out(skb, rt)
     }
 
@@ -74,8 +79,35 @@ impl Stack {
         skb.reset_network_header();
         skb.set_protocol(EtherType::IPV4);
         skb.set_dev(rt.oif);
-        // NF_INET_LOCAL_OUT comes here, and a new route if it changed the packet.
-        self.ip_output(skb, rt)
+        if !self.nf.is_active(NfHook::LocalOut) {
+            return self.ip_output(skb, rt);
+        }
+        let before = Self::nf_route_key(&skb);
+        let Some(skb) = self.nf_hook(NfHook::LocalOut, skb, None, Some(rt.oif)) else {
+            return Err(Errno::Perm);
+        };
+        if Self::nf_route_key(&skb) == before {
+            return self.ip_output(skb, rt);
+        }
+        match self.ip_route_me_harder(&skb) {
+            Ok(rt) => self.ip_output(skb, &rt),
+            Err(e) => {
+                self.kfree_skb(skb, SkbDropReason::IpOutNoRoutes);
+                Err(e)
+            }
+        }
+    }
+
+    /// The route of a packet of ours that a hook has changed (`ip_route_me_harder`).
+    fn ip_route_me_harder(&self, skb: &SkBuff) -> Result<Rtable, Errno> {
+        let iph = skb.header::<IpHdr>().ok_or(Errno::Inval)?;
+        // A source that is not ours may stand in the packet, but no route begins there.
+        let ours = self.inet_addr_type(iph.saddr()) == AddrType::Local;
+        let rt = self.ip_route_output(iph.daddr(), ours.then(|| iph.saddr()), None)?;
+        Ok(Rtable {
+            saddr: iph.saddr(),
+            ..rt
+        })
     }
 
     /// A datagram of ours or a forwarded one (`ip_output`, `ip_mc_output`).
@@ -83,7 +115,14 @@ impl Stack {
         self.mib.ip_ext.out_octets += skb.len() as u64;
         skb.set_dev(rt.oif);
         skb.set_protocol(EtherType::IPV4);
-        // NF_INET_POST_ROUTING comes here.
+        // RFC 1112 section 6.1: a group datagram with time to live 0 stays here.
+        if rt.kind == AddrType::Multicast && skb.header::<IpHdr>().is_some_and(|h| h.ttl == 0) {
+            self.pool.recycle(skb);
+            return Ok(());
+        }
+        let Some(skb) = self.nf_hook(NfHook::PostRouting, skb, None, Some(rt.oif)) else {
+            return Err(Errno::Perm);
+        };
         self.ip_finish_output(skb, rt)
     }
 

@@ -5,6 +5,7 @@ pub mod devinet;
 pub mod fib;
 pub mod fib_trie;
 pub mod icmp;
+mod igmp;
 pub(crate) mod inet_fragment;
 mod ip_forward;
 mod ip_fragment;

@@ -15,8 +15,9 @@ use crate::prandom::SeededState;
 use crate::socket::{Readiness, SockId, SockTable, readiness};
 use crate::stack::Stack;
 use crate::wire::icmp::{ICMP_ECHO, ICMP_HLEN, IcmpHdr};
-use crate::wire::ipv4::IPPROTO_ICMP;
-use zerocopy::FromBytes;
+use crate::wire::icmpv6::{ICMPV6_ECHO_REQUEST, Icmp6Hdr};
+use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_ICMPV6};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// A reply to an echo request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,15 +209,28 @@ impl Stack {
                 IPPROTO_ICMP,
                 self.icmp_build(IcmpHdr::new(ICMP_ECHO, 0, rest), payload),
             ),
-            DstEntry::V6(_) => return Err(Errno::AfNoSupport),
+            DstEntry::V6(rt) => {
+                let info = u32::from(ident) << 16 | u32::from(sequence);
+                let header = Icmp6Hdr::new(ICMPV6_ECHO_REQUEST, 0, info);
+                let skb = self.icmpv6_build(rt.saddr, rt.daddr, header.as_bytes(), payload);
+                (IPPROTO_ICMPV6, skb)
+            }
         };
         let Some(mut skb) = skb else {
             self.drops.count(SkbDropReason::NoMem);
             return Err(Errno::NoBufs);
         };
         skb.set_owner_w(self.ping.socks.get(id)?.sock.wmem.charge(skb.truesize()));
-        self.mib.icmp.out_msgs += 1;
-        self.mib.icmp.out_echos += 1;
+        match rt {
+            DstEntry::V4(_) => {
+                self.mib.icmp.out_msgs += 1;
+                self.mib.icmp.out_echos += 1;
+            }
+            DstEntry::V6(_) => {
+                self.mib.icmp6.out_msgs += 1;
+                self.mib.icmp6.out_echos += 1;
+            }
+        }
         let ipc = Ipcm {
             protocol,
             ttl: self.default_ttl(&rt),
@@ -271,7 +285,7 @@ impl Stack {
         };
         let echo = match error.daddr {
             IpAddr::V4(_) => ICMP_ECHO,
-            IpAddr::V6(_) => return false,
+            IpAddr::V6(_) => ICMPV6_ECHO_REQUEST,
         };
         if icmph.kind != echo {
             return false;

@@ -6,7 +6,7 @@ use super::devinet::{Ipv4Cidr, RpFilter};
 use super::fib::{Route, RouteTable, RouteType};
 use crate::core::drop_reason::SkbDropReason;
 pub(crate) use crate::core::dst::AddrType;
-use crate::core::dst::Dst;
+use crate::core::dst::{Dst, InputRoute};
 use crate::core::netdevice::{DeviceFlags, IfIndex};
 use crate::errno::Errno;
 use crate::stack::Stack;
@@ -27,15 +27,6 @@ pub(crate) enum InputError {
     /// For somebody else, and there is no route either; the ICMP code of destination unreachable that a
     /// router tells the sender.
     NoRoute(Option<u8>),
-}
-
-/// Where a received datagram goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum InputRoute {
-    /// To us, at an address of this kind.
-    Deliver(AddrType),
-    /// To somebody else.
-    Forward(Rtable),
 }
 
 /// Whether `addr` is in 0.0.0.0/8, "this network" (`ipv4_is_zeronet`).
@@ -287,7 +278,7 @@ impl Stack {
         saddr: Ipv4Addr,
         daddr: Ipv4Addr,
         iif: IfIndex,
-    ) -> Result<InputRoute, InputError> {
+    ) -> Result<InputRoute<Ipv4Addr>, InputError> {
         if iif == IfIndex::LOOPBACK {
             // Ours, and routed on the way out; the kernel carries that decision with the packet.
             return match self.inet_addr_type(daddr) {
@@ -321,11 +312,11 @@ impl Stack {
             return Err(InputError::MartianSource(SkbDropReason::IpRpfilter));
         }
         if daddr.is_multicast() {
-            // All hosts are in this group on every interface (RFC 1112 section 7.2); there are no others yet.
-            return if daddr == Ipv4Addr::new(224, 0, 0, 1) {
-                Ok(InputRoute::Deliver(AddrType::Multicast))
-            } else {
-                Err(InputError::MartianDestination)
+            // All hosts are in the first on every interface (RFC 1112 section 7.2).
+            let member = daddr == Ipv4Addr::new(224, 0, 0, 1) || self.mcast.is_member(iif, daddr.into());
+            return match member {
+                true => Ok(InputRoute::Deliver(AddrType::Multicast)),
+                false => Err(InputError::MartianDestination),
             };
         }
         match self.inet_addr_type(daddr) {

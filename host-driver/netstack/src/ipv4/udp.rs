@@ -94,7 +94,12 @@ fn mapped(addr: SocketAddr) -> SocketAddr {
 
 /// The IPv4 address behind a mapped one.
 fn unmapped(addr: SocketAddr) -> SocketAddr {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+    match addr {
+        SocketAddr::V6(a) if a.ip().to_ipv4_mapped().is_some() => {
+            SocketAddr::new(addr.ip().to_canonical(), addr.port())
+        }
+        other => other,
+    }
 }
 
 impl UdpSock {

@@ -18,6 +18,8 @@ pub const IP_OFFSET: u16 = 0x1fff;
 
 /// Protocol number of ICMP.
 pub const IPPROTO_ICMP: u8 = 1;
+/// Protocol number of IGMP.
+pub const IPPROTO_IGMP: u8 = 2;
 /// Protocol number of TCP.
 pub const IPPROTO_TCP: u8 = 6;
 /// Protocol number of ICMPv6.
@@ -62,6 +64,24 @@ impl IpHdr {
             check: 0.into(),
             saddr: saddr.octets(),
             daddr: daddr.octets(),
+        }
+    }
+
+    /// A header of `header_len` bytes, the options to follow, with time to live 1 and marked as internetwork
+    /// control (RFC 791 section 3.1), as IGMP wants it.
+    pub fn with_header_len(
+        saddr: Ipv4Addr,
+        daddr: Ipv4Addr,
+        protocol: u8,
+        header_len: usize,
+        tot_len: u16,
+    ) -> Self {
+        Self {
+            version_ihl: 0x40 | (header_len / 4) as u8 & 0xf,
+            tos: 0xc0,
+            ttl: 1,
+            frag_off: IP_DF.into(),
+            ..Self::new(saddr, daddr, protocol, tot_len)
         }
     }
 

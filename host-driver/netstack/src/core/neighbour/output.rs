@@ -77,15 +77,16 @@ impl Stack {
     fn neigh_solicit(&mut self, solicit: &Solicit) {
         match solicit.key.addr {
             IpAddr::V4(addr) => self.arp_solicit(solicit, addr),
-            IpAddr::V6(_) => {}
+            IpAddr::V6(addr) => self.ndisc_solicit(solicit, addr),
         }
     }
 
     /// Nobody answered: tells the sender, our own socket included, as RFC 1122 section 3.3.1.2 wants
     /// (`arp_error_report`, `ndisc_error_report`).
     fn neigh_error_report(&mut self, skb: SkBuff) {
-        if skb.protocol() == EtherType::IPV4 {
-            self.icmp_send(&skb, ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, [0, 0]);
+        match skb.protocol() {
+            EtherType::IPV6 => self.ndisc_error_report(&skb),
+            _ => self.icmp_send(&skb, ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, [0, 0]),
         }
         self.kfree_skb(skb, SkbDropReason::NeighFailed);
     }

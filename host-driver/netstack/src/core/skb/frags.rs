@@ -94,10 +94,18 @@ impl SkBuff {
     pub(crate) fn copy_packet(&mut self, from: &SkBuff) -> Result<(), SkbError> {
         self.reserve(from.headroom())?;
         from.copy_bits(0, self.put(from.len())?);
+        let from_skb = from;
         let (to, from) = (&mut *self.0, &*from.0);
         to.mac_header = from.mac_header;
         to.network_header = from.network_header;
         to.transport_header = from.transport_header;
+        self.copy_meta(from_skb);
+        Ok(())
+    }
+
+    /// What is known of a packet, but for what lies where (`__copy_skb_header`).
+    pub(crate) fn copy_meta(&mut self, from: &SkBuff) {
+        let (to, from) = (&mut *self.0, &*from.0);
         to.meta.protocol = from.meta.protocol;
         to.meta.pkt_type = from.meta.pkt_type;
         to.meta.ip_summed = from.meta.ip_summed;
@@ -107,7 +115,7 @@ impl SkBuff {
         to.meta.mark = from.meta.mark;
         to.meta.hash = from.meta.hash;
         to.meta.gso = from.meta.gso;
-        Ok(())
+        to.meta.nfct = from.meta.nfct;
     }
 
     /// Keeps the first `len` bytes in other buffers.
