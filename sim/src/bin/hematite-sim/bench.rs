@@ -118,6 +118,7 @@ fn cosim_against_bare(seed: u64) -> Result<Speed> {
         seed,
         pings: 2,
         datagrams: 2 * MAX_DATAGRAM as u64,
+        stream_bytes: 100_000,
         ..DemoOptions::default()
     };
     let start = Instant::now();
