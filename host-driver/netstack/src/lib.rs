@@ -53,6 +53,7 @@ mod prandom;
 pub mod sched;
 pub mod socket;
 mod stack;
+pub mod tcp;
 #[cfg(test)]
 mod testing;
 pub mod wire;
@@ -78,4 +79,7 @@ pub use ipv4::udp::UdpMeta;
 pub use ipv6::addrconf::{AddrOrigin, AddrState, Inet6IfAddr, Ipv6DevConf};
 pub use socket::{Domain, Readiness, UdpSocket};
 pub use stack::Stack;
+pub use tcp::{
+    CongestionAlgorithm, TcpInfo, TcpKeepalive, TcpListener, TcpSocket, TcpState, TcpStream, TcpStreamIo,
+};
 pub use wire::ethernet::{EtherType, MacAddr};

@@ -26,6 +26,10 @@ bitflags! {
         const WRITABLE = 0x004;
         /// An error is pending (`EPOLLERR`).
         const ERROR = 0x008;
+        /// Both halves are shut down (`EPOLLHUP`).
+        const HANGUP = 0x010;
+        /// The peer has finished (`EPOLLRDHUP`).
+        const READ_HANGUP = 0x2000;
     }
 }
 

@@ -25,6 +25,7 @@ use crate::ipv4::snmp::Snmp;
 use crate::ipv4::udp::UdpTable;
 use crate::netfilter::Netfilter;
 use crate::prandom::{Prng, SeededState};
+use crate::tcp::Tcp;
 use crate::wire::ethernet::MacAddr;
 
 /// Counters of identifications (`ip_idents`).
@@ -51,6 +52,7 @@ pub struct Stack {
     pub(crate) frags: FragQueues,
     pub(crate) udp: UdpTable,
     pub(crate) ping: PingTable,
+    pub(crate) tcp: Tcp,
     pub(crate) icmp_limits: IcmpLimits,
     pub(crate) idents: Vec<u16>,
     pub(crate) nf: Netfilter,
@@ -79,6 +81,7 @@ impl Stack {
             frags: FragQueues::new(hash, config.ipfrag_high_thresh, config.ipfrag_time),
             udp: UdpTable::new(hash),
             ping: PingTable::new(HashMap::with_hasher(hash)),
+            tcp: Tcp::new(hash, &mut prng),
             idents: (0..IP_IDENTS).map(|_| prng.next_u64() as u16).collect(),
             nf: Netfilter::new(hash, prng.fork()),
             config,
@@ -124,6 +127,7 @@ impl Stack {
         self.addrconf_timers();
         self.mcast_timers();
         self.nf_timers();
+        self.tcp_timers();
         self.process_backlog();
     }
 
@@ -137,6 +141,7 @@ impl Stack {
             .chain(self.addrconf_deadline())
             .chain(self.mcast.next_deadline())
             .chain(self.nf.conntrack().next_event())
+            .chain(self.tcp.socks.timers.next_deadline())
             .min()
     }
 

@@ -362,6 +362,7 @@ impl Stack {
     pub fn qdisc_run(&mut self, ifindex: IfIndex, device: &mut dyn NetDevice, now: Instant) -> QdiscRun {
         self.set_now(now);
         device.reclaim(&mut self.pool);
+        self.tcp_tsq();
         let mut run = QdiscRun {
             sent: 0,
             state: QdiscState::Empty,

@@ -19,7 +19,7 @@ use crate::core::time::Instant;
 use crate::errno::Errno;
 use crate::stack::Stack;
 use crate::wire::icmp::*;
-use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP, IPV4_HLEN, IpHdr};
+use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, IPV4_HLEN, IpHdr};
 
 /// An error message is no larger than what every host takes (RFC 1812 section 4.3.2.3).
 const ICMP_ERROR_MAX: usize = 576;
@@ -229,6 +229,7 @@ impl Stack {
     /// socket did.
     pub(crate) fn deliver_icmp_error(&mut self, protocol: u8, error: &IcmpError<'_>) -> bool {
         match protocol {
+            IPPROTO_TCP => self.tcp_err(error),
             IPPROTO_UDP => self.udp_err(error),
             IPPROTO_ICMP | IPPROTO_ICMPV6 => self.ping_err(error),
             _ => true,

@@ -12,7 +12,7 @@ use crate::core::skb::{PktType, SkBuff};
 use crate::netfilter::NfHook;
 use crate::stack::Stack;
 use crate::wire::icmp::{ICMP_DEST_UNREACH, ICMP_PARAMETERPROB, ICMP_PROT_UNREACH};
-use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_UDP, IPV4_HLEN, IpHdr};
+use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_TCP, IPPROTO_UDP, IPV4_HLEN, IpHdr};
 
 /// A transport protocol's receive function (`struct net_protocol`). The packet starts at the transport
 /// header.
@@ -23,6 +23,10 @@ struct NetProtocol {
 
 /// The transport protocols (`inet_protos`).
 const INET_PROTOS: &[NetProtocol] = &[
+    NetProtocol {
+        protocol: IPPROTO_TCP,
+        handler: Stack::tcp_rcv,
+    },
     NetProtocol {
         protocol: IPPROTO_UDP,
         handler: Stack::udp_rcv,

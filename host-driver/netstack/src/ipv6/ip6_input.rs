@@ -11,7 +11,7 @@ use crate::core::netdevice::IfIndex;
 use crate::core::skb::{IpSummed, PktType, SkBuff};
 use crate::stack::Stack;
 use crate::wire::icmpv6::{ICMPV6_DEST_UNREACH, ICMPV6_PARAMPROB, ICMPV6_UNK_NEXTHDR};
-use crate::wire::ipv4::{IPPROTO_ICMPV6, IPPROTO_UDP};
+use crate::wire::ipv4::{IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
 use crate::wire::ipv6::{IPV6_HLEN, Ipv6Hdr, NEXTHDR_HOP, NEXTHDR_NONE};
 
 /// A transport protocol's receive function (`struct inet6_protocol`). The packet starts at the transport
@@ -23,6 +23,10 @@ struct Inet6Protocol {
 
 /// The transport protocols (`inet6_protos`).
 const INET6_PROTOS: &[Inet6Protocol] = &[
+    Inet6Protocol {
+        protocol: IPPROTO_TCP,
+        handler: Stack::tcp_rcv,
+    },
     Inet6Protocol {
         protocol: IPPROTO_UDP,
         handler: Stack::udp_rcv,
