@@ -9,7 +9,7 @@ use crate::wire::host::instant;
 use hematite_bus::BusError;
 use hematite_driver::{NapiReceive, Options, VirtioNet};
 use hematite_netstack::{
-    Errno, IfIndex, Instant, Ipv4Cidr, NetDevice, QdiscState, SkBuff, Stack, StackConfig,
+    Errno, GroFlush, IfIndex, Instant, Ipv4Cidr, NetDevice, QdiscState, SkBuff, Stack, StackConfig,
 };
 use thiserror::Error;
 
@@ -73,7 +73,11 @@ impl NapiReceive for Upper<'_> {
     }
 
     fn napi_gro_receive(&mut self, skb: SkBuff) {
-        self.stack.receive(self.ifindex, skb, self.now);
+        self.stack.napi_gro_receive(self.ifindex, skb, self.now);
+    }
+
+    fn napi_gro_flush(&mut self, queue: u16, flush: GroFlush) -> bool {
+        self.stack.napi_gro_flush(self.ifindex, queue, flush, self.now)
     }
 
     fn napi_consume_skb(&mut self, skb: SkBuff) {
@@ -139,9 +143,13 @@ impl<C: CardPins, E: WireEndpoint> Host<C, E> {
     /// # Errors
     /// [`HostError`]; after [`HostError::Driver`] the interface is down until it is restored.
     pub fn advance(&mut self, limit: SimTime) -> Result<(), HostError> {
+        let driver = self.net.next_deadline();
         let timer = self
             .stack
             .next_deadline()
+            .into_iter()
+            .chain(driver)
+            .min()
             .map_or(SimTime::NEVER, |at| SimTime::from_ns(at.as_nanos()));
         self.machine.borrow_mut().run_until(limit.min(timer))?;
         let interrupt = self.machine.borrow().rc.pending_interrupt();
@@ -154,6 +162,7 @@ impl<C: CardPins, E: WireEndpoint> Host<C, E> {
         if timer <= self.now() {
             let now = instant(self.now());
             self.stack.poll(now);
+            self.net.napi_timers(now);
         }
         self.softirq()?;
         self.flush()
