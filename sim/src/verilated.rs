@@ -1,8 +1,8 @@
 //! The verilated card's pins.
 
 use crate::pins::{Beat, CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs};
-use crate::time::SimTime;
 use crate::record::{Event, Recording};
+use crate::time::SimTime;
 use hematite_verilator::{Drive, Error, Model, Port, Stimulus};
 use std::path::Path;
 
@@ -108,7 +108,11 @@ impl VerilatedCard {
 
     /// What `recording` drives, as a stimulus for this card's model.
     pub fn stimulus(&self, recording: &Recording) -> Stimulus {
-        let clocks = [self.ports.core_clock, self.ports.gmii_rx_clock, self.ports.gmii_tx_clock];
+        let clocks = [
+            self.ports.core_clock,
+            self.ports.gmii_rx_clock,
+            self.ports.gmii_tx_clock,
+        ];
         let mut stimulus = Stimulus::new(&clocks);
         for (at, event) in recording.events() {
             while stimulus.evaluations() < at {
@@ -131,7 +135,9 @@ impl VerilatedCard {
     /// # Errors
     /// [`CardFault`].
     pub fn replay(&mut self, stimulus: &Stimulus) -> Result<(), CardFault> {
-        self.model.replay(stimulus).map_err(|error| CardFault(error.to_string()))
+        self.model
+            .replay(stimulus)
+            .map_err(|error| CardFault(error.to_string()))
     }
 
     /// Writes waves (FST) up to `until`. The model must have been built with waves.

@@ -22,17 +22,14 @@ use crate::machine::{ClockPhases, Machine};
 use crate::pcie::{RootComplex, RootComplexConfig};
 use crate::pins::CardPins;
 use crate::time::SimTime;
-use crate::wire::{Impairment, ImpairmentConfig, Wire};
 use crate::wire::capture::{Capture, CaptureError};
 use crate::wire::host::{PeerApplication, StackEndpoint};
 use crate::wire::inject::{INJECTED_ETHERTYPE, Injector};
+use crate::wire::{Impairment, ImpairmentConfig, Wire};
 use echo::EchoClient;
-use tcp::StreamEnd;
 use hematite_bus::{BusError, DmaSpace};
 use hematite_driver::Options;
-use hematite_netstack::{
-    Errno, Ipv4Cidr, MacAddr, PingSocket, Stack, StackConfig, TapPacket, UdpSocket,
-};
+use hematite_netstack::{Errno, Ipv4Cidr, MacAddr, PingSocket, Stack, StackConfig, TapPacket, UdpSocket};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::cell::RefCell;
@@ -42,6 +39,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tcp::StreamEnd;
 use thiserror::Error;
 
 /// Largest UDP payload in one frame of MTU 1500.
@@ -338,14 +336,14 @@ impl<C: CardPins> Demo<C> {
     }
 
     /// Both ends stream to each other over one connection.
-    fn tcp(
-        &mut self,
-        phase: Phase,
-        progress: &mut impl FnMut(Progress),
-    ) -> Result<TcpSummary, DemoError> {
+    fn tcp(&mut self, phase: Phase, progress: &mut impl FnMut(Progress)) -> Result<TcpSummary, DemoError> {
         let total = self.options.stream_bytes;
         let retransmits = self.retransmits();
-        let gro = self.host.stack.gro_stats(self.host.ifindex(), 0).unwrap_or_default();
+        let gro = self
+            .host
+            .stack
+            .gro_stats(self.host.ifindex(), 0)
+            .unwrap_or_default();
         let start = self.host.now();
         let mut end = StreamEnd::connect(&mut self.host.stack, (PEER_ADDRESS, STREAM_PORT), total)?;
         self.host.flush()?;
@@ -375,7 +373,11 @@ impl<C: CardPins> Demo<C> {
         }
         let elapsed = self.host.now() - start;
         let impaired_frames = self.impair(None);
-        let after = self.host.stack.gro_stats(self.host.ifindex(), 0).unwrap_or_default();
+        let after = self
+            .host
+            .stack
+            .gro_stats(self.host.ifindex(), 0)
+            .unwrap_or_default();
         let merged = after.merged - gro.merged;
         let received = after.received - gro.received;
         let peer_corrupt = self.peer(|stack, peer| peer.streams.finish(stack));

@@ -2,8 +2,8 @@
 
 use crate::wire::host::PeerApplication;
 use hematite_netstack::{Stack, TcpListener, TcpStream};
-use std::io::ErrorKind::WouldBlock;
 use std::io;
+use std::io::ErrorKind::WouldBlock;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 
 /// The port of the program on the peer.
@@ -214,7 +214,8 @@ impl StreamServer {
 impl PeerApplication for StreamServer {
     fn poll(&mut self, stack: &mut Stack) {
         while let Ok((stream, _)) = self.listener.accept(stack) {
-            self.connections.push(StreamEnd::over(stream, Side::Server, self.total));
+            self.connections
+                .push(StreamEnd::over(stream, Side::Server, self.total));
         }
         for end in &mut self.connections {
             // After an error the exchange stays short, and is counted so.

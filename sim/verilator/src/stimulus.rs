@@ -59,7 +59,10 @@ impl Stimulus {
     }
 
     pub(crate) fn clock_addresses(&self) -> Vec<*mut u8> {
-        self.clocks.iter().map(|raw| raw.address.as_ptr().cast()).collect()
+        self.clocks
+            .iter()
+            .map(|raw| raw.address.as_ptr().cast())
+            .collect()
     }
 
     pub(crate) fn writes(&self) -> &[Write] {
