@@ -23,11 +23,14 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Brings the interface up: answers pings and echoes UDP datagrams (port 7) until SIGTERM or SIGINT.
+    /// Brings the interface up: answers pings and echoes UDP datagrams until SIGTERM or SIGINT.
     Up {
         /// Ends after this time.
         #[arg(long)]
         seconds: Option<u64>,
+        /// The echo server's port.
+        #[arg(long, default_value_t = 7)]
+        port: u16,
     },
     /// Echo requests, checked byte by byte.
     Ping(PingOptions),

@@ -50,7 +50,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
 fn on_card<P: Port>(function: VfioFunction<P>, arguments: &Arguments, command: &Command) -> Result<bool> {
     let mut session = Session::start(function, arguments.address()?)?;
     let done = match command {
-        Command::Up { seconds } => session.serve(*seconds),
+        Command::Up { seconds, port } => session.serve(*seconds, *port),
         Command::Ping(options) => ping::run(&mut session, options),
         Command::Udp(options) => transfer::udp(&mut session, options),
         Command::Bind { .. } | Command::Unbind { .. } => Ok(true),

@@ -10,7 +10,20 @@ use std::time::Duration;
 pub fn run(command: &Command) -> Result<bool> {
     match command {
         Command::Udp(options) => udp(options),
-        _ => bail!("--device system knows udp only; for the rest the system has commands of its own"),
+        Command::Up { port, .. } => up(*port),
+        _ => bail!("--device system knows up and udp only; for the rest the system has commands of its own"),
+    }
+}
+
+/// Echoes datagrams until the process is ended.
+fn up(port: u16) -> Result<bool> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
+    println!("echoing on port {port}");
+    let mut buffer = vec![0; 65_536];
+    loop {
+        let (len, from) = socket.recv_from(&mut buffer)?;
+        // A datagram that can't be sent is one that the network lost.
+        let _ = socket.send_to(&buffer[..len], from);
     }
 }
 

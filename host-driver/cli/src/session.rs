@@ -12,8 +12,6 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// The echo service's port (RFC 862).
-const ECHO_PORT: u16 = 7;
 /// How often a device that went wrong is reset before the command gives up.
 const MOST_RESTORES: u32 = 8;
 
@@ -133,8 +131,8 @@ impl<P: Port> Session<P> {
     }
 
     /// Answers pings and echoes datagrams until told to end.
-    pub fn serve(&mut self, seconds: Option<u64>) -> Result<bool> {
-        let socket = UdpSocket::bind(&mut self.stack, (Ipv4Addr::UNSPECIFIED, ECHO_PORT))?;
+    pub fn serve(&mut self, seconds: Option<u64>, port: u16) -> Result<bool> {
+        let socket = UdpSocket::bind(&mut self.stack, (Ipv4Addr::UNSPECIFIED, port))?;
         let end = seconds.map(|seconds| self.start + Duration::from_secs(seconds));
         let mut buffer = vec![0; 65_536];
         let mut echoed = 0u64;

@@ -135,12 +135,8 @@ impl<C: CardPins, E: WireEndpoint> Device<C, E> {
             self.vectors.clear();
             return self.msix_control(0).map_err(bus);
         }
-        let was_on = self.msix_is_on().map_err(bus)?;
         self.vectors.set(start, count, fds)?;
-        if !was_on {
-            self.enable_msix().map_err(bus)?;
-        }
-        Ok(())
+        self.enable_msix().map_err(bus)
     }
 
     /// Raises vectors without the card.
@@ -179,6 +175,10 @@ impl<C: CardPins, E: WireEndpoint> Device<C, E> {
             return Ok(());
         };
         self.function.write_msix_table(capability)?;
+        // A client that turned MSI-X on by itself may have masked the function with the same write.
+        if self.msix_is_on()? {
+            return Ok(());
+        }
         self.msix_control(MsixCapability::ENABLE)
     }
 
