@@ -58,7 +58,7 @@ pub struct Report {
     pub broken_rules: u64,
     /// The first of them.
     pub broken: Vec<String>,
-    /// The card's own counters that are not zero, as the last client left them.
+    /// The card's own counters that are not zero.
     pub card: Vec<(&'static str, u64)>,
     /// Frames to the card and from it.
     pub frames: (u64, u64),
@@ -112,6 +112,7 @@ impl<C: CardPins, E: ServedEndpoint> Engine<C, E> {
             }
             self.note_violations();
         }
+        self.report.card = self.device.counters().unwrap_or_default();
         let machine = self.machine.clone();
         let mut machine = machine.borrow_mut();
         self.report.cycles = machine.cycles();
@@ -172,10 +173,7 @@ impl<C: CardPins, E: ServedEndpoint> Engine<C, E> {
                 self.report.clients += 1;
                 Ok(Vec::new())
             }
-            Command::Disconnect => {
-                self.report.card = self.device.counters().unwrap_or_default();
-                self.device.power_on().map(nothing).map_err(io::Error::other)
-            }
+            Command::Disconnect => self.device.power_on().map(nothing).map_err(io::Error::other),
         }
     }
 
