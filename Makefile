@@ -3,8 +3,9 @@
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 CARGO ?= cargo
-# One card for synthesis: make synth CONFIG=name
+# One card for synthesis, placed and routed once for each seed: make synth CONFIG=name SEEDS='1 2 3'
 CONFIG ?= card
+SEEDS ?= 1
 SEED_FLAG := $(if $(SEED),--seed $(SEED))
 
 # rustup's directory is not on PATH right after its installation.
@@ -58,4 +59,4 @@ bench:
 	$(CARGO) run --release --package hematite-sim -- bench --out $(TARGET)/bench
 
 synth:
-	scripts/synth.sh $(CONFIG)
+	scripts/synth.sh $(CONFIG) 125 $(SEEDS)

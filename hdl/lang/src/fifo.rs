@@ -31,15 +31,19 @@ pub struct Fifo<T: Synth, const A: usize> {
     head: Reg<Bits<A>>,
     tail: Reg<Bits<A>>,
     count: Reg<Bits<16>>,
+    /// What `count` says, ready at the start of the cycle.
+    some: Reg<Bit>,
+    full: Reg<Bit>,
 }
 
 #[hw]
 impl<T: Synth, const A: usize> Logic for Fifo<T, A> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.head, self.tail, self.count);
+        registers!(self.clock, self.reset => self.some, self.full);
         clocked!(self.clock => self.memory);
-        let room = self.count.q.val() != bits::<16>(1 << A);
-        let some = self.count.q.val().any();
+        let room = !self.full.q.val();
+        let some = self.some.q.val();
         let push = self.write_valid.val() && room;
         let pop = self.read_ready.val() && some;
         self.write_ready.next = room;
@@ -58,9 +62,13 @@ impl<T: Synth, const A: usize> Logic for Fifo<T, A> {
         }
         if push && !pop {
             self.count.d.next = self.count.q.val() + 1;
+            self.some.d.next = true;
+            self.full.d.next = self.count.q.val() == bits::<16>((1 << A) - 1);
         }
         if pop && !push {
             self.count.d.next = self.count.q.val() - 1;
+            self.some.d.next = self.count.q.val() != bits::<16>(1);
+            self.full.d.next = false;
         }
     }
 }
@@ -92,6 +100,9 @@ pub struct BlockFifo<T: Synth, const A: usize> {
     head: Reg<Bits<A>>,
     tail: Reg<Bits<A>>,
     count: Reg<Bits<16>>,
+    /// What `count` says, ready at the start of the cycle.
+    some: Reg<Bit>,
+    full: Reg<Bit>,
     prefetch: Prefetch<T>,
 }
 
@@ -99,9 +110,10 @@ pub struct BlockFifo<T: Synth, const A: usize> {
 impl<T: Synth, const A: usize> Logic for BlockFifo<T, A> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.head, self.tail, self.count);
+        registers!(self.clock, self.reset => self.some, self.full);
         clocked!(self.clock => self.memory);
         clocked!(self.clock, self.reset => self.prefetch);
-        let room = self.count.q.val() != bits::<16>(1 << A);
+        let room = !self.full.q.val();
         let push = self.write_valid.val() && room;
         self.write_ready.next = room;
         self.level.next = self.count.q.val();
@@ -109,7 +121,7 @@ impl<T: Synth, const A: usize> Logic for BlockFifo<T, A> {
         self.memory.write_address.next = self.tail.q.val();
         self.memory.write_data.next = self.write_data.val();
         self.memory.read_address.next = self.head.q.val();
-        self.prefetch.available.next = self.count.q.val().any();
+        self.prefetch.available.next = self.some.q.val();
         self.prefetch.word.next = self.memory.read_data.val();
         self.prefetch.read_ready.next = self.read_ready.val();
         self.read_data.next = self.prefetch.read_data.val();
@@ -123,9 +135,13 @@ impl<T: Synth, const A: usize> Logic for BlockFifo<T, A> {
         }
         if push && !fetch {
             self.count.d.next = self.count.q.val() + 1;
+            self.some.d.next = true;
+            self.full.d.next = self.count.q.val() == bits::<16>((1 << A) - 1);
         }
         if fetch && !push {
             self.count.d.next = self.count.q.val() - 1;
+            self.some.d.next = self.count.q.val() != bits::<16>(1);
+            self.full.d.next = false;
         }
     }
 }

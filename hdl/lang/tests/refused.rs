@@ -1,6 +1,6 @@
 //! Designs that must not become Verilog: each is refused with the place and the reason.
 //!
-//! What the macro can see is refused by the compiler; here is what only
+//! What the macro can see is refused by the compiler (see the UI tests of `hematite-macros`); here is what only
 //! tracing or elaboration knows.
 #![allow(missing_docs)]
 

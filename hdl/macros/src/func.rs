@@ -29,7 +29,10 @@ pub fn expand_impl(mut item: ItemImpl) -> Result<TokenStream> {
             "the function here is `fn update(&mut self)`",
         ));
     }
-    let body = stmt::body(&update.block)?;
+    let body = match stmt::body(&update.block) {
+        Ok(body) => body,
+        Err(e) => return Ok(refused(&e, &item)),
+    };
     item.items.push(ImplItem::Verbatim(quote! {
         fn hdl(&self) -> ::hematite_lang::core::ast::Verilog {
             #[allow(unused_imports)]
@@ -43,6 +46,20 @@ pub fn expand_impl(mut item: ItemImpl) -> Result<TokenStream> {
         #[allow(unused_mut, unused_variables, unused_assignments, clippy::all)]
         #item
     })
+}
+
+/// The errors alone: with an empty behaviour beside them the compiler does not go on to say, many times over,
+/// that the block has none.
+fn refused(errors: &Error, item: &ItemImpl) -> TokenStream {
+    let errors = errors.to_compile_error();
+    let (generics, _, bounds) = item.generics.split_for_impl();
+    let name = &item.self_ty;
+    quote! {
+        #errors
+        impl #generics ::hematite_lang::core::logic::Logic for #name #bounds {
+            fn update(&mut self) {}
+        }
+    }
 }
 
 /// A helper keeps its Rust meaning and gains a tracing twin in the type namespace, so that one

@@ -11,8 +11,22 @@ use crate::{expr, path};
 
 /// A block of statements without a value.
 pub fn body(b: &Block) -> Result<TokenStream> {
-    let stmts: Vec<_> = b.stmts.iter().map(stmt).collect::<Result<_>>()?;
+    let stmts = statements(&b.stmts)?;
     Ok(quote!(#(#stmts)*))
+}
+
+/// Each statement, or the errors of all of them.
+fn statements(stmts: &[Stmt]) -> Result<Vec<TokenStream>> {
+    let mut traced = vec![];
+    let mut errors: Option<Error> = None;
+    for s in stmts {
+        match (stmt(s), &mut errors) {
+            (Ok(code), _) => traced.push(code),
+            (Err(e), Some(all)) => all.combine(e),
+            (Err(e), none) => *none = Some(e),
+        }
+    }
+    errors.map_or(Ok(traced), Err)
 }
 
 /// A block whose last expression is its value: an expression of type `Ex`.
@@ -23,7 +37,7 @@ pub fn value_block(b: &Block) -> Result<TokenStream> {
             "this block must end in a value (an expression without `;`)",
         ));
     };
-    let before: Vec<_> = before.iter().map(stmt).collect::<Result<_>>()?;
+    let before = statements(before)?;
     let value = expr::expr(value)?;
     Ok(quote!({ #(#before)* #value }))
 }

@@ -10,8 +10,10 @@ use crate::pcie::Function;
 use crate::queue::{ReceiveEngine, TransmitEngine};
 
 pub use crate::dma::read::COMPLETION_TIMEOUT as READ_TIMEOUT;
-/// Cycles that a used descriptor waits for others to share its write.
+/// Cycles that a receive queue's used descriptor waits for others to share its write.
 pub const USED_HOLD: usize = 512;
+/// The same for transmit, where nothing but the buffer waits: 16 descriptors at line rate.
+pub const TRANSMIT_USED_HOLD: usize = 2048;
 /// Cycles between two looks at the driver's event suppression structure.
 pub const EVENT_INTERVAL: usize = 1024;
 /// The largest IP packet: VIRTIO_NET_F_MTU.
@@ -82,7 +84,7 @@ pub struct Card<const MAC: u64> {
     read_engine: ReadEngine<{ read::CLIENTS }, READ_TIMEOUT>,
     write_engine: WriteEngine<{ write::CLIENTS }>,
     receive_queue: ReceiveEngine<USED_HOLD, EVENT_INTERVAL>,
-    transmit_queue: TransmitEngine<USED_HOLD, EVENT_INTERVAL>,
+    transmit_queue: TransmitEngine<TRANSMIT_USED_HOLD, EVENT_INTERVAL>,
     /// Fundamental reset or no link.
     down: Reg<Bit>,
     /// That, or a reset of the function.

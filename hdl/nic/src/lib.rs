@@ -5,5 +5,4 @@ pub mod dma;
 pub mod mac;
 pub mod pcie;
 pub mod queue;
-pub mod slice;
 pub mod virtio;

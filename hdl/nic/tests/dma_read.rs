@@ -341,8 +341,8 @@ impl Card {
             self.bench.tick()?;
             cycles += 1;
         }
-        // The last verdict is counted within two cycles.
-        for _ in 0..3 {
+        // The last verdict is counted within two cycles, and two more after a TLP of two beats.
+        for _ in 0..5 {
             self.bench.tick()?;
             for (event, pin) in self.events.clone().into_iter().enumerate() {
                 self.host.counted[event] += pin.get(self.bench.model()) as u64;

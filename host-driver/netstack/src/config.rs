@@ -9,6 +9,24 @@ use crate::core::neighbour::NeighParms;
 pub struct StackConfig {
     /// Time to live of what we send (net.ipv4.ip_default_ttl).
     pub ip_default_ttl: u8,
+    /// Forward between interfaces; the setting of interfaces added later (net.ipv4.ip_forward).
+    pub ip_forward: bool,
+    /// No IPv6 on interfaces added later, until [`Stack::enable_ipv6`](crate::Stack::enable_ipv6)
+    /// (net.ipv6.conf.default.disable_ipv6).
+    pub disable_ipv6: bool,
+    /// Forward IPv6 between interfaces; the setting of interfaces added later
+    /// (net.ipv6.conf.default.forwarding).
+    pub ipv6_forwarding: bool,
+    /// Do not learn the MTU of paths (net.ipv4.ip_no_pmtu_disc).
+    pub ip_no_pmtu_disc: bool,
+    /// Least MTU that is believed of a path (net.ipv4.route.min_pmtu).
+    pub ip_min_pmtu: usize,
+    /// Time for which the MTU of a path is believed (net.ipv4.route.mtu_expires; RFC 1191 section 6.3).
+    pub ip_mtu_expires: Duration,
+    /// Memory for fragments that wait for each other, in bytes, both families (net.ipv4.ipfrag_high_thresh).
+    pub ipfrag_high_thresh: usize,
+    /// Time that the fragments of a datagram have (net.ipv4.ipfrag_time).
+    pub ipfrag_time: Duration,
     /// First and last ephemeral port (net.ipv4.ip_local_port_range).
     pub ip_local_port_range: (u16, u16),
     /// Receive buffer of a new socket in bytes (net.core.rmem_default).
@@ -49,6 +67,14 @@ impl Default for StackConfig {
     fn default() -> Self {
         Self {
             ip_default_ttl: 64,
+            ip_forward: false,
+            disable_ipv6: true,
+            ipv6_forwarding: false,
+            ip_no_pmtu_disc: false,
+            ip_min_pmtu: 552,
+            ip_mtu_expires: Duration::from_secs(600),
+            ipfrag_high_thresh: 4 << 20,
+            ipfrag_time: Duration::from_secs(30),
             ip_local_port_range: (32_768, 60_999),
             rmem_default: 212_992,
             wmem_default: 212_992,

@@ -9,6 +9,9 @@ use thiserror::Error;
 #[repr(i32)]
 #[non_exhaustive]
 pub enum Errno {
+    /// A netfilter rule forbids it (EPERM).
+    #[error("operation not permitted")]
+    Perm = 1,
     /// The call would have to wait (EAGAIN, EWOULDBLOCK).
     #[error("resource temporarily unavailable")]
     Again = 11,

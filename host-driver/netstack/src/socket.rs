@@ -5,13 +5,15 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 
 use bitflags::bitflags;
 
+use crate::core::dst::PmtuDisc;
 use crate::core::netdevice::IfIndex;
 use crate::core::sock::Sock;
 use crate::errno::Errno;
+use crate::ipv4::udp::UdpMeta;
 use crate::stack::Stack;
 
 bitflags! {
@@ -80,6 +82,10 @@ impl<T> SockTable<T> {
         slot.and_then(|s| s.1.as_mut()).ok_or(Errno::BadF)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> + '_ {
+        self.slots.iter().filter_map(|s| s.1.as_ref())
+    }
+
     pub(crate) fn remove(&mut self, id: SockId) -> Option<T> {
         let slot = self
             .slots
@@ -101,10 +107,22 @@ pub(crate) fn readiness(sock: &Sock, queued: usize) -> Readiness {
     ready
 }
 
-fn v4(addr: impl Into<SocketAddr>) -> Result<SocketAddrV4, Errno> {
-    match addr.into() {
-        SocketAddr::V4(addr) => Ok(addr),
-        SocketAddr::V6(_) => Err(Errno::AfNoSupport),
+/// Family of a socket's addresses (socket2's `Domain`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Domain {
+    /// `AF_INET`.
+    Ipv4,
+    /// `AF_INET6`; unless told otherwise such a socket takes IPv4 too, in mapped addresses.
+    Ipv6,
+}
+
+impl Domain {
+    /// The family of an address.
+    pub const fn for_address(addr: SocketAddr) -> Self {
+        match addr {
+            SocketAddr::V4(_) => Self::Ipv4,
+            SocketAddr::V6(_) => Self::Ipv6,
+        }
     }
 }
 
@@ -121,15 +139,29 @@ impl UdpSocket {
     /// # Errors
     /// `AddrInUse`, or `AddrNotAvailable` if the address is not ours.
     pub fn bind(stack: &mut Stack, addr: impl Into<SocketAddr>) -> io::Result<Self> {
-        let addr = v4(addr)?;
-        let id = stack.udp_open();
-        match stack.udp_bind(id, addr) {
-            Ok(()) => Ok(Self(id)),
+        let addr = addr.into();
+        let socket = Self::new(stack, Domain::for_address(addr));
+        match stack.udp_bind(socket.0, addr) {
+            Ok(()) => Ok(socket),
             Err(e) => {
-                stack.udp_close(id);
+                stack.udp_close(socket.0);
                 Err(e.into())
             }
         }
+    }
+
+    /// Makes a socket that is not bound, so that options which matter for that can be set first
+    /// (`socket(2)`). It is bound by [`UdpSocket::bind_to`], or by its first send.
+    pub fn new(stack: &mut Stack, domain: Domain) -> Self {
+        Self(stack.udp_open(domain))
+    }
+
+    /// Binds a socket of [`UdpSocket::new`].
+    ///
+    /// # Errors
+    /// As [`UdpSocket::bind`]; `InvalidInput` if it is bound already.
+    pub fn bind_to(&self, stack: &mut Stack, addr: impl Into<SocketAddr>) -> io::Result<()> {
+        Ok(stack.udp_bind(self.0, addr.into())?)
     }
 
     /// Fixes the peer: only its datagrams are received, and its ICMP errors are reported.
@@ -138,7 +170,7 @@ impl UdpSocket {
     /// `NetworkUnreachable` without a route, `PermissionDenied` for a broadcast address without
     /// [`UdpSocket::set_broadcast`].
     pub fn connect(&self, stack: &mut Stack, addr: impl Into<SocketAddr>) -> io::Result<()> {
-        Ok(stack.udp_connect(self.0, v4(addr)?)?)
+        Ok(stack.udp_connect(self.0, addr.into())?)
     }
 
     /// Sends one datagram.
@@ -148,7 +180,7 @@ impl UdpSocket {
     /// broadcast without [`UdpSocket::set_broadcast`]; `NetworkUnreachable` and its like without a route; or
     /// a pending error, such as `ConnectionRefused`.
     pub fn send_to(&self, stack: &mut Stack, buf: &[u8], addr: impl Into<SocketAddr>) -> io::Result<usize> {
-        Ok(stack.udp_sendmsg(self.0, buf, Some(v4(addr)?))?)
+        Ok(stack.udp_sendmsg(self.0, buf, Some(addr.into()))?)
     }
 
     /// Sends one datagram to the connected peer.
@@ -164,8 +196,16 @@ impl UdpSocket {
     /// # Errors
     /// `WouldBlock` if there is none, or a pending error, such as `ConnectionRefused`.
     pub fn recv_from(&self, stack: &mut Stack, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let (len, from) = stack.udp_recvmsg(self.0, buf)?;
-        Ok((len, from.into()))
+        let meta = stack.udp_recvmsg(self.0, buf)?;
+        Ok((meta.len.min(buf.len()), meta.from))
+    }
+
+    /// As [`UdpSocket::recv_from`], and tells all that is known about the datagram (`recvmsg`).
+    ///
+    /// # Errors
+    /// As [`UdpSocket::recv_from`].
+    pub fn recv_msg(&self, stack: &mut Stack, buf: &mut [u8]) -> io::Result<UdpMeta> {
+        Ok(stack.udp_recvmsg(self.0, buf)?)
     }
 
     /// As [`UdpSocket::recv_from`], without the sender.
@@ -181,8 +221,8 @@ impl UdpSocket {
     /// # Errors
     /// As [`UdpSocket::recv_from`].
     pub fn peek_from(&self, stack: &mut Stack, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let (len, from) = stack.udp_peekmsg(self.0, buf)?;
-        Ok((len, from.into()))
+        let meta = stack.udp_peekmsg(self.0, buf)?;
+        Ok((meta.len.min(buf.len()), meta.from))
     }
 
     /// The address that the socket is bound to.
@@ -190,7 +230,7 @@ impl UdpSocket {
     /// # Errors
     /// EBADF if the socket is not of this stack.
     pub fn local_addr(&self, stack: &Stack) -> io::Result<SocketAddr> {
-        Ok(stack.udp.get(self.0)?.local.into())
+        Ok(stack.udp.get(self.0)?.local_addr())
     }
 
     /// The peer that the socket is connected to.
@@ -198,7 +238,7 @@ impl UdpSocket {
     /// # Errors
     /// `NotConnected`.
     pub fn peer_addr(&self, stack: &Stack) -> io::Result<SocketAddr> {
-        Ok(stack.udp.get(self.0)?.peer.ok_or(Errno::NotConn)?.into())
+        Ok(stack.udp.get(self.0)?.peer_addr().ok_or(Errno::NotConn)?)
     }
 
     /// Takes the pending error (`SO_ERROR`).
@@ -256,6 +296,23 @@ impl UdpSocket {
             .ttl
             .unwrap_or(stack.config.ip_default_ttl)
             .into())
+    }
+
+    /// Whether datagrams may be fragmented, and whether the path's MTU is heeded (`IP_MTU_DISCOVER`).
+    ///
+    /// # Errors
+    /// EBADF if the socket is not of this stack.
+    pub fn set_mtu_discover(&self, stack: &mut Stack, mode: PmtuDisc) -> io::Result<()> {
+        stack.udp.get_mut(self.0)?.pmtudisc = mode;
+        Ok(())
+    }
+
+    /// MTU of the path to the connected peer, as far as it is known (`IP_MTU`).
+    ///
+    /// # Errors
+    /// `NotConnected`, or as [`UdpSocket::connect`] without a route.
+    pub fn mtu(&self, stack: &Stack) -> io::Result<usize> {
+        Ok(stack.udp_path_mtu(self.0)?)
     }
 
     /// Reports soft ICMP errors too, and to unconnected sockets (`IP_RECVERR`).
@@ -327,9 +384,6 @@ impl UdpSocket {
         stack.udp_close(self.0);
     }
 }
-
-/// An address to receive at any of ours.
-pub(crate) const INADDR_ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,14 @@
 //! The stack: everything that the kernel keeps in a network namespace (`struct net`), for one owner.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::config::StackConfig;
+use crate::core::addr::Ipv6Cidr;
 use crate::core::dev::NetDevs;
 use crate::core::drop_reason::{DropCounters, SkbDropReason};
+use crate::core::fnhe::Exceptions;
+use crate::core::mcast::McastTable;
 use crate::core::neighbour::{NeighKey, Neighbours};
 use crate::core::netdevice::{DeviceFlags, IfIndex};
 use crate::core::pool::SkbPool;
@@ -16,9 +19,11 @@ use crate::errno::Errno;
 use crate::ipv4::devinet::Ipv4Cidr;
 use crate::ipv4::fib::Fib;
 use crate::ipv4::icmp::IcmpLimits;
+use crate::ipv4::inet_fragment::FragQueues;
 use crate::ipv4::ping::PingTable;
 use crate::ipv4::snmp::Snmp;
 use crate::ipv4::udp::UdpTable;
+use crate::netfilter::Netfilter;
 use crate::prandom::{Prng, SeededState};
 use crate::wire::ethernet::MacAddr;
 
@@ -39,11 +44,16 @@ pub struct Stack {
     pub(crate) devs: NetDevs,
     pub(crate) taps: Taps,
     pub(crate) neigh: Neighbours,
-    pub(crate) fib: Fib,
+    pub(crate) fib: Fib<Ipv4Addr>,
+    pub(crate) fib6: Fib<Ipv6Addr>,
+    pub(crate) mcast: McastTable,
+    pub(crate) fnhe: Exceptions,
+    pub(crate) frags: FragQueues,
     pub(crate) udp: UdpTable,
     pub(crate) ping: PingTable,
     pub(crate) icmp_limits: IcmpLimits,
     pub(crate) idents: Vec<u16>,
+    pub(crate) nf: Netfilter,
     pub(crate) mib: Snmp,
     pub(crate) drops: DropCounters,
 }
@@ -63,11 +73,14 @@ impl Stack {
         let mut prng = Prng::new(seed);
         let neigh = Neighbours::new(config.neigh.clone(), prng.fork());
         let hash = SeededState::new(&mut prng);
+        let mcast = McastTable::new(prng.fork());
         let mut stack = Self {
             icmp_limits: IcmpLimits::new(&config),
+            frags: FragQueues::new(hash, config.ipfrag_high_thresh, config.ipfrag_time),
             udp: UdpTable::new(hash),
             ping: PingTable::new(HashMap::with_hasher(hash)),
             idents: (0..IP_IDENTS).map(|_| prng.next_u64() as u16).collect(),
+            nf: Netfilter::new(hash, prng.fork()),
             config,
             now: Instant::ZERO,
             prng,
@@ -77,6 +90,9 @@ impl Stack {
             taps: Taps::default(),
             neigh,
             fib: Fib::default(),
+            fib6: Fib::default(),
+            mcast,
+            fnhe: Exceptions::new(hash),
             mib: Snmp::default(),
             drops: DropCounters::default(),
         };
@@ -84,6 +100,8 @@ impl Stack {
         if let Ok(loopback) = Ipv4Cidr::new(Ipv4Addr::LOCALHOST, 8) {
             let _ = stack.add_address(IfIndex::LOOPBACK, loopback);
         }
+        let _ = stack.enable_ipv6(IfIndex::LOOPBACK);
+        let _ = stack.add_ipv6_address(IfIndex::LOOPBACK, Ipv6Cidr::host(Ipv6Addr::LOCALHOST));
         stack
     }
 
@@ -102,19 +120,33 @@ impl Stack {
     pub fn poll(&mut self, now: Instant) {
         self.set_now(now);
         self.neigh_timers();
+        self.frag_timers();
+        self.addrconf_timers();
+        self.mcast_timers();
+        self.nf_timers();
         self.process_backlog();
     }
 
     /// When [`Stack::poll`] has something to do if nothing else happens until then.
     pub fn next_deadline(&self) -> Option<Instant> {
         let backlog = (!self.devs.backlog.is_empty()).then_some(self.now);
-        backlog.into_iter().chain(self.neigh.next_deadline()).min()
+        backlog
+            .into_iter()
+            .chain(self.neigh.next_deadline())
+            .chain(self.frags.next_deadline())
+            .chain(self.addrconf_deadline())
+            .chain(self.mcast.next_deadline())
+            .chain(self.nf.conntrack().next_event())
+            .min()
     }
 
     /// Drops a packet and counts why (`kfree_skb_reason`).
     pub(crate) fn kfree_skb(&mut self, skb: SkBuff, reason: SkbDropReason) {
         tracing::trace!(reason = reason.name(), len = skb.len(), "kfree_skb");
         self.drops.count(reason);
+        if let Some(nfct) = skb.nfct() {
+            self.nf.conntrack_mut().forget_unconfirmed(nfct);
+        }
         self.pool.recycle(skb);
     }
 
@@ -153,12 +185,20 @@ impl Stack {
     /// # Errors
     /// [`Errno::NoDev`] without such an interface, [`Errno::Inval`] if `lladdr` is not one station's
     /// address, [`Errno::NoBufs`] if the table is full.
-    pub fn add_neighbour(&mut self, ifindex: IfIndex, addr: Ipv4Addr, lladdr: MacAddr) -> Result<(), Errno> {
+    pub fn add_neighbour(
+        &mut self,
+        ifindex: IfIndex,
+        addr: impl Into<IpAddr>,
+        lladdr: MacAddr,
+    ) -> Result<(), Errno> {
         let dev = self.devs.get(ifindex).ok_or(Errno::NoDev)?;
         if !lladdr.is_valid() || dev.flags.contains(DeviceFlags::NOARP) {
             return Err(Errno::Inval);
         }
-        let key = NeighKey { ifindex, addr };
+        let key = NeighKey {
+            ifindex,
+            addr: addr.into(),
+        };
         if let Some(id) = self.neigh.add_permanent(key, lladdr, self.now) {
             self.neigh_flush_queue(id);
         }
@@ -167,7 +207,8 @@ impl Stack {
 
     /// Tells that a neighbour answers, from a protocol above IP (`dst_confirm`, `MSG_CONFIRM`): it will not
     /// be probed for a while.
-    pub fn confirm_neighbour(&mut self, ifindex: IfIndex, addr: Ipv4Addr) {
+    pub fn confirm_neighbour(&mut self, ifindex: IfIndex, addr: impl Into<IpAddr>) {
+        let addr = addr.into();
         self.neigh.confirm(NeighKey { ifindex, addr }, self.now);
     }
 

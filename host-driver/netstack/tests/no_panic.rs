@@ -127,7 +127,7 @@ proptest! {
         // Every buffer comes back.
         udp.close(&mut host.stack);
         ping.close(&mut host.stack);
-        for s in 1..10 {
+        for s in 1..40 {
             host.stack.poll(now + Duration::from_secs(s));
             host.transmit(now + Duration::from_secs(s));
         }

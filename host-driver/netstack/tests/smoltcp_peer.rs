@@ -124,13 +124,13 @@ fn we_ping_smoltcp() {
         let reply = ping.recv_from(&mut world.host.stack, &mut buf).unwrap();
         assert_eq!(
             (reply.from, reply.sequence as usize, reply.len),
-            (PEER, sequence, len)
+            (PEER.into(), sequence, len)
         );
         assert_eq!(&buf[..len], &data[..]);
     }
     let key = NeighKey {
         ifindex: world.host.ifindex,
-        addr: PEER,
+        addr: PEER.into(),
     };
     assert_eq!(
         world.host.stack.neighbours().get(key).unwrap().state,
@@ -215,7 +215,7 @@ fn smoltcp_answers_our_unicast_probe() {
     let ours = UdpSocket::bind(&mut world.host.stack, (US, 9)).unwrap();
     let key = NeighKey {
         ifindex: world.host.ifindex,
-        addr: PEER,
+        addr: PEER.into(),
     };
     let state = |world: &World| world.host.stack.neighbours().get(key).unwrap().state;
     world.udp_peer(7);

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use common::{Host, Impairment, Net, seed};
 use hematite_netstack::{
-    DeviceFlags, Features, Instant, Ipv4Cidr, NeighKey, NudState, PingSocket, PktType, Route, RouteType,
-    SkbDropReason, Stack, StackConfig, TapPacket, UdpSocket,
+    DeviceFlags, Features, Instant, Ipv4Cidr, NeighKey, NudState, PingSocket, PktType, PmtuDisc, Route,
+    RouteType, SkbDropReason, Stack, StackConfig, TapPacket, UdpSocket,
 };
 
 const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -30,7 +30,7 @@ fn neighbour(host: &Host, addr: Ipv4Addr) -> Option<NudState> {
         .neighbours()
         .get(NeighKey {
             ifindex: host.ifindex,
-            addr,
+            addr: addr.into(),
         })
         .map(|e| e.state)
 }
@@ -48,7 +48,10 @@ fn ping_resolves_the_address_and_is_answered() {
     net.run(Duration::from_millis(10));
     let mut buf = [0; 64];
     let reply = ping.recv_from(&mut net.hosts[0].stack, &mut buf).unwrap();
-    assert_eq!((reply.from, reply.sequence, reply.len, reply.ttl), (B, 5, 13, 64));
+    assert_eq!(
+        (reply.from, reply.sequence, reply.len, reply.ttl),
+        (B.into(), 5, 13, 64)
+    );
     assert_eq!(&buf[..13], b"are you there");
     assert_eq!(neighbour(&net.hosts[0], B), Some(NudState::Reachable));
     // The other side learned from our request and used it, but has no proof yet.
@@ -78,6 +81,7 @@ fn datagrams_of_every_size_arrive_intact_in_both_directions() {
         let (n, from) = a.recv_from(&mut net.hosts[0].stack, &mut buf).unwrap();
         assert_eq!((&buf[..n], from), (&data[..], SocketAddr::from((B, 6000))));
     }
+    a.set_mtu_discover(&mut net.hosts[0].stack, PmtuDisc::Do).unwrap();
     let too_long = a
         .send_to(&mut net.hosts[0].stack, &[0; 1473], (B, 6000))
         .unwrap_err();

@@ -29,7 +29,7 @@ fn neighbour(host: &Host, addr: Ipv4Addr) -> Option<NudState> {
         .neighbours()
         .get(NeighKey {
             ifindex: host.ifindex,
-            addr,
+            addr: addr.into(),
         })
         .map(|e| e.state)
 }
@@ -269,7 +269,7 @@ fn binding_follows_the_rules_of_linux() {
     assert!(UdpSocket::bind(stack, (ANY, 7)).is_ok());
     let v6: SocketAddr = "[::1]:9".parse().unwrap();
     assert_eq!(
-        UdpSocket::bind(stack, v6).unwrap_err().raw_os_error(),
+        ephemeral[0].connect(stack, v6).unwrap_err().raw_os_error(),
         Some(97),
         "EAFNOSUPPORT"
     );

@@ -95,8 +95,6 @@ pub struct CompletionParser {
     pub commit_done: Signal<Out, Bit>,
     /// See the tag table.
     pub commit_failed: Signal<Out, Bit>,
-    /// See the tag table.
-    pub commit_live: Signal<In, Bit>,
 
     /// Writes a DW of the lower and of the upper half of a row.
     pub write_enable: [Signal<Out, Bit>; 2],
@@ -148,6 +146,8 @@ pub struct CompletionParser {
     verdict_tag: Reg<Bits<8>>,
     verdict_progress: Reg<Progress>,
     judged: Reg<Bit>,
+    /// The read still waits.
+    live: Reg<Bit>,
     low: Reg<Bits<32>>,
     low_write: Reg<Bit>,
     high: Reg<Bits<32>>,
@@ -164,7 +164,7 @@ pub struct CompletionParser {
 impl Logic for CompletionParser {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.finish, self.judged, self.low_write, self.high_write);
-        registers!(self.clock => self.verdict, self.verdict_tag, self.verdict_progress);
+        registers!(self.clock => self.verdict, self.verdict_tag, self.verdict_progress, self.live);
         registers!(self.clock => self.header, self.requester, self.tag, self.lower_address, self.first);
         registers!(self.clock => self.has_first, self.ended, self.discarded, self.known, self.expected);
         registers!(self.clock => self.left, self.room, self.position, self.fields_match, self.is_final);
@@ -298,6 +298,7 @@ impl Logic for CompletionParser {
         let ends = self.exact.q.val() && (!successful || (as_expected && self.is_final.q.val()));
         let retry = status == bits::<3>(RETRY);
         let abort = status == bits::<3>(ABORT);
+        self.live.d.next = self.look_known.val();
         self.verdict_tag.d.next = self.tag.q.val();
         self.verdict_progress.d.next = self.progress.q.val();
         self.verdict.d.next = Verdict {
@@ -313,8 +314,8 @@ impl Logic for CompletionParser {
         };
         let verdict = self.verdict.q.val();
         let judged = self.judged.q.val();
-        let found = judged && verdict.known && self.commit_live.val();
-        self.commit.next = judged && verdict.known;
+        let found = judged && verdict.known && self.live.q.val();
+        self.commit.next = found;
         self.commit_tag.next = self.verdict_tag.q.val();
         self.commit_progress.next = self.verdict_progress.q.val();
         self.commit_advance.next = verdict.advance;

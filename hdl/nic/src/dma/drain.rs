@@ -4,7 +4,6 @@ use hematite_lang::prelude::*;
 
 use super::align::{bytes_from, last_keep};
 use super::tags::Job;
-use crate::slice::Slice;
 
 /// A beat on its way to a client.
 #[hw(value)]
@@ -67,11 +66,13 @@ pub struct Drain<const N: usize> {
     pub timeout: Signal<Out, Bit>,
     /// Nothing inside.
     pub idle: Signal<Out, Bit>,
-    jobs: Slice<Job>,
+    jobs: Skid<Job>,
     release: Reg<Bit>,
     current: Reg<Job>,
     current_valid: Reg<Bit>,
     row: Reg<Bits<6>>,
+    /// It is the slot's last.
+    last_row: Reg<Bit>,
     /// An earlier read of the current request has failed.
     failed: Reg<Bit>,
     room: Reg<Bit>,
@@ -89,8 +90,7 @@ pub struct Drain<const N: usize> {
     aligned: Reg<ResponseBeat>,
     aligned_valid: Reg<Bit>,
     queue: Fifo<ResponseBeat, 4>,
-    out: Reg<ResponseBeat>,
-    output_valid: Reg<Bit>,
+    out: Skid<ResponseBeat>,
     timeout_event: Reg<Bit>,
 }
 
@@ -107,16 +107,16 @@ impl<const N: usize> Logic for Drain<N> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.release, self.current_valid, self.row, self.failed);
         registers!(self.clock, self.reset => self.room, self.fetch_valid, self.enter_valid, self.hold_valid);
-        registers!(self.clock, self.reset => self.aligned_valid, self.output_valid, self.timeout_event);
-        registers!(self.clock => self.current, self.fetch, self.enter, self.enter_data);
-        registers!(self.clock => self.hold, self.hold_data, self.aligned, self.out);
-        clocked!(self.clock, self.reset => self.queue, self.jobs);
+        registers!(self.clock, self.reset => self.aligned_valid, self.timeout_event);
+        registers!(self.clock => self.current, self.last_row, self.fetch, self.enter, self.enter_data);
+        registers!(self.clock => self.hold, self.hold_data, self.aligned);
+        clocked!(self.clock, self.reset => self.queue, self.jobs, self.out);
 
         // At most 8 rows are between here and the queue's level as `room` saw it.
         self.room.d.next = self.queue.level.val() < bits::<16>(8);
         let current = self.current.q.val();
         let issue = self.current_valid.q.val() && self.room.q.val();
-        let last_row = self.row.q.val().resize::<7>() + 1 == current.rows;
+        let last_row = self.last_row.q.val();
         let finished = issue && last_row;
         let failed = self.failed.q.val() || current.failed;
         self.read_address.next = cat::<10>((current.slot, self.row.q.val()));
@@ -134,6 +134,7 @@ impl<const N: usize> Logic for Drain<N> {
         self.timeout_event.d.next = finished && current.late;
         self.timeout.next = self.timeout_event.q.val();
         if issue {
+            self.last_row.d.next = self.row.q.val().resize::<7>() + 2 == current.rows;
             self.row.d.next = if last_row {
                 bits::<6>(0)
             } else {
@@ -151,6 +152,7 @@ impl<const N: usize> Logic for Drain<N> {
         if vacant && self.jobs.read_valid.val() {
             self.current.d.next = self.jobs.read_data.val();
             self.current_valid.d.next = true;
+            self.last_row.d.next = self.jobs.read_data.val().rows == bits::<7>(1);
         }
         self.jobs.write_data.next = self.job.val();
         self.jobs.write_valid.next = self.job_valid.val();
@@ -193,7 +195,7 @@ impl<const N: usize> Logic for Drain<N> {
         // `room` keeps this from overflowing.
         self.queue.write_valid.next = self.aligned_valid.q.val();
         self.queue.write_data.next = self.aligned.q.val();
-        let output = self.out.q.val();
+        let output = self.out.read_data.val();
         let mut taken = false;
         for i in 0..N {
             let mine = output.client == bits::<3>(i as u64);
@@ -201,17 +203,15 @@ impl<const N: usize> Logic for Drain<N> {
             self.responses[i].keep.next = output.keep;
             self.responses[i].last.next = output.last;
             self.responses[i].error.next = output.error;
-            self.responses[i].valid.next = self.output_valid.q.val() && mine;
+            self.responses[i].valid.next = self.out.read_valid.val() && mine;
             if mine && self.responses[i].ready.val() {
                 taken = true;
             }
         }
-        let free = !self.output_valid.q.val() || taken;
-        self.queue.read_ready.next = free;
-        if free {
-            self.output_valid.d.next = self.queue.read_valid.val();
-            self.out.d.next = self.queue.read_data.val();
-        }
+        self.out.read_ready.next = taken;
+        self.out.write_data.next = self.queue.read_data.val();
+        self.out.write_valid.next = self.queue.read_valid.val();
+        self.queue.read_ready.next = self.out.write_ready.val();
         self.idle.next = !(self.jobs.read_valid.val()
             || self.current_valid.q.val()
             || self.fetch_valid.q.val()
@@ -219,6 +219,6 @@ impl<const N: usize> Logic for Drain<N> {
             || self.hold_valid.q.val()
             || self.aligned_valid.q.val()
             || self.queue.read_valid.val()
-            || self.output_valid.q.val());
+            || self.out.read_valid.val());
     }
 }

@@ -20,6 +20,8 @@ pub enum ReadHeaderState {
     Header,
     /// The output again, for the address.
     Address,
+    /// Nothing: the read is entered in the tag table.
+    Entry,
 }
 
 /// Reads host memory for N clients (at most 8).
@@ -147,10 +149,13 @@ impl<const N: usize, const TIMEOUT: usize> Logic for ReadEngine<N, TIMEOUT> {
                     self.output_last.d.next = true;
                     self.output_valid.d.next = true;
                     // The arbiter has taken the first beat: time starts.
-                    self.tags.allocate.next = true;
-                    self.splitter.segment_ready.next = true;
-                    self.state.d.next = ReadHeaderState::Header;
+                    self.state.d.next = ReadHeaderState::Entry;
                 }
+            }
+            ReadHeaderState::Entry => {
+                self.tags.allocate.next = true;
+                self.splitter.segment_ready.next = true;
+                self.state.d.next = ReadHeaderState::Header;
             }
         }
         self.tlp.data.next = self.output_data.q.val();
@@ -171,7 +176,6 @@ impl<const N: usize, const TIMEOUT: usize> Logic for ReadEngine<N, TIMEOUT> {
         self.tags.commit_progress.next = self.parser.commit_progress.val();
         self.tags.commit_done.next = self.parser.commit_done.val();
         self.tags.commit_failed.next = self.parser.commit_failed.val();
-        self.parser.commit_live.next = self.tags.commit_live.val();
         self.low.write_enable.next = self.parser.write_enable[0].val();
         self.low.write_address.next = self.parser.write_address[0].val();
         self.low.write_data.next = self.parser.write_data[0].val();

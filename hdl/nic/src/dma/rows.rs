@@ -3,7 +3,6 @@
 use hematite_lang::prelude::*;
 
 use super::align::{last_keep, row_of};
-use crate::slice::Slice;
 
 /// A write that was accepted.
 #[hw(value)]
@@ -63,7 +62,8 @@ pub struct Rows<const N: usize> {
     pub idle: Signal<Out, Bit>,
     orders: Fifo<WriteOrder, 2>,
     state: Reg<RowState>,
-    client: Reg<Bits<3>>,
+    /// Whose data it is.
+    of_client: [Reg<Bit>; N],
     offset: Reg<Bits<3>>,
     tail: Reg<Bits<3>>,
     /// Beats still to come, less one.
@@ -78,7 +78,7 @@ pub struct Rows<const N: usize> {
     aligned: Reg<Bits<64>>,
     aligned_valid: Reg<Bit>,
     queue: Fifo<Bits<64>, 4>,
-    oldest: Slice<Bits<64>>,
+    oldest: Skid<Bits<64>>,
     mismatch_event: Reg<Bit>,
 }
 
@@ -87,7 +87,10 @@ impl<const N: usize> Logic for Rows<N> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.room, self.beat_valid, self.aligned_valid);
         registers!(self.clock, self.reset => self.mismatch_event);
-        registers!(self.clock => self.client, self.offset, self.tail, self.beats, self.surplus);
+        for i in 0..N {
+            registers!(self.clock => self.of_client[i]);
+        }
+        registers!(self.clock => self.offset, self.tail, self.beats, self.surplus);
         registers!(self.clock => self.beat, self.beat_offset, self.previous, self.aligned);
         clocked!(self.clock, self.reset => self.orders, self.queue, self.oldest);
 
@@ -104,7 +107,7 @@ impl<const N: usize> Logic for Rows<N> {
         let mut last = false;
         let mut taken = false;
         for i in 0..N {
-            let mine = self.client.q.val() == bits::<3>(i as u64);
+            let mine = self.of_client[i].q.val();
             self.data[i].ready.next = taking && mine;
             if mine {
                 data = self.data[i].data.val();
@@ -131,7 +134,9 @@ impl<const N: usize> Logic for Rows<N> {
         }
         match self.state.q.val() {
             RowState::Order => {
-                self.client.d.next = order.client;
+                for i in 0..N {
+                    self.of_client[i].d.next = order.client == bits::<3>(i as u64);
+                }
                 self.offset.d.next = order.offset;
                 self.tail.d.next = order.length.get_bits::<3>(0);
                 self.beats.d.next = length_less_one.get_bits::<13>(3);

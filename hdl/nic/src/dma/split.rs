@@ -69,9 +69,10 @@ fn enable_from(start: Bits<2>) -> Bits<4> {
 
 /// Takes requests of N clients (at most 8) in turn and cuts each into segments, in address order.
 ///
-/// A request of one segment takes 4 cycles, each further segment 3 more; the next segment is prepared while
-/// the last one waits. A request is cut wholly before the next is taken. Length 0 counts as 1; addresses
-/// wrap at 2^64. Nothing is accepted while `enable` is low.
+/// A request of one segment takes 4 cycles, each further segment 3 more; two segments wait at
+/// the output. A request is cut wholly before the next is taken. Length 0 counts as 1; addresses
+/// wrap at 2^64. Nothing is accepted while `enable` is low. A request that is offered stays offered until it
+/// is taken: whose turn it is was decided the cycle before.
 #[hw]
 pub struct Splitter<const N: usize> {
     /// Core clock.
@@ -90,7 +91,7 @@ pub struct Splitter<const N: usize> {
     pub size_code: Signal<In, Bits<3>>,
     /// Requests may be accepted.
     pub enable: Signal<In, Bit>,
-    /// A request is being accepted, with what follows.
+    /// A request was accepted in the cycle before, with what follows.
     pub accepted: Signal<Out, Bit>,
     /// Whose.
     pub accepted_client: Signal<Out, Bits<3>>,
@@ -108,6 +109,10 @@ pub struct Splitter<const N: usize> {
     pub idle: Signal<Out, Bit>,
     state: Reg<SplitState>,
     turn: Reg<Bits<3>>,
+    /// The client that goes next.
+    pick: Reg<Bits<3>>,
+    picked: Reg<Bit>,
+    accepting: Reg<Bit>,
     client: Reg<Bits<3>>,
     offset: Reg<Bits<3>>,
     tail: Reg<Bits<3>>,
@@ -117,33 +122,44 @@ pub struct Splitter<const N: usize> {
     room: Reg<Bits<10>>,
     bytes: Reg<Bits<10>>,
     last: Reg<Bit>,
-    out: Reg<Segment>,
-    output_valid: Reg<Bit>,
+    out: Skid<Segment>,
 }
 
 #[hw]
 impl<const N: usize> Logic for Splitter<N> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.turn, self.output_valid);
+        registers!(self.clock, self.reset => self.state, self.turn);
+        clocked!(self.clock, self.reset => self.out);
+        registers!(self.clock, self.reset => self.picked, self.accepting);
+        registers!(self.clock => self.pick);
         registers!(self.clock => self.client, self.offset, self.tail, self.place, self.remaining, self.wide);
-        registers!(self.clock => self.room, self.bytes, self.last, self.out);
+        registers!(self.clock => self.room, self.bytes, self.last);
 
         // Round robin: the first client after the one served last, else the first of all.
         let mut found = false;
-        let mut pick = bits::<3>(0);
+        let mut choice = bits::<3>(0);
         for i in 1..N {
             if self.valid[i].val() && bits::<3>(i as u64) > self.turn.q.val() && !found {
                 found = true;
-                pick = bits::<3>(i as u64);
+                choice = bits::<3>(i as u64);
             }
         }
         for i in 0..N {
             if self.valid[i].val() && !found {
                 found = true;
-                pick = bits::<3>(i as u64);
+                choice = bits::<3>(i as u64);
             }
         }
-        let accept = found && self.enable.val() && self.state.q.val() == SplitState::Request;
+        let pick = self.pick.q.val();
+        let picked_one = self.picked.q.val();
+        let accept = picked_one && self.enable.val() && self.state.q.val() == SplitState::Request;
+        if !picked_one {
+            self.pick.d.next = choice;
+            self.picked.d.next = found;
+        } else if accept {
+            self.picked.d.next = false;
+        }
+        self.accepting.d.next = accept;
         let mut address = bits::<64>(0);
         let mut length = bits::<16>(0);
         for i in 0..N {
@@ -154,10 +170,14 @@ impl<const N: usize> Logic for Splitter<N> {
                 length = self.length[i].val();
             }
         }
-        let length_or_one = if length.any() { length } else { bits::<16>(1) };
-        self.accepted.next = accept;
-        self.accepted_client.next = pick;
-        self.accepted_offset.next = address.get_bits::<3>(0);
+        let length_or_one = if self.remaining.q.val().any() {
+            self.remaining.q.val()
+        } else {
+            bits::<16>(1)
+        };
+        self.accepted.next = self.accepting.q.val();
+        self.accepted_client.next = self.client.q.val();
+        self.accepted_offset.next = self.place.q.val().get_bits::<3>(0);
         self.accepted_length.next = length_or_one;
 
         // Up to the page's end when that is near, else up to the limit, cut at a multiple of 8.
@@ -167,30 +187,47 @@ impl<const N: usize> Logic for Splitter<N> {
         let near_page_end = place.get_bits::<3>(9).all();
 
         let bytes = self.bytes.q.val();
-        let end = place.get_bits::<2>(0).resize::<10>() + bytes;
-        let dwords = end.get_bits::<8>(2) + cat::<8>((bits::<7>(0), end.get_bits::<2>(0).any()));
-        let row_end = place.get_bits::<3>(0).resize::<10>() + bytes;
-        let rows = row_end.get_bits::<7>(3) + cat::<7>((bits::<6>(0), row_end.get_bits::<3>(0).any()));
-        let one = dwords == bits::<8>(1);
+        let end = place.get_bits::<2>(0) + bytes.get_bits::<2>(0);
+        // Rounded up to whole DWs and rows; one addition each.
+        let dwords_end = bytes + (place.get_bits::<2>(0).resize::<3>() + 3).resize::<10>();
+        let dwords = dwords_end.get_bits::<8>(2);
+        let rows_end = bytes + (place.get_bits::<3>(0).resize::<4>() + 7).resize::<10>();
+        let rows = rows_end.get_bits::<7>(3);
+        let few = place.get_bits::<2>(0).resize::<4>() + bytes.get_bits::<3>(0).resize::<4>();
+        let one = !bytes.get_bits::<7>(3).any() && few <= bits::<4>(4);
         let above = enable_from(place.get_bits::<2>(0));
-        let below = enable_below(end.get_bits::<2>(0));
+        let below = enable_below(end);
 
-        if self.segment_ready.val() {
-            self.output_valid.d.next = false;
-        }
+        self.out.write_data.next = Segment {
+            address: place,
+            dwords,
+            bytes,
+            rows,
+            first_enable: if one { above & below } else { above },
+            last_enable: if one { bits::<4>(0) } else { below },
+            wide: self.wide.q.val(),
+            last: self.last.q.val(),
+            client: self.client.q.val(),
+            offset: self.offset.q.val(),
+            tail: self.tail.q.val(),
+        };
+        self.out.write_valid.next = self.state.q.val() == SplitState::Output;
         match self.state.q.val() {
             SplitState::Request => {
                 if accept {
                     self.turn.d.next = pick;
                     self.client.d.next = pick;
                     self.place.d.next = address;
-                    self.remaining.d.next = length_or_one;
+                    self.remaining.d.next = length;
                     self.offset.d.next = address.get_bits::<3>(0);
-                    self.tail.d.next = length_or_one.get_bits::<3>(0);
                     self.state.d.next = SplitState::Room;
                 }
             }
             SplitState::Room => {
+                if self.accepting.q.val() {
+                    self.remaining.d.next = length_or_one;
+                    self.tail.d.next = length_or_one.get_bits::<3>(0);
+                }
                 self.wide.d.next = place.get_bits::<32>(32).any();
                 self.room.d.next = if near_page_end && to_page_end < to_limit {
                     to_page_end
@@ -210,21 +247,7 @@ impl<const N: usize> Logic for Splitter<N> {
                 self.state.d.next = SplitState::Output;
             }
             SplitState::Output => {
-                if !self.output_valid.q.val() || self.segment_ready.val() {
-                    self.output_valid.d.next = true;
-                    self.out.d.next = Segment {
-                        address: place,
-                        dwords: dwords,
-                        bytes: bytes,
-                        rows: rows,
-                        first_enable: if one { above & below } else { above },
-                        last_enable: if one { bits::<4>(0) } else { below },
-                        wide: self.wide.q.val(),
-                        last: self.last.q.val(),
-                        client: self.client.q.val(),
-                        offset: self.offset.q.val(),
-                        tail: self.tail.q.val(),
-                    };
+                if self.out.write_ready.val() {
                     self.place.d.next = place + bytes.resize::<64>();
                     self.remaining.d.next = self.remaining.q.val() - bytes.resize::<16>();
                     self.state.d.next = if self.last.q.val() {
@@ -235,8 +258,9 @@ impl<const N: usize> Logic for Splitter<N> {
                 }
             }
         }
-        self.segment.next = self.out.q.val();
-        self.segment_valid.next = self.output_valid.q.val();
-        self.idle.next = self.state.q.val() == SplitState::Request && !self.output_valid.q.val();
+        self.segment.next = self.out.read_data.val();
+        self.segment_valid.next = self.out.read_valid.val();
+        self.out.read_ready.next = self.segment_ready.val();
+        self.idle.next = self.state.q.val() == SplitState::Request && !self.out.read_valid.val();
     }
 }

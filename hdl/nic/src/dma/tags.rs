@@ -81,12 +81,12 @@ pub struct TagTable<const TIMEOUT: usize> {
 
     /// Tag of a completion.
     pub look_tag: Signal<In, Bits<8>>,
-    /// A read with that tag is waiting.
+    /// A read with that tag is waiting, and goes on to.
     pub look_known: Signal<Out, Bit>,
     /// What the completion must look like, if known.
     pub look: Signal<Out, Progress>,
 
-    /// A completion has been judged.
+    /// A completion has been judged; `look_known` said in the cycle before that its read waits.
     pub commit: Signal<In, Bit>,
     /// Its tag.
     pub commit_tag: Signal<In, Bits<8>>,
@@ -98,8 +98,6 @@ pub struct TagTable<const TIMEOUT: usize> {
     pub commit_done: Signal<In, Bit>,
     /// The read has failed.
     pub commit_failed: Signal<In, Bit>,
-    /// The read still waits, so the commit counts.
-    pub commit_live: Signal<Out, Bit>,
 
     /// The oldest read that was not taken is finished.
     pub job_valid: Signal<Out, Bit>,
@@ -184,11 +182,8 @@ impl<const TIMEOUT: usize> Logic for TagTable<TIMEOUT> {
         let look_slot = self.look_tag.val().get_bits::<4>(0);
         let commit_slot = self.commit_tag.val().get_bits::<4>(0);
         self.look_known.next = !self.look_tag.val().get_bits::<3>(5).any()
-            && self.waiting.q.val().get_bit(look_slot.index())
+            && waiting.get_bit(look_slot.index())
             && self.generation.q.val().get_bit(look_slot.index()) == self.look_tag.val().get_bit(4);
-        let live = self.waiting.q.val().get_bit(commit_slot.index())
-            && self.generation.q.val().get_bit(commit_slot.index()) == self.commit_tag.val().get_bit(4);
-        self.commit_live.next = live;
         self.first.read_address.next = look_slot;
         self.later.read_address.next = look_slot;
         self.look.next = if self.fresh.q.val().get_bit(look_slot.index()) {
@@ -196,10 +191,10 @@ impl<const TIMEOUT: usize> Logic for TagTable<TIMEOUT> {
         } else {
             self.later.read_data.val()
         };
-        self.later.write_enable.next = self.commit.val() && live && self.commit_advance.val();
+        self.later.write_enable.next = self.commit.val() && self.commit_advance.val();
         self.later.write_address.next = commit_slot;
         self.later.write_data.next = self.commit_progress.val();
-        if self.commit.val() && live {
+        if self.commit.val() {
             if self.commit_advance.val() {
                 fresh = fresh.replace_bit(commit_slot.index(), false);
             }

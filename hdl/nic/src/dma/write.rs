@@ -7,6 +7,21 @@ use super::ports::{DmaConfigIn, WriteRequestIn};
 use super::rows::{Rows, WriteOrder};
 use super::split::Splitter;
 
+/// A beat of a TLP.
+#[hw(value)]
+pub struct WriteBeat {
+    /// Two DWs.
+    pub data: Bits<64>,
+    /// Which bytes are meant.
+    pub keep: Bits<8>,
+    /// Ends the TLP.
+    pub last: Bit,
+    /// Ends the request.
+    pub ends_request: Bit,
+    /// Whose.
+    pub client: Bits<3>,
+}
+
 /// What the TLP builder waits for.
 #[hw]
 pub enum WriteState {
@@ -62,24 +77,17 @@ pub struct WriteEngine<const N: usize> {
     /// A row's upper half goes in front of the next row's lower half.
     shifted: Reg<Bit>,
     upper: Reg<Bits<32>>,
-    output_data: Reg<Bits<64>>,
-    output_keep: Reg<Bits<8>>,
-    output_last: Reg<Bit>,
-    output_valid: Reg<Bit>,
-    /// The output ends a request.
-    ends_request: Reg<Bit>,
-    ends_client: Reg<Bits<3>>,
+    output: Skid<WriteBeat>,
     done_event: [Reg<Bit>; N],
 }
 
 #[hw]
 impl<const N: usize> Logic for WriteEngine<N> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.output_valid);
+        registers!(self.clock, self.reset => self.state);
         registers!(self.clock => self.left_one, self.at_end);
-        registers!(self.clock => self.left, self.shifted, self.upper, self.output_data, self.output_keep);
-        registers!(self.clock => self.output_last, self.ends_request, self.ends_client);
-        clocked!(self.clock, self.reset => self.splitter, self.rows);
+        registers!(self.clock => self.left, self.shifted, self.upper);
+        clocked!(self.clock, self.reset => self.splitter, self.rows, self.output);
 
         for i in 0..N {
             self.splitter.address[i].next = self.requests[i].address.val();
@@ -112,13 +120,18 @@ impl<const N: usize> Logic for WriteEngine<N> {
         } else {
             segment.dwords - 1
         };
-        let free = !self.output_valid.q.val() || self.tlp.ready.val();
+        let free = self.output.write_ready.val();
+        let mut beat = WriteBeat {
+            data: bits::<64>(0),
+            keep: bits::<8>(0xff),
+            last: false,
+            ends_request: false,
+            client: segment.client,
+        };
+        let mut made = false;
 
         self.splitter.segment_ready.next = false;
         self.rows.row_ready.next = false;
-        if self.tlp.ready.val() {
-            self.output_valid.d.next = false;
-        }
         match self.state.q.val() {
             WriteState::Header => {
                 if free && self.splitter.segment_valid.val() && self.config.bus_master.val() {
@@ -129,11 +142,8 @@ impl<const N: usize> Logic for WriteEngine<N> {
                         segment.last_enable,
                         segment.first_enable,
                     );
-                    self.output_data.d.next = cat::<64>((ids, request));
-                    self.output_keep.d.next = bits::<8>(0xff);
-                    self.output_last.d.next = false;
-                    self.output_valid.d.next = true;
-                    self.ends_request.d.next = false;
+                    beat.data = cat::<64>((ids, request));
+                    made = true;
                     self.state.d.next = WriteState::Address;
                 }
             }
@@ -146,20 +156,19 @@ impl<const N: usize> Logic for WriteEngine<N> {
                     self.rows.row_ready.next = with_row;
                     self.upper.d.next = row_high;
                     self.shifted.d.next = segment.wide == odd;
-                    self.output_valid.d.next = true;
+                    made = true;
                     if segment.wide {
-                        self.output_data.d.next = cat::<64>((address, segment.address.get_bits::<32>(32)));
+                        beat.data = cat::<64>((address, segment.address.get_bits::<32>(32)));
                     } else {
                         let first = if odd { row_high } else { row_low };
-                        self.output_data.d.next = cat::<64>((first, address));
+                        beat.data = cat::<64>((first, address));
                     }
                     self.left.d.next = payload_left;
                     self.left_one.d.next = payload_left == bits::<8>(1);
                     self.at_end.d.next = payload_left <= bits::<8>(2);
-                    self.ends_client.d.next = segment.client;
                     if !segment.wide && one {
-                        self.output_last.d.next = true;
-                        self.ends_request.d.next = segment.last;
+                        beat.last = true;
+                        beat.ends_request = segment.last;
                         self.splitter.segment_ready.next = true;
                         self.state.d.next = WriteState::Header;
                     } else {
@@ -172,41 +181,43 @@ impl<const N: usize> Logic for WriteEngine<N> {
                 if free && (self.rows.row_valid.val() || !with_row) {
                     self.rows.row_ready.next = with_row;
                     self.upper.d.next = row_high;
-                    self.output_data.d.next = if self.shifted.q.val() {
+                    beat.data = if self.shifted.q.val() {
                         cat::<64>((row_low, self.upper.q.val()))
                     } else {
                         row
                     };
-                    self.output_keep.d.next = if left_one {
-                        bits::<8>(0x0f)
-                    } else {
-                        bits::<8>(0xff)
-                    };
-                    self.output_valid.d.next = true;
+                    if left_one {
+                        beat.keep = bits::<8>(0x0f);
+                    }
+                    made = true;
                     self.left.d.next = left - 2;
                     self.left_one.d.next = left == bits::<8>(3);
                     self.at_end.d.next = left <= bits::<8>(4);
                     if at_end {
-                        self.output_last.d.next = true;
-                        self.ends_request.d.next = segment.last;
+                        beat.last = true;
+                        beat.ends_request = segment.last;
                         self.splitter.segment_ready.next = true;
                         self.state.d.next = WriteState::Header;
                     }
                 }
             }
         }
-        let ended = self.output_valid.q.val() && self.tlp.ready.val() && self.ends_request.q.val();
+        self.output.write_data.next = beat;
+        self.output.write_valid.next = made;
+        self.output.read_ready.next = self.tlp.ready.val();
+        let output = self.output.read_data.val();
+        let ended = self.output.read_valid.val() && self.tlp.ready.val() && output.ends_request;
         for i in 0..N {
             self.done_event[i].clock.next = self.clock.val();
             self.done_event[i].reset.next = self.reset.val();
-            self.done_event[i].d.next = ended && self.ends_client.q.val() == bits::<3>(i as u64);
+            self.done_event[i].d.next = ended && output.client == bits::<3>(i as u64);
             self.done[i].next = self.done_event[i].q.val();
         }
-        self.tlp.data.next = self.output_data.q.val();
-        self.tlp.keep.next = self.output_keep.q.val();
-        self.tlp.last.next = self.output_last.q.val();
+        self.tlp.data.next = output.data;
+        self.tlp.keep.next = output.keep;
+        self.tlp.last.next = output.last;
         self.tlp.error.next = false;
-        self.tlp.valid.next = self.output_valid.q.val();
-        self.idle.next = self.splitter.idle.val() && self.rows.idle.val() && !self.output_valid.q.val();
+        self.tlp.valid.next = self.output.read_valid.val();
+        self.idle.next = self.splitter.idle.val() && self.rows.idle.val() && !self.output.read_valid.val();
     }
 }

@@ -84,6 +84,7 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     tx_resets: ResetCrossing,
     tx_frames: FrameFifo<TX, 3, true>,
     tx_crossing: AsyncFifo<Beat, 4, 5>,
+    sent: Skid<Beat>,
     transmitter: Transmit,
     good_event: PulseCrossing,
     bad_fcs_event: PulseCrossing,
@@ -125,7 +126,8 @@ impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, F
         self.receiver.output.ready.next = self.rx_crossing.write_ready.val();
 
         // Receive, in the core clock.
-        clocked!(self.clock, self.reset => self.rx_frames);
+        clocked!(self.clock => self.rx_frames);
+        self.rx_frames.reset.next = self.reset.val() || self.rx_resets.near_reset.val();
         self.rx_crossing.read_clock.next = self.clock.val();
         self.rx_crossing.read_reset.next = self.rx_resets.near_reset.val();
         let received = self.rx_crossing.read_data.val();
@@ -161,13 +163,17 @@ impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, F
         self.tx_crossing.read_reset.next = self.tx_resets.far_reset.val();
         self.transmitter.clock.next = self.gmii_tx_clock.val();
         self.transmitter.reset.next = self.tx_resets.far_reset.val();
-        let sent = self.tx_crossing.read_data.val();
+        clocked!(self.gmii_tx_clock, self.tx_resets.far_reset => self.sent);
+        self.sent.write_data.next = self.tx_crossing.read_data.val();
+        self.sent.write_valid.next = self.tx_crossing.read_valid.val();
+        self.tx_crossing.read_ready.next = self.sent.write_ready.val();
+        let sent = self.sent.read_data.val();
         self.transmitter.input.data.next = sent.data;
         self.transmitter.input.keep.next = sent.keep;
         self.transmitter.input.last.next = sent.last;
         self.transmitter.input.error.next = sent.error;
-        self.transmitter.input.valid.next = self.tx_crossing.read_valid.val();
-        self.tx_crossing.read_ready.next = self.transmitter.input.ready.val();
+        self.transmitter.input.valid.next = self.sent.read_valid.val();
+        self.sent.read_ready.next = self.transmitter.input.ready.val();
         self.gmii_txd.next = self.transmitter.gmii_txd.val();
         self.gmii_tx_en.next = self.transmitter.gmii_tx_en.val();
         self.gmii_tx_er.next = self.transmitter.gmii_tx_er.val();

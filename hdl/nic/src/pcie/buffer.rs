@@ -5,7 +5,8 @@ use hematite_lang::prelude::*;
 /// A queue of beats in block RAM whose writer commits or rolls back everything since the last commit.
 ///
 /// One beat in and one out each cycle. A committed beat is readable three cycles later when the queue was
-/// empty. A full queue is not ready; the writer keeps a TLP well below `2^A` beats, so that it can end.
+/// empty. A queue that is full but for four beats may not be ready; the writer keeps a TLP well below `2^A` beats,
+/// so that it can end.
 #[hw]
 pub struct CommitFifo<const A: usize> {
     /// Rising edge.
@@ -32,6 +33,10 @@ pub struct CommitFifo<const A: usize> {
     head: Reg<Bits<A>>,
     tail: Reg<Bits<A>>,
     committed: Reg<Bits<A>>,
+    /// Beats inside, and whether more may come: each as of the cycle before.
+    level: Reg<Bits<A>>,
+    #[reset(true)]
+    room: Reg<Bit>,
     outgoing: Fifo<Beat, 2>,
     /// A beat arrives from the RAM in this cycle.
     fetched: Reg<Bit>,
@@ -41,10 +46,14 @@ pub struct CommitFifo<const A: usize> {
 impl<const A: usize> Logic for CommitFifo<A> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.head, self.tail, self.committed, self.fetched);
+        registers!(self.clock, self.reset => self.level, self.room);
         clocked!(self.clock => self.memory);
         clocked!(self.clock, self.reset => self.outgoing);
         let after = self.tail.q.val() + 1;
-        let room = after != self.head.q.val();
+        // One place stays free, and three beats may come before a push shows here.
+        self.level.d.next = self.tail.q.val() - self.head.q.val();
+        self.room.d.next = self.level.q.val() < bits::<A>((1 << A) - 4);
+        let room = self.room.q.val();
         let push = self.write_valid.val() && room;
         self.write_ready.next = room;
         self.memory.write_enable.next = push;

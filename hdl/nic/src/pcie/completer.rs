@@ -91,6 +91,9 @@ pub struct Completer {
     /// A poisoned request was refused.
     pub poisoned: Signal<Out, Bit>,
     queue: Fifo<Request, 4>,
+    /// A beat on its way to `outgoing`.
+    made: Reg<Beat>,
+    made_valid: Reg<Bit>,
     outgoing: Fifo<Beat, 5>,
     /// The completion in `outgoing` is whole.
     complete: Reg<Bit>,
@@ -117,9 +120,9 @@ pub struct Completer {
 #[hw]
 impl Logic for Completer {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.complete, self.id);
+        registers!(self.clock, self.reset => self.state, self.complete, self.id, self.made_valid);
         registers!(self.clock => self.current, self.refused, self.data, self.bytes, self.words, self.chunk);
-        registers!(self.clock => self.address, self.first, self.word, self.low, self.half);
+        registers!(self.clock => self.address, self.first, self.word, self.low, self.half, self.made);
         clocked!(self.clock, self.reset => self.queue, self.outgoing);
         self.queue.write_data.next = self.request.val();
         self.queue.write_valid.next = self.request_valid.val();
@@ -354,13 +357,16 @@ impl Logic for Completer {
             }
         }
 
-        self.outgoing.write_valid.next = push;
-        self.outgoing.write_data.next = Beat {
+        self.made_valid.d.next = push;
+        self.made.d.next = Beat {
             data: beat,
             keep: keep,
             last: last,
             error: false,
         };
+        let made = self.made.q.val();
+        self.outgoing.write_valid.next = self.made_valid.q.val();
+        self.outgoing.write_data.next = made;
         let front = self.outgoing.read_data.val();
         self.completion.data.next = front.data;
         self.completion.keep.next = front.keep;
@@ -375,7 +381,8 @@ impl Logic for Completer {
         {
             self.complete.d.next = false;
         }
-        if push && last {
+        // Two cycles before the next header at the earliest.
+        if self.made_valid.q.val() && made.last {
             self.complete.d.next = true;
         }
     }

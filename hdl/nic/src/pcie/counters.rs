@@ -8,7 +8,7 @@ use super::ports::RegisterIn;
 /// Counts events, 48 bits each, and lets the host read them (`hematite_abi::vendor`).
 ///
 /// An event may come every cycle on every input and none is lost: each input has an eight-bit accumulator,
-/// and one accumulator a cycle is added to its counter in a small RAM. A read is at most 67 cycles behind
+/// and one accumulator a cycle is added to its counter in a small RAM. A read is at most 68 cycles behind
 /// and never splits a counter: reading the low word holds the high one. Counters clear at `reset` and
 /// wrap. Three cycles an access; writes are ignored.
 #[hw]
@@ -21,6 +21,8 @@ pub struct Counters {
     pub access: RegisterIn,
     /// One event for each cycle that an input is high.
     pub events: [Signal<In, Bit>; counter::COUNT],
+    /// The events of the cycle before: they come from all over the card.
+    seen: [Reg<Bit>; counter::COUNT],
     totals: LutRam<Bits<48>, 6>,
     pending: [Reg<Bits<8>>; counter::COUNT],
     /// The RAM is being cleared.
@@ -52,7 +54,8 @@ impl Logic for Counters {
         registers!(self.clock => self.old, self.old_amount, self.old_place);
         registers!(self.clock => self.amount, self.place, self.read, self.high);
         for n in 0..counter::COUNT {
-            registers!(self.clock, self.reset => self.pending[n]);
+            registers!(self.clock, self.reset => self.pending[n], self.seen[n]);
+            self.seen[n].d.next = self.events[n].val();
         }
         clocked!(self.clock => self.totals);
         let active = self.active.q.val();
@@ -66,7 +69,7 @@ impl Logic for Counters {
         let turn = self.turn.q.val();
         let mut amount = bits::<8>(0);
         for n in 0..counter::COUNT {
-            let event = cat::<8>((bits::<7>(0), self.events[n].val()));
+            let event = cat::<8>((bits::<7>(0), self.seen[n].q.val()));
             if turn == bits::<6>(n as u64) && !active && !self.clearing.q.val() {
                 amount = self.pending[n].q.val();
                 self.pending[n].d.next = event;

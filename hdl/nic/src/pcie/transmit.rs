@@ -47,8 +47,7 @@ pub struct Transmit {
     /// No write or read is under way.
     pub held: Signal<Out, Bit>,
     state: Reg<State>,
-    outgoing: Reg<Beat>,
-    valid: Reg<Bit>,
+    outgoing: Skid<Beat>,
     /// A write was sent while this read waited.
     read_turn: Reg<Bit>,
 }
@@ -56,15 +55,16 @@ pub struct Transmit {
 #[hw]
 impl Logic for Transmit {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.valid, self.read_turn);
-        registers!(self.clock => self.outgoing);
-        let beat = self.outgoing.q.val();
+        registers!(self.clock, self.reset => self.state, self.read_turn);
+        clocked!(self.clock, self.reset => self.outgoing);
+        let beat = self.outgoing.read_data.val();
         self.tlp.data.next = beat.data;
         self.tlp.keep.next = beat.keep;
         self.tlp.last.next = beat.last;
         self.tlp.error.next = beat.error;
-        self.tlp.valid.next = self.valid.q.val();
-        let moves = !self.valid.q.val() || self.tlp.ready.val();
+        self.tlp.valid.next = self.outgoing.read_valid.val();
+        self.outgoing.read_ready.next = self.tlp.ready.val();
+        let moves = self.outgoing.write_ready.val();
         self.completion.ready.next = false;
         self.write.ready.next = false;
         self.read.ready.next = false;
@@ -79,7 +79,7 @@ impl Logic for Transmit {
         match self.state.q.val() {
             State::Choice => {
                 self.held.next = self.hold.val();
-                if !self.valid.q.val() {
+                if !self.outgoing.read_valid.val() {
                     let read_first = !self.write.valid.val() || self.read_turn.q.val();
                     if self.completion.valid.val() && self.credit_completion.val() {
                         self.state.d.next = State::Completion;
@@ -119,12 +119,10 @@ impl Logic for Transmit {
                 };
             }
         }
-        if moves {
-            self.valid.d.next = some;
-            self.outgoing.d.next = take;
-            if some && take.last {
-                self.state.d.next = State::Choice;
-            }
+        self.outgoing.write_data.next = take;
+        self.outgoing.write_valid.next = some;
+        if moves && some && take.last {
+            self.state.d.next = State::Choice;
         }
     }
 }

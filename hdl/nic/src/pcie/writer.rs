@@ -29,7 +29,7 @@ pub struct Writer {
     pub enable: Signal<In, Bit>,
     /// BAR 0.
     pub base: Signal<In, Bits<64>>,
-    /// Nothing is left to be performed.
+    /// Nothing was left to be performed, nor coming, in the cycle before.
     pub idle: Signal<Out, Bit>,
     /// The register bus.
     pub bus: RegisterOut,
@@ -47,12 +47,13 @@ pub struct Writer {
     first: Reg<Bit>,
     /// The address is in BAR 0.
     hit: Reg<Bit>,
+    quiet: Reg<Bit>,
 }
 
 #[hw]
 impl Logic for Writer {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.upper, self.first);
+        registers!(self.clock, self.reset => self.state, self.upper, self.first, self.quiet);
         registers!(self.clock => self.four, self.length, self.first_enables, self.last_enables, self.address);
         registers!(self.clock => self.hit);
         clocked!(self.clock, self.reset => self.queue);
@@ -70,7 +71,8 @@ impl Logic for Writer {
         let high = beat.data.get_bits::<32>(32);
         let mut pop = false;
         self.unsupported.next = false;
-        self.idle.next = matches!(self.state.q.val(), State::Header) && !some;
+        self.quiet.d.next = matches!(self.state.q.val(), State::Header) && !some && !self.tlp.valid.val();
+        self.idle.next = self.quiet.q.val();
 
         let final_word = self.length.q.val() == bits::<10>(1);
         self.bus.address.next = cat::<16>((self.address.q.val(), bits::<2>(0)));

@@ -15,7 +15,6 @@
 use hematite_lang::prelude::*;
 
 use crate::dma::ports::ReadRequestOut;
-use crate::slice::Slice;
 
 /// The NEXT flag's bit in a descriptor's second eight bytes (virtio 1.3 section 2.8.13).
 const NEXT: usize = 48;
@@ -147,7 +146,7 @@ pub struct DescriptorFetch {
     unsighted: Reg<Bit>,
     broken: Reg<Bit>,
     memory: LutRam<Element, 5>,
-    oldest: Slice<Element>,
+    oldest: Skid<Element>,
     head: Reg<Bits<6>>,
     committed: Reg<Bits<6>>,
     tail: Reg<Bits<6>>,

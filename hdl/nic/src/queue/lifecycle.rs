@@ -37,12 +37,14 @@ pub struct Lifecycle {
     state: Reg<Life>,
     broken: Reg<Bit>,
     reported: Reg<Bit>,
+    #[reset(true)]
+    stopping: Reg<Bit>,
 }
 
 #[hw]
 impl Logic for Lifecycle {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.broken, self.reported);
+        registers!(self.clock, self.reset => self.state, self.broken, self.reported, self.stopping);
         match self.state.q.val() {
             Life::Run => {
                 if self.run.val() {
@@ -64,11 +66,11 @@ impl Logic for Lifecycle {
                 }
             }
         }
-        let running = matches!(self.state.q.val(), Life::Running);
         self.reported.d.next = self.broken.q.val();
         self.queue_failed.next = self.broken.q.val() && !self.reported.q.val();
         self.failed.next = self.broken.q.val();
-        self.stop.next = !running || self.broken.q.val();
+        self.stopping.d.next = !matches!(self.state.d.val(), Life::Running) || self.broken.d.val();
+        self.stop.next = self.stopping.q.val();
         let stopped = matches!(self.state.q.val(), Life::Run);
         self.clear.next = stopped;
         self.idle.next = stopped;

@@ -3,11 +3,10 @@
 use hematite_lang::prelude::*;
 
 use crate::dma::ports::{ReadRequestIn, ReadRequestOut, WriteRequestIn, WriteRequestOut};
-use crate::slice::Slice;
 
 /// Descriptor reads and event reads of a queue on one client channel of the read engine. `second` goes
 /// first when both ask. A request passes through a register: one cycle more, one request every two
-/// cycles. Up to four responses are outstanding; each goes back to who asked.
+/// cycles. Up to six responses are outstanding; each goes back to who asked.
 #[hw]
 pub struct ReadMux {
     /// Rising edge.
@@ -31,7 +30,8 @@ pub struct ReadMux {
     held: Reg<Bit>,
     /// Who asked: true for the second client.
     order: Fifo<Bit, 2>,
-    beats: Slice<Beat>,
+    owner: Skid<Bit>,
+    beats: Skid<Beat>,
 }
 
 #[hw]
@@ -39,7 +39,7 @@ impl Logic for ReadMux {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.held);
         registers!(self.clock => self.address, self.length);
-        clocked!(self.clock, self.reset => self.order, self.beats);
+        clocked!(self.clock, self.reset => self.order, self.owner, self.beats);
         self.request.address.next = self.address.q.val();
         self.request.length.next = self.length.q.val();
         self.request.valid.next = self.held.q.val();
@@ -67,8 +67,11 @@ impl Logic for ReadMux {
             };
         }
 
-        let owner = self.order.read_data.val();
-        let known = self.order.read_valid.val();
+        self.owner.write_data.next = self.order.read_data.val();
+        self.owner.write_valid.next = self.order.read_valid.val();
+        self.order.read_ready.next = self.owner.write_ready.val();
+        let owner = self.owner.read_data.val();
+        let known = self.owner.read_valid.val();
         let ready = known
             && if owner {
                 self.second_response.ready.val()
@@ -86,7 +89,7 @@ impl Logic for ReadMux {
         self.beats.read_ready.next = ready;
         let beat = self.beats.read_data.val();
         let some = self.beats.read_valid.val();
-        self.order.read_ready.next = ready && some && beat.last;
+        self.owner.read_ready.next = ready && some && beat.last;
         self.first_response.data.next = beat.data;
         self.first_response.keep.next = beat.keep;
         self.first_response.last.next = beat.last;
@@ -102,7 +105,7 @@ impl Logic for ReadMux {
 
 /// Packet writes and used descriptor writes of a queue on one client channel of the write engine, so
 /// that the order in which they are granted is the order in which the host sees them. `second` goes
-/// first when both ask. Up to four requests run ahead of their data and up to 32 are not done.
+/// first when both ask. Up to six requests run ahead of their data and up to 32 are not done.
 #[hw]
 pub struct WriteMux {
     /// Rising edge.
@@ -132,9 +135,10 @@ pub struct WriteMux {
     held: Reg<Bit>,
     /// Whose bytes come next: true for the second client.
     order: Fifo<Bit, 2>,
+    owner: Skid<Bit>,
     /// Whose write is done next.
     undone: Fifo<Bit, 5>,
-    beats: Slice<Beat>,
+    beats: Skid<Beat>,
 }
 
 #[hw]
@@ -142,7 +146,7 @@ impl Logic for WriteMux {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.held);
         registers!(self.clock => self.address, self.length);
-        clocked!(self.clock, self.reset => self.order, self.undone, self.beats);
+        clocked!(self.clock, self.reset => self.order, self.owner, self.undone, self.beats);
         self.request.address.next = self.address.q.val();
         self.request.length.next = self.length.q.val();
         self.request.valid.next = self.held.q.val();
@@ -172,8 +176,11 @@ impl Logic for WriteMux {
             };
         }
 
-        let owner = self.order.read_data.val();
-        let known = self.order.read_valid.val();
+        self.owner.write_data.next = self.order.read_data.val();
+        self.owner.write_valid.next = self.order.read_valid.val();
+        self.order.read_ready.next = self.owner.write_ready.val();
+        let owner = self.owner.read_data.val();
+        let known = self.owner.read_valid.val();
         let valid = known
             && if owner {
                 self.second_data.valid.val()
@@ -205,7 +212,7 @@ impl Logic for WriteMux {
         };
         self.beats.write_valid.next = valid;
         let ready = self.beats.write_ready.val();
-        self.order.read_ready.next = valid && last && ready;
+        self.owner.read_ready.next = valid && last && ready;
         self.first_data.ready.next = known && !owner && ready;
         self.second_data.ready.next = known && owner && ready;
         let beat = self.beats.read_data.val();

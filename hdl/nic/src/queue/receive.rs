@@ -8,9 +8,8 @@ use super::mux::{ReadMux, WriteMux};
 use super::notify::Notifier;
 use super::receive_plan::{ReceivePlanner, Segment};
 use super::receive_write::{HeaderInserter, SegmentWriter};
-use super::used::UsedWriter;
+use super::used::{UsedBuffer, UsedWriter};
 use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
-use crate::slice::Slice;
 use crate::virtio::ports::{InterruptOut, QueueConfigIn};
 
 /// One receive virtqueue (virtio 1.3 section 5.1.6.3): whole good frames from the MAC's frame FIFO,
@@ -69,9 +68,10 @@ pub struct ReceiveEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
     fetch: DescriptorFetch,
     planner: ReceivePlanner,
     inserter: HeaderInserter,
-    words: Slice<Bits<64>>,
-    segments: Slice<Segment>,
+    words: Skid<Bits<64>>,
+    segments: Skid<Segment>,
     writer: SegmentWriter,
+    used: Skid<UsedBuffer>,
     used_writer: UsedWriter<2, USED_HOLD>,
     notifier: Notifier<EVENT_INTERVAL>,
     read_mux: ReadMux,
@@ -85,7 +85,7 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.in_flight);
         clocked!(self.clock, self.reset => self.life, self.planner, self.inserter, self.writer);
-        clocked!(self.clock, self.reset => self.words);
+        clocked!(self.clock, self.reset => self.words, self.used);
         clocked!(self.clock => self.segments);
         clocked!(self.clock, self.reset => self.read_mux, self.write_mux);
         clocked!(self.clock => self.fetch, self.used_writer, self.notifier);
@@ -105,6 +105,7 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
         self.life.quiet.next = self.fetch.quiet.val()
             && self.planner.quiet.val()
             && !self.in_flight.q.val().any()
+            && !self.used.read_valid.val()
             && self.used_writer.quiet.val()
             && self.notifier.quiet.val()
             && self.write_mux.quiet.val();
@@ -153,9 +154,12 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
         self.used_writer.stop.next = stop;
         self.used_writer.ring.next = self.config.descriptors.val();
         self.used_writer.size.next = self.config.size.val();
-        self.used_writer.used.next = self.writer.used.val();
-        self.used_writer.used_valid.next = self.writer.used_valid.val();
-        self.writer.used_ready.next = self.used_writer.used_ready.val();
+        self.used.write_data.next = self.writer.used.val();
+        self.used.write_valid.next = self.writer.used_valid.val();
+        self.writer.used_ready.next = self.used.write_ready.val();
+        self.used_writer.used.next = self.used.read_data.val();
+        self.used_writer.used_valid.next = self.used.read_valid.val();
+        self.used.read_ready.next = self.used_writer.used_ready.val();
         self.used_writer.done.next = self.write_mux.second_done.val();
         self.used_writer.request.join(&mut self.write_mux.second);
         self.used_writer.data.join(&mut self.write_mux.second_data);

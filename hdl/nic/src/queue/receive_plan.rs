@@ -12,6 +12,8 @@ pub struct Segment {
     pub address: Bits<64>,
     /// Bytes, 0 for none.
     pub length: Bits<16>,
+    /// No bytes.
+    pub empty: Bit,
     /// The buffer is used after this.
     pub buffer_last: Bit,
     /// Buffer ID.
@@ -37,6 +39,7 @@ pub struct Plan {
 enum PlanState {
     Length,
     Element,
+    Fit,
     ChainEnd,
     Failed,
 }
@@ -47,7 +50,7 @@ pub const HEADER: u64 = 12;
 const SEGMENTS: u64 = 64;
 
 /// Lays received packets out over available buffers before their bytes move, because the header in the
-/// first buffer tells their number. A frame in one buffer costs two cycles; packets are planned ahead
+/// first buffer tells their number. A frame in one buffer costs three cycles; packets are planned ahead
 /// until the segments (64) or plans (8) are full.
 ///
 /// With `mergeable` a packet takes as many buffers as it needs and fills all but the last. Without it,
@@ -93,7 +96,7 @@ pub struct ReceivePlanner {
     pub plan_valid: Signal<Out, Bit>,
     /// It is taken.
     pub plan_ready: Signal<In, Bit>,
-    /// A frame is delivered according to plan: high for one cycle when it is planned.
+    /// A frame will be delivered according to plan: high for one cycle before the plan is there.
     pub planned: Signal<Out, Bit>,
     /// No packet is half planned.
     pub quiet: Signal<Out, Bit>,
@@ -114,18 +117,28 @@ pub struct ReceivePlanner {
     taken: Reg<Bits<8>>,
     /// The wait for a buffer was counted.
     counted: Reg<Bit>,
+    /// What is left of the packet fits in the element.
+    fits: Reg<Bit>,
+    /// Decided, and on its way to its queue.
+    segment_made: Reg<Segment>,
+    segment_due: Reg<Bit>,
+    plan_made: Reg<Plan>,
+    plan_due: Reg<Bit>,
     segments: Fifo<Segment, 6>,
     plans: Fifo<Plan, 3>,
+    forget: Signal<Local, Bit>,
 }
 
 #[hw]
 impl Logic for ReceivePlanner {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state);
+        registers!(self.clock, self.reset => self.state, self.plan_due);
+        registers!(self.clock, self.forget => self.segment_due);
+        registers!(self.clock => self.fits, self.segment_made, self.plan_made);
         registers!(self.clock => self.remaining, self.buffers, self.used_length, self.taken, self.counted);
         clocked!(self.clock, self.reset => self.plans);
-        clocked!(self.clock => self.segments);
-        self.segments.reset.next = self.reset.val() || self.clear.val();
+        clocked!(self.clock, self.forget => self.segments);
+        self.forget.next = self.reset.val() || self.clear.val();
 
         self.segment.next = self.segments.read_data.val();
         self.segment_valid.next = self.segments.read_valid.val();
@@ -136,7 +149,7 @@ impl Logic for ReceivePlanner {
 
         let element = self.element.val();
         let remaining = self.remaining.q.val();
-        let fits = element.length >= remaining;
+        let fits = self.fits.q.val();
         let length = if fits { remaining } else { element.length };
         let ending = matches!(self.state.q.val(), PlanState::ChainEnd);
         let used_length = if ending {
@@ -144,38 +157,42 @@ impl Logic for ReceivePlanner {
         } else {
             self.used_length.q.val() + length
         };
-        self.segments.write_data.next = Segment {
+        self.segments.write_data.next = self.segment_made.q.val();
+        self.segments.write_valid.next = self.segment_due.q.val();
+        self.plans.write_data.next = self.plan_made.q.val();
+        self.plans.write_valid.next = self.plan_due.q.val();
+        // Two decisions are at least two cycles apart.
+        let segment_room = !self.segment_due.q.val();
+        let plan_room = !self.plan_due.q.val();
+        let mut segment = false;
+        let made = Segment {
             address: element.address,
             length: if ending { bits::<16>(0) } else { length },
+            empty: ending,
             buffer_last: element.last,
             id: element.id,
             slots: element.slots,
             used_length: used_length,
             packet_last: element.last && (fits || ending),
         };
-        self.segments.write_valid.next = false;
         let mut plan = false;
         let mut discard = false;
-        self.plans.write_data.next = Plan {
-            discard: false,
-            buffers: self.buffers.q.val() + 1,
-        };
         self.frame_length_ready.next = false;
         self.element_ready.next = false;
         self.quiet.next = false;
         self.failed.next = false;
         self.rx_no_buffer.next = false;
         self.rx_too_long.next = false;
-        let room = self.segments.write_ready.val() && self.plans.write_ready.val();
+        let room = segment_room && plan_room;
         match self.state.q.val() {
             PlanState::Length => {
-                self.quiet.next = true;
+                self.quiet.next = !self.plan_due.q.val();
                 self.remaining.d.next = self.frame_length.val() + HEADER;
                 self.buffers.d.next = 0.into();
                 self.used_length.d.next = 0.into();
                 self.taken.d.next = 0.into();
                 self.counted.d.next = false;
-                if self.frame_length_valid.val() && self.plans.write_ready.val() {
+                if self.frame_length_valid.val() && plan_room {
                     self.frame_length_ready.next = true;
                     if self.stop.val() {
                         discard = true;
@@ -186,11 +203,23 @@ impl Logic for ReceivePlanner {
                 }
             }
             PlanState::Element => {
-                let single = element.last && !self.used_length.q.val().any();
-                if self.stop.val() && self.plans.write_ready.val() {
+                self.fits.d.next = element.length >= remaining;
+                if self.stop.val() && plan_room {
                     discard = true;
                     self.state.d.next = PlanState::Length;
-                } else if self.element_valid.val() && room {
+                } else if self.element_valid.val() {
+                    self.state.d.next = PlanState::Fit;
+                } else if self.asleep.val() && !self.counted.q.val() {
+                    self.rx_no_buffer.next = true;
+                    self.counted.d.next = true;
+                }
+            }
+            PlanState::Fit => {
+                let single = element.last && !self.used_length.q.val().any();
+                if self.stop.val() && plan_room {
+                    discard = true;
+                    self.state.d.next = PlanState::Length;
+                } else if room {
                     if !self.mergeable.val() && single && !fits {
                         discard = true;
                         self.rx_too_long.next = true;
@@ -202,7 +231,7 @@ impl Logic for ReceivePlanner {
                         self.state.d.next = PlanState::Failed;
                     } else {
                         self.element_ready.next = true;
-                        self.segments.write_valid.next = true;
+                        segment = true;
                         self.taken.d.next = self.taken.q.val() + 1;
                         self.remaining.d.next = remaining - length;
                         self.used_length.d.next = used_length;
@@ -215,41 +244,49 @@ impl Logic for ReceivePlanner {
                             self.state.d.next = PlanState::Length;
                         } else if fits {
                             self.state.d.next = PlanState::ChainEnd;
+                        } else {
+                            self.state.d.next = PlanState::Element;
                         }
                     }
-                } else if self.asleep.val() && !self.counted.q.val() {
-                    self.rx_no_buffer.next = true;
-                    self.counted.d.next = true;
                 }
             }
             PlanState::ChainEnd => {
-                if self.stop.val() && self.plans.write_ready.val() {
+                if self.stop.val() && plan_room {
                     discard = true;
                     self.state.d.next = PlanState::Length;
                 } else if self.element_valid.val() && room {
                     self.element_ready.next = true;
                     if element.last {
-                        self.segments.write_valid.next = true;
+                        segment = true;
                         plan = true;
                         self.state.d.next = PlanState::Length;
                     }
                 }
             }
             PlanState::Failed => {
-                self.quiet.next = true;
+                self.quiet.next = !self.plan_due.q.val();
                 self.failed.next = true;
                 if self.stop.val() {
                     self.state.d.next = PlanState::Length;
                 }
             }
         }
-        if discard {
-            self.plans.write_data.next = Plan {
-                discard: true,
-                buffers: bits::<16>(0),
-            };
+        if segment_room {
+            self.segment_made.d.next = made;
+            self.segment_due.d.next = segment;
+        } else if self.segments.write_ready.val() {
+            self.segment_due.d.next = false;
         }
-        self.plans.write_valid.next = plan || discard;
-        self.planned.next = plan;
+        if plan_room {
+            self.plan_made.d.next = Plan {
+                discard,
+                buffers: self.buffers.q.val() + 1,
+            };
+            self.plan_due.d.next = plan || discard;
+        } else if self.plans.write_ready.val() {
+            self.plan_due.d.next = false;
+        }
+        self.planned.next =
+            self.plan_due.q.val() && self.plans.write_ready.val() && !self.plan_made.q.val().discard;
     }
 }

@@ -53,8 +53,9 @@ impl Logic for HeaderInserter {
         registers!(self.clock => self.carry, self.word);
         self.data.next = self.word.q.val();
         self.data_valid.next = self.word_valid.q.val();
-        let free = !self.word_valid.q.val() || self.data_ready.val();
-        if self.data_ready.val() {
+        // The reader's word alone: it does not depend on `word_valid`, and comes from a register.
+        let free = self.data_ready.val();
+        if free {
             self.word_valid.d.next = false;
         }
         self.plan_ready.next = false;
@@ -243,10 +244,13 @@ impl Logic for SegmentWriter {
         let mut advance = starting;
         match self.state.q.val() {
             WriterState::Segment => {
+                if !self.in_packet.q.val() {
+                    self.carry.d.next = 0.into();
+                }
                 // The planner may be ahead: a packet begins when its header is there.
                 let begun = self.in_packet.q.val() || self.packet_valid.val();
                 if self.segment_valid.val() && begun {
-                    if segment.length.any() {
+                    if !segment.empty {
                         self.request.valid.next = true;
                         if self.request.ready.val() {
                             self.in_packet.d.next = true;
@@ -291,7 +295,6 @@ impl Logic for SegmentWriter {
                         self.delivered.next = true;
                         self.in_packet.d.next = false;
                         self.followed.d.next = false;
-                        self.carry.d.next = 0.into();
                         self.carried.d.next = 0.into();
                     }
                 }

@@ -10,7 +10,6 @@ use super::transmit_gather::{HeaderStripper, PacketPacker};
 use super::transmit_read::TransmitReader;
 use super::used::UsedWriter;
 use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
-use crate::slice::Slice;
 use crate::virtio::ports::{InterruptOut, QueueConfigIn};
 
 /// One transmit virtqueue (virtio 1.3 section 5.1.6.2): chains of up to 64 elements, cut at any byte,
@@ -68,9 +67,9 @@ pub struct TransmitEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
     fetch: DescriptorFetch,
     reader: TransmitReader,
     packer: PacketPacker,
-    packets: Slice<Beat>,
+    packets: Skid<Beat>,
     stripper: HeaderStripper,
-    used_writer: UsedWriter<2, USED_HOLD>,
+    used_writer: UsedWriter<4, USED_HOLD>,
     notifier: Notifier<EVENT_INTERVAL>,
     read_mux: ReadMux,
 }

@@ -5,7 +5,6 @@ use hematite_lang::prelude::*;
 use super::bytes::{count_bytes, keep_bytes, mask_bytes};
 use super::transmit_read::Part;
 use super::used::UsedBuffer;
-use crate::slice::Slice;
 
 /// A beat of a response, its bytes counted.
 #[hw(value)]
@@ -61,7 +60,7 @@ pub struct PacketPacker {
     pub quiet: Signal<Out, Bit>,
     /// A read failed; high until cleared.
     pub failed: Signal<Out, Bit>,
-    counted: Slice<CountedBeat>,
+    counted: Skid<CountedBeat>,
     state: Reg<PackState>,
     /// 0..=7 bytes that do not fill a beat.
     carry: Reg<Bits<64>>,
@@ -99,8 +98,9 @@ impl Logic for PacketPacker {
         self.packet.last.next = beat.last;
         self.packet.error.next = beat.error;
         self.packet.valid.next = self.beat_valid.q.val();
-        let free = !self.beat_valid.q.val() || self.packet.ready.val();
-        if self.packet.ready.val() {
+        // The reader's word alone: it does not depend on `beat_valid`, and comes from a register.
+        let free = self.packet.ready.val();
+        if free {
             self.beat_valid.d.next = false;
         }
         self.used.next = self.buffer.q.val();

@@ -73,6 +73,9 @@ pub struct UsedWriter<const A: usize, const HOLD: usize> {
     batch: LutRam<Bits<64>, A>,
     /// Descriptors in the batch.
     count: Reg<Bits<16>>,
+    /// There are some, and there is no room for more.
+    some: Reg<Bit>,
+    full: Reg<Bit>,
     /// The slot of its first one.
     start: Reg<Bits<16>>,
     /// Nothing more can join it.
@@ -97,6 +100,7 @@ impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.position, self.wrap, self.count, self.closed);
         registers!(self.clock, self.reset => self.held_valid, self.held_due, self.since, self.in_flight);
+        registers!(self.clock, self.reset => self.some, self.full);
         registers!(self.clock => self.start, self.held, self.held_at, self.address, self.index, self.second);
         clocked!(self.clock => self.batch);
 
@@ -110,8 +114,8 @@ impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
             bits::<16>(0),
             used.length,
         ));
-        let some = self.count.q.val().any();
-        let full = self.count.q.val() == bits::<16>(1 << A);
+        let some = self.some.q.val();
+        let full = self.full.q.val();
         let due = self.since.q.val() == bits::<16>(HOLD as u64) || self.stop.val();
         let opens = used.first && !used.last;
         let after = self.position.q.val() + used.slots.resize::<16>();
@@ -138,6 +142,18 @@ impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
         self.data.last.next = self.second.q.val() && self.index.q.val() == final_index;
         self.data.error.next = false;
         let mut starts = false;
+        // What these hold while there is nothing of theirs doesn't matter.
+        if !self.held_valid.q.val() {
+            self.held.d.next = descriptor;
+            self.held_at.d.next = self.position.q.val();
+        }
+        if !some {
+            self.start.d.next = if self.held_due.q.val() {
+                self.held_at.q.val()
+            } else {
+                self.position.q.val()
+            };
+        }
         match self.state.q.val() {
             UsedState::Buffers => {
                 self.index.d.next = 0.into();
@@ -150,8 +166,9 @@ impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
                     // The batch is empty: whatever was in it went out when the packet ended.
                     self.batch.write_enable.next = true;
                     self.batch.write_data.next = self.held.q.val();
-                    self.start.d.next = self.held_at.q.val();
                     self.count.d.next = 1.into();
+                    self.some.d.next = true;
+                    self.full.d.next = false;
                     self.closed.d.next = true;
                     self.held_due.d.next = false;
                     self.held_valid.d.next = false;
@@ -166,15 +183,12 @@ impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
                         self.position.d.next = after;
                     }
                     if opens {
-                        self.held.d.next = descriptor;
-                        self.held_at.d.next = self.position.q.val();
                         self.held_valid.d.next = true;
                     } else {
                         self.batch.write_enable.next = true;
                         self.count.d.next = self.count.q.val() + 1;
-                        if !some {
-                            self.start.d.next = self.position.q.val();
-                        }
+                        self.some.d.next = true;
+                        self.full.d.next = self.count.q.val() == bits::<16>((1 << A) - 1);
                         let ends_packet = self.held_valid.q.val() && used.last;
                         self.held_due.d.next = ends_packet;
                         // What follows is not in the next slot, or must not go out with it.
@@ -201,6 +215,8 @@ impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
                         self.index.d.next = self.index.q.val() + 1;
                         if self.index.q.val() == final_index {
                             self.count.d.next = 0.into();
+                            self.some.d.next = false;
+                            self.full.d.next = false;
                             self.closed.d.next = false;
                             self.state.d.next = UsedState::Buffers;
                         }

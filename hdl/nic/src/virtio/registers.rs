@@ -111,6 +111,11 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     changeable: Reg<Bit>,
     /// The address is in the common configuration.
     in_common: Reg<Bit>,
+    /// It is the first word of its window.
+    first_word: Reg<Bit>,
+    /// The feature selectors name no word of the first two.
+    device_beyond: Reg<Bit>,
+    driver_beyond: Reg<Bit>,
     /// The selected queue.
     selected: [Reg<Bit>; QUEUES],
     common: Reg<Bits<32>>,
@@ -167,6 +172,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         registers!(self.clock, self.reset => self.active, self.done, self.generation);
         registers!(self.clock => self.link, self.new_size, self.new_vector, self.new_config_vector);
         registers!(self.clock => self.changeable, self.in_common, self.common, self.read);
+        registers!(self.clock => self.first_word, self.device_beyond, self.driver_beyond);
         for q in 0..QUEUES {
             registers!(self.clock, self.clear => self.size[q], self.vector[q], self.enable[q], self.run[q]);
             registers!(self.clock, self.clear => self.descriptors[q], self.driver_area[q], self.device_area[q]);
@@ -186,6 +192,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         self.access.read_data.next = self.read.q.val();
         let window = address.get_bits::<2>(12);
         let word = address.get_bits::<10>(2);
+        let common_word = address.get_bits::<4>(2);
         let low_half = enables.get_bits::<2>(0);
         let high_half = enables.get_bits::<2>(2);
 
@@ -250,15 +257,22 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
             }
         }
         let notify_off = if present { select } else { bits::<16>(0) };
-        let device_feature = match self.device_select.q.val().index() {
-            0 => bits::<32>(OFFERED_LOW),
-            1 => bits::<32>(OFFERED_HIGH),
-            _ => bits::<32>(0),
+        self.device_beyond.d.next = self.device_select.q.val().get_bits::<31>(1).any();
+        self.driver_beyond.d.next = self.driver_select.q.val().get_bits::<31>(1).any();
+        let driver_high = self.driver_select.q.val().get_bit(0);
+        let device_feature = if self.device_beyond.q.val() {
+            bits::<32>(0)
+        } else if self.device_select.q.val().get_bit(0) {
+            bits::<32>(OFFERED_HIGH)
+        } else {
+            bits::<32>(OFFERED_LOW)
         };
-        let driver_feature = match self.driver_select.q.val().index() {
-            0 => features.get_bits::<32>(0),
-            1 => features.get_bits::<32>(32),
-            _ => bits::<32>(0),
+        let driver_feature = if self.driver_beyond.q.val() {
+            bits::<32>(0)
+        } else if driver_high {
+            features.get_bits::<32>(32)
+        } else {
+            features.get_bits::<32>(0)
         };
         let status_byte = cat::<8>((
             status.get_bit(7),
@@ -266,7 +280,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
             bits::<2>(0),
             status.get_bits::<4>(0),
         ));
-        self.common.d.next = match word.index() {
+        self.common.d.next = match common_word.index() {
             DEVICE_FEATURE_SELECT => self.device_select.q.val(),
             DEVICE_FEATURE => device_feature,
             DRIVER_FEATURE_SELECT => self.driver_select.q.val(),
@@ -292,19 +306,30 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
             _ => bits::<32>(0),
         };
         self.read.d.next = match window.index() {
-            0 => self.common.q.val(),
-            2 => {
-                if word.any() {
-                    bits::<32>(0)
+            0 => {
+                if self.in_common.q.val() {
+                    self.common.q.val()
                 } else {
+                    bits::<32>(0)
+                }
+            }
+            2 => {
+                if self.first_word.q.val() {
                     isr.resize::<32>()
+                } else {
+                    bits::<32>(0)
                 }
             }
             3 => device,
             _ => bits::<32>(0),
         };
         // Reading the ISR status clears it (virtio 1.3 section 4.1.4.5).
-        if active && !self.access.write.val() && window == bits::<2>(2) && !word.any() && enables.get_bit(0) {
+        if active
+            && !self.access.write.val()
+            && window == bits::<2>(2)
+            && self.first_word.q.val()
+            && enables.get_bit(0)
+        {
             isr = bits::<2>(0);
         }
         if self.unsignaled.val() {
@@ -337,10 +362,11 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         self.new_vector.d.next = new_vector;
         self.new_config_vector.d.next = new_config_vector;
         self.changeable.d.next = changeable;
-        self.in_common.d.next = !window.any();
+        self.in_common.d.next = !window.any() && !word.get_bits::<6>(4).any();
+        self.first_word.d.next = !word.any();
         let in_common = self.in_common.q.val();
         if write && open && in_common {
-            match word.index() {
+            match common_word.index() {
                 DEVICE_FEATURE_SELECT => {
                     self.device_select.d.next = merge32(self.device_select.q.val(), data, enables);
                 }
@@ -349,14 +375,10 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
                 }
                 DRIVER_FEATURE => {
                     if !status.get_bit(3) {
-                        match self.driver_select.q.val().index() {
-                            0 => self.driver_features.d.next = merge64(features, data, enables, false),
-                            1 => self.driver_features.d.next = merge64(features, data, enables, true),
-                            _ => {
-                                if merge32(bits::<32>(0), data, enables).any() {
-                                    self.beyond.d.next = true;
-                                }
-                            }
+                        if !self.driver_beyond.q.val() {
+                            self.driver_features.d.next = merge64(features, data, enables, driver_high);
+                        } else if merge32(bits::<32>(0), data, enables).any() {
+                            self.beyond.d.next = true;
                         }
                     }
                 }
@@ -385,7 +407,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
                 let place = self.descriptors[q].q.val();
                 let driver_place = self.driver_area[q].q.val();
                 let device_place = self.device_area[q].q.val();
-                match word.index() {
+                match common_word.index() {
                     QUEUE_SIZE => {
                         self.size[q].d.next = self.new_size.q.val();
                         self.vector[q].d.next = self.new_vector.q.val();
@@ -408,7 +430,8 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
                     _ => {}
                 }
             }
-            let resets = write && open && selected && in_common && word == bits::<10>(QUEUE_RESET as u64);
+            let resets =
+                write && open && selected && in_common && common_word == bits::<4>(QUEUE_RESET as u64);
             if resets && set_reset && self.enable[q].q.val() {
                 self.queue_reset[q].d.next = true;
             }

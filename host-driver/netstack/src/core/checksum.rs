@@ -1,6 +1,6 @@
 //! The Internet checksum (RFC 1071).
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// A partial one's complement sum, not yet folded or complemented (Linux's `__wsum`).
 ///
@@ -50,11 +50,25 @@ impl Sum {
         Self(self.0 + word as u64)
     }
 
-    /// Adds the IPv4 pseudo header of RFC 768 and RFC 9293 section 3.1 (`csum_tcpudp_nofold`).
+    fn add_addr(self, addr: IpAddr) -> Self {
+        match addr {
+            IpAddr::V4(addr) => self.add_bytes(&addr.octets()),
+            IpAddr::V6(addr) => self.add_bytes(&addr.octets()),
+        }
+    }
+
+    /// Adds the pseudo header: of RFC 768 and RFC 9293 section 3.1 (`csum_tcpudp_nofold`), or of RFC 8200
+    /// section 8.1 (`csum_ipv6_magic`), which differ in the addresses only.
     #[must_use]
-    pub fn add_pseudo_header(self, saddr: Ipv4Addr, daddr: Ipv4Addr, protocol: u8, len: u16) -> Self {
-        self.add_bytes(&saddr.octets())
-            .add_bytes(&daddr.octets())
+    pub fn add_pseudo_header(
+        self,
+        saddr: impl Into<IpAddr>,
+        daddr: impl Into<IpAddr>,
+        protocol: u8,
+        len: u16,
+    ) -> Self {
+        self.add_addr(saddr.into())
+            .add_addr(daddr.into())
             .add_u16(u16::from(protocol))
             .add_u16(len)
     }
@@ -81,6 +95,15 @@ const fn fold64(mut sum: u64) -> u16 {
     sum = (sum & 0xffff) + (sum >> 16);
     sum = (sum & 0xffff) + (sum >> 16);
     sum as u16
+}
+
+/// The checksum `check` after words that sum up to `from` were replaced by others that sum up to `to`
+/// (RFC 1624 section 3, equation 3; `csum_replace4`).
+pub fn checksum_replace(check: u16, from: Sum, to: Sum) -> u16 {
+    Sum::from_folded(!check)
+        .add_u16(!from.folded())
+        .add_u16(to.folded())
+        .finish()
 }
 
 /// The checksum of `data` (`ip_compute_csum`).
@@ -122,6 +145,22 @@ mod tests {
             prop_assert_eq!(checksum(&data), definition(&data));
         }
 
+        /// RFC 1624 section 4's worry: never a checksum that differs from the computed one, but for the two
+        /// zeros, which are one number in this arithmetic.
+        #[test]
+        fn replacing_is_computing_again(
+            mut data in proptest::collection::vec(any::<u8>(), 4..100), at in 0usize..50, new in any::<[u8; 2]>(),
+        ) {
+            let at = 2 * at % (data.len() & !1);
+            let old = [data[at], data[at + 1]];
+            let check = checksum(&data);
+            data[at..at + 2].copy_from_slice(&new);
+            let sum = |word: [u8; 2]| Sum::ZERO.add_bytes(&word);
+            let replaced = checksum_replace(check, sum(old), sum(new));
+            let computed = checksum(&data);
+            prop_assert!(replaced == computed || replaced == 0 && computed == 0xffff, "{:x} {:x}", replaced, computed);
+        }
+
         #[test]
         fn even_parts_add_up(data in proptest::collection::vec(any::<u8>(), 0..600), at in 0usize..300) {
             let at = (2 * at).min(data.len() & !1);
@@ -138,7 +177,7 @@ mod tests {
                 sp, dp, &etherparse::Ipv4Header::new(0, 64, etherparse::ip_number::UDP, s, d).unwrap(), &payload,
             ).unwrap();
             let ours = Sum::ZERO
-                .add_pseudo_header(s.into(), d.into(), 17, udp.length)
+                .add_pseudo_header(s, d, 17, udp.length)
                 .add_u16(sp).add_u16(dp).add_u16(udp.length)
                 .add_bytes(&payload)
                 .finish();

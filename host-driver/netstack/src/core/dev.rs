@@ -9,12 +9,16 @@ use tracing::trace;
 use zerocopy::IntoBytes;
 
 use super::drop_reason::SkbDropReason;
+use super::gro::NapiGro;
+use super::gso::skb_gso_segment;
 use super::netdevice::{DeviceFlags, Features, IfIndex, NetDevice, RtnlLinkStats64, TxBusy};
-use super::skb::{IpSummed, PktType, SkBuff};
+use super::pool::SkbPool;
+use super::skb::{PktType, SkBuff};
 use super::tap::TapPacket;
 use super::time::Instant;
 use crate::errno::Errno;
 use crate::ipv4::devinet::InDevice;
+use crate::ipv6::addrconf::Inet6Dev;
 use crate::sched::{Pfifo, Qdisc, QdiscStats};
 use crate::stack::Stack;
 use crate::wire::ethernet::{ETH_HLEN, EthHdr, EtherType, MacAddr};
@@ -31,10 +35,14 @@ pub(crate) struct NetDev {
     pub flags: DeviceFlags,
     pub features: Features,
     pub in_dev: InDevice,
+    pub in6_dev: Inet6Dev,
     pub stats: RtnlLinkStats64,
+    /// Contexts of the receive queues.
+    pub napi_gro: Vec<NapiGro>,
     qdisc: Box<dyn Qdisc>,
-    /// A packet that the driver refused; taps have seen it (`Qdisc::gso_skb`).
-    requeued: Option<SkBuff>,
+    /// Packets next for the driver; taps have seen them. The first was refused, or they are segments of one
+    /// (`Qdisc::gso_skb`).
+    requeued: VecDeque<SkBuff>,
     requeues: u64,
 }
 
@@ -79,11 +87,13 @@ impl NetDevs {
             mac,
             mtu,
             flags,
-            features,
+            features: features | SOFT_FEATURES,
             in_dev: InDevice::default(),
+            in6_dev: Inet6Dev::default(),
             stats: RtnlLinkStats64::default(),
+            napi_gro: Vec::new(),
             qdisc: Box::new(Pfifo::new(txqueuelen)),
-            requeued: None,
+            requeued: VecDeque::new(),
             requeues: 0,
         });
         ifindex
@@ -106,6 +116,9 @@ impl NetDevs {
             .is_some_and(|d| d.flags.contains(DeviceFlags::UP))
     }
 }
+
+/// What the stack does itself for any device (`NETIF_F_SOFT_FEATURES`).
+const SOFT_FEATURES: Features = Features::GRO;
 
 /// MTU of `lo`: the largest datagram of IPv4.
 const LOOPBACK_MTU: u32 = 65_535;
@@ -143,6 +156,10 @@ const PTYPE_BASE: &[PacketType] = &[
         func: Stack::ip_rcv,
     },
     PacketType {
+        ether_type: EtherType::IPV6,
+        func: Stack::ipv6_rcv,
+    },
+    PacketType {
         ether_type: EtherType::ARP,
         func: Stack::arp_rcv,
     },
@@ -153,14 +170,21 @@ impl Stack {
     /// `dev_open`).
     pub fn add_interface(&mut self, dev: &dyn NetDevice) -> IfIndex {
         let txqueuelen = self.config.tx_queue_len;
-        self.devs.add(
+        let ifindex = self.devs.add(
             dev.name(),
             dev.mac_address(),
             dev.mtu(),
             dev.flags(),
             dev.features(),
             txqueuelen,
-        )
+        );
+        if let Some(dev) = self.devs.get_mut(ifindex) {
+            dev.in_dev.conf.forwarding = self.config.ip_forward;
+            dev.in6_dev.conf.forwarding = self.config.ipv6_forwarding;
+            dev.in6_dev.conf.disable_ipv6 = self.config.disable_ipv6;
+        }
+        self.addrconf_up(ifindex);
+        ifindex
     }
 
     /// Takes over changes of the device: link state, MTU, address (`NETDEV_CHANGE` and its like). A lost
@@ -170,17 +194,29 @@ impl Stack {
     /// [`Errno::NoDev`] if there is no such interface.
     pub fn netdev_change(&mut self, ifindex: IfIndex, dev: &dyn NetDevice) -> Result<(), Errno> {
         let net_dev = self.devs.get_mut(ifindex).ok_or(Errno::NoDev)?;
+        let was_running = net_dev.running();
         net_dev.mac = dev.mac_address();
         net_dev.mtu = dev.mtu();
         net_dev.flags = dev.flags();
-        net_dev.features = dev.features();
-        if net_dev.running() {
+        net_dev.features = dev.features() | net_dev.features & SOFT_FEATURES;
+        let now_running = net_dev.running();
+        if was_running != now_running {
+            self.mcast_dev_change(ifindex);
+        }
+        if now_running {
+            if !was_running {
+                self.addrconf_up(ifindex);
+            }
             return Ok(());
         }
+        let Some(net_dev) = self.devs.get_mut(ifindex) else {
+            return Ok(());
+        };
         let up = net_dev.flags.contains(DeviceFlags::UP);
         while let Some(skb) = self.neigh.take_queued(ifindex) {
             self.kfree_skb(skb, SkbDropReason::NeighFailed);
         }
+        self.nf.conntrack_mut().masquerade_device_down(ifindex);
         if up {
             self.neigh.carrier_down(ifindex);
         } else {
@@ -199,39 +235,41 @@ impl Stack {
     pub fn receive(&mut self, ifindex: IfIndex, mut skb: SkBuff, now: Instant) {
         self.set_now(now);
         skb.set_dev(ifindex);
+        if let Some(skb) = self.dev_eth_type_trans(ifindex, skb) {
+            self.netif_receive_skb(ifindex, skb);
+        }
+        self.process_backlog();
+    }
+
+    /// Counts a frame and steps over its Ethernet header; none if it is dropped.
+    pub(super) fn dev_eth_type_trans(&mut self, ifindex: IfIndex, mut skb: SkBuff) -> Option<SkBuff> {
         let Some(dev) = self
             .devs
             .get_mut(ifindex)
             .filter(|d| d.flags.contains(DeviceFlags::UP))
         else {
-            return self.kfree_skb(skb, SkbDropReason::DevReady);
+            self.kfree_skb(skb, SkbDropReason::DevReady);
+            return None;
         };
         if !eth_type_trans(&mut skb, dev.mac) {
             dev.stats.rx_errors += 1;
             dev.stats.rx_length_errors += 1;
-            return self.kfree_skb(skb, SkbDropReason::PktTooSmall);
+            self.kfree_skb(skb, SkbDropReason::PktTooSmall);
+            return None;
         }
         dev.stats.rx_packets += 1;
         dev.stats.rx_bytes += (skb.len() + ETH_HLEN) as u64;
         if skb.pkt_type() == PktType::Multicast {
             dev.stats.multicast += 1;
         }
-        self.netif_receive_skb(ifindex, skb);
-        self.process_backlog();
+        Some(skb)
     }
 
-    fn netif_receive_skb(&mut self, ifindex: IfIndex, mut skb: SkBuff) {
+    pub(super) fn netif_receive_skb(&mut self, ifindex: IfIndex, mut skb: SkBuff) {
         let timestamp = skb.tstamp().unwrap_or(self.now);
         skb.set_tstamp(timestamp);
         trace!(%ifindex, len = skb.len(), protocol = ?skb.protocol(), "netif_receive_skb");
-        if let Some(data) = skb.mac_header() {
-            self.taps.deliver(&TapPacket {
-                ifindex,
-                timestamp,
-                pkt_type: skb.pkt_type(),
-                data,
-            });
-        }
+        self.taps.deliver_skb(ifindex, timestamp, &skb);
         skb.reset_network_header();
         let protocol = skb.protocol();
         match PTYPE_BASE.iter().find(|p| p.ether_type == protocol) {
@@ -253,6 +291,11 @@ impl Stack {
             let Some(mut skb) = self.devs.backlog.pop_front() else {
                 return;
             };
+            // What was sent to a group comes without a link-layer header (`dev_loopback_xmit`).
+            if let (PktType::Loopback, Some(ifindex)) = (skb.pkt_type(), skb.dev()) {
+                self.netif_receive_skb(ifindex, skb);
+                continue;
+            }
             if !eth_type_trans(&mut skb, MacAddr::ZERO) {
                 self.kfree_skb(skb, SkbDropReason::PktTooSmall);
                 continue;
@@ -332,24 +375,23 @@ impl Stack {
                 };
                 break;
             }
-            let skb = match dev.requeued.take() {
-                Some(skb) => skb,
-                None => {
-                    let Some(mut skb) = dev.qdisc.dequeue() else { break };
-                    if !validate_xmit_skb(&mut skb, dev.features) {
-                        dev.stats.tx_errors += 1;
-                        self.kfree_skb(skb, SkbDropReason::PktTooSmall);
-                        continue;
-                    }
-                    let pkt_type = PktType::Outgoing;
+            let Some(skb) = dev.requeued.pop_front() else {
+                let Some(skb) = dev.qdisc.dequeue() else { break };
+                let features = dev.features;
+                if let Err(skb) = validate_xmit_skb(skb, features, &mut self.pool, &mut dev.requeued) {
+                    dev.stats.tx_errors += 1;
+                    self.kfree_skb(skb, SkbDropReason::PktTooSmall);
+                    continue;
+                }
+                for skb in &dev.requeued {
                     self.taps.deliver(&TapPacket {
                         ifindex,
                         timestamp: self.now,
-                        pkt_type,
+                        pkt_type: PktType::Outgoing,
                         data: skb.data(),
                     });
-                    skb
                 }
+                continue;
             };
             let len = skb.len() as u64;
             match device.start_xmit(skb) {
@@ -359,7 +401,7 @@ impl Stack {
                     run.sent += 1;
                 }
                 Err(TxBusy(skb)) => {
-                    dev.requeued = Some(skb);
+                    dev.requeued.push_front(skb);
                     dev.requeues += 1;
                     run.state = QdiscState::Busy;
                     break;
@@ -392,6 +434,24 @@ impl Stack {
         while let Some(skb) = old.dequeue() {
             self.kfree_skb(skb, SkbDropReason::QdiscDrop);
         }
+        Ok(())
+    }
+
+    /// What is done for an interface, by the device or by the stack (`ethtool -k`).
+    ///
+    /// # Errors
+    /// [`Errno::NoDev`] if there is no such interface.
+    pub fn features(&self, ifindex: IfIndex) -> Result<Features, Errno> {
+        self.devs.get(ifindex).map(|d| d.features).ok_or(Errno::NoDev)
+    }
+
+    /// Turns merging of received segments on or off (`ethtool -K gro`).
+    ///
+    /// # Errors
+    /// [`Errno::NoDev`] if there is no such interface.
+    pub fn set_gro(&mut self, ifindex: IfIndex, on: bool) -> Result<(), Errno> {
+        let dev = self.devs.get_mut(ifindex).ok_or(Errno::NoDev)?;
+        dev.features.set(Features::GRO, on);
         Ok(())
     }
 
@@ -431,11 +491,20 @@ impl Stack {
 
 impl NetDev {
     fn dequeue(&mut self) -> Option<SkBuff> {
-        self.requeued.take().or_else(|| self.qdisc.dequeue())
+        self.requeued.pop_front().or_else(|| self.qdisc.dequeue())
+    }
+
+    /// The context of a receive queue.
+    pub(super) fn napi_gro(&mut self, queue: u16) -> &mut NapiGro {
+        let queue = usize::from(queue);
+        if self.napi_gro.len() <= queue {
+            self.napi_gro.resize_with(queue + 1, NapiGro::default);
+        }
+        &mut self.napi_gro[queue]
     }
 
     fn qlen(&self) -> usize {
-        self.qdisc.len() + usize::from(self.requeued.is_some())
+        self.qdisc.len() + self.requeued.len()
     }
 }
 
@@ -459,10 +528,32 @@ fn eth_type_trans(skb: &mut SkBuff, mac: MacAddr) -> bool {
     skb.pull(ETH_HLEN).is_ok()
 }
 
-/// Does in software what the device does not do (`validate_xmit_skb`). False if the packet is broken.
-fn validate_xmit_skb(skb: &mut SkBuff, features: Features) -> bool {
-    match skb.ip_summed() {
-        IpSummed::Partial { .. } if !features.contains(Features::HW_CSUM) => skb.checksum_help().is_ok(),
-        _ => true,
+/// Does in software what the device does not do, and appends what there is to be sent to `ready`
+/// (`validate_xmit_skb`).
+///
+/// # Errors
+/// The packet, if it is broken or there is no memory.
+fn validate_xmit_skb(
+    skb: SkBuff,
+    features: Features,
+    pool: &mut SkbPool,
+    ready: &mut VecDeque<SkBuff>,
+) -> Result<(), SkBuff> {
+    let before = ready.len();
+    if skb.gso().is_some() {
+        skb_gso_segment(skb, pool, ready)?;
+    } else {
+        ready.push_back(pool.linearize(skb)?);
     }
+    if features.contains(Features::HW_CSUM) {
+        return Ok(());
+    }
+    for at in (before..ready.len()).rev() {
+        if ready.get_mut(at).is_some_and(|skb| skb.checksum_help().is_err())
+            && let Some(broken) = ready.remove(at)
+        {
+            return Err(broken);
+        }
+    }
+    Ok(())
 }

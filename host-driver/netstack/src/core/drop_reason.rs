@@ -33,6 +33,8 @@ drop_reasons! {
     UnhandledProto = "UNHANDLED_PROTO",
     /// The backlog queue of the CPU is full (`netdev_max_backlog`).
     CpuBacklog = "CPU_BACKLOG",
+    /// A hook or a rule dropped the packet.
+    NetfilterDrop = "NETFILTER_DROP",
     /// The queueing discipline is full.
     QdiscDrop = "QDISC_DROP",
     /// The IPv4 header checksum is wrong.
@@ -43,14 +45,26 @@ drop_reasons! {
     IpInvalidSource = "IP_INVALID_SOURCE",
     /// The source address is one of ours, or a loopback address from outside: a martian.
     IpLocalSource = "IP_LOCALNET",
+    /// No packet for the source address would leave by this interface (rp_filter).
+    IpRpfilter = "IP_RPFILTER",
     /// The destination address cannot be a destination on this interface.
     IpInvalidDest = "IP_INVALID_DEST",
     /// A unicast datagram inside a link-layer broadcast (RFC 1122 section 3.3.6).
     UnicastInL2Multicast = "UNICAST_IN_L2_MULTICAST",
     /// The datagram is for somebody else and forwarding is off, or there is no route.
     IpInNoRoutes = "IP_INNOROUTES",
-    /// A fragment: reassembly is not there yet.
-    FragReasm = "FRAG_REASM_UNSUPPORTED",
+    /// A fragment that contradicts the others of its datagram, or none that could be one.
+    FragReasm = "FRAG_REASM",
+    /// A fragment whose datagram did not become complete in time.
+    FragReasmTimeout = "FRAG_REASM_TIMEOUT",
+    /// A fragment that was there already.
+    DupFrag = "DUP_FRAG",
+    /// IPv6 is off on the interface.
+    Ipv6Disabled = "IPV6DISABLED",
+    /// The IGMP checksum is wrong.
+    IgmpCsum = "IGMP_CSUM",
+    /// No route for the packet after a hook changed it.
+    IpOutNoRoutes = "IP_OUTNOROUTES",
     /// No handler for the transport protocol.
     IpNoProto = "IP_NOPROTO",
     /// No socket wants the packet.

@@ -1,8 +1,14 @@
 //! Protocol-independent networking, as in the kernel's net/core.
 
+pub mod addr;
 pub mod checksum;
 pub mod dev;
 pub mod drop_reason;
+pub(crate) mod dst;
+pub(crate) mod fnhe;
+pub mod gro;
+mod gso;
+pub(crate) mod mcast;
 pub mod neighbour;
 pub mod netdevice;
 pub mod pool;

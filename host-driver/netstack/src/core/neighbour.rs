@@ -14,7 +14,7 @@
 //! ```
 
 use std::collections::{HashMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::netdevice::IfIndex;
@@ -24,6 +24,7 @@ use super::timer::TimerHeap;
 use crate::prandom::{Prng, SeededState};
 use crate::wire::ethernet::MacAddr;
 
+mod output;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -124,7 +125,7 @@ pub struct NeighKey {
     /// The link.
     pub ifindex: IfIndex,
     /// The address to be resolved.
-    pub addr: Ipv4Addr,
+    pub addr: IpAddr,
 }
 
 /// Counters (`struct neigh_statistics`, /proc/net/stat/arp_cache).
@@ -206,6 +207,9 @@ pub(crate) enum Claim {
     Override,
     /// It does not.
     Keep,
+    /// It does not, but makes a different address doubtful (`NEIGH_UPDATE_F_WEAK_OVERRIDE`;
+    /// RFC 4861 section 7.2.5).
+    Weak,
     /// It is an administrator's (`NEIGH_UPDATE_F_ADMIN`).
     Admin,
 }

@@ -62,6 +62,8 @@ bitflags! {
     pub struct Features: u64 {
         /// Fills in any checksum given by start and offset (`NETIF_F_HW_CSUM`).
         const HW_CSUM = 1 << 3;
+        /// Received segments are merged by the stack (`NETIF_F_GRO`).
+        const GRO = 1 << 14;
         /// Verifies checksums on receive (`NETIF_F_RXCSUM`).
         const RXCSUM = 1 << 33;
     }

@@ -94,8 +94,47 @@ impl SkbPool {
         skb
     }
 
-    /// Takes a buffer back (`consume_skb`). Its charge to a socket ends.
+    /// A copy of a packet in one buffer, headers in front of `data` not included (`skb_copy`), or `None` if
+    /// there is no memory.
+    pub(crate) fn copy(&mut self, skb: &SkBuff) -> Option<SkBuff> {
+        let mut copy = self.alloc(skb.headroom() + skb.len())?;
+        match copy.copy_packet(skb) {
+            Ok(()) => Some(copy),
+            Err(_) => {
+                self.recycle(copy);
+                None
+            }
+        }
+    }
+
+    /// Takes a packet back, all its buffers (`consume_skb`). Its charge to a socket ends.
     pub fn recycle(&mut self, mut skb: SkBuff) {
+        while let Some(frag) = skb.pop_frag() {
+            self.recycle_head(frag);
+        }
+        self.recycle_head(skb);
+    }
+
+    /// The packet in one buffer, as devices without scatter-gather need it (`skb_linearize`).
+    ///
+    /// # Errors
+    /// The packet as it was, if there is no memory or no buffer is large enough.
+    pub fn linearize(&mut self, skb: SkBuff) -> Result<SkBuff, SkBuff> {
+        if !skb.is_nonlinear() {
+            return Ok(skb);
+        }
+        let Some(mut linear) = self.alloc(skb.headroom() + skb.len()) else {
+            return Err(skb);
+        };
+        if linear.copy_packet(&skb).is_err() {
+            self.recycle(linear);
+            return Err(skb);
+        }
+        self.recycle(skb);
+        Ok(linear)
+    }
+
+    fn recycle_head(&mut self, mut skb: SkBuff) {
         // Memory of another origin than the pool's own does not enter it.
         let own = skb.storage().is_some() == self.allocator.is_some();
         match self.classes.iter_mut().find(|c| own && c.size == skb.capacity()) {

@@ -7,6 +7,8 @@
 //! Layers move `data` instead of copying: [`SkBuff::pull`] strips a header on the way up,
 //! [`SkBuff::push`] prepends one on the way down. Layer headers stay reachable through their offsets. Every
 //! accessor is checked: a bad length is a `None` or an error, never a panic.
+//!
+//! A packet that GRO merged goes on behind `tail` in further buffers ([`frags`]).
 
 use std::any::Any;
 use std::fmt;
@@ -18,7 +20,12 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 use super::netdevice::IfIndex;
 use super::sock::WmemCharge;
 use super::time::Instant;
+use crate::netfilter::NfCt;
 use crate::wire::ethernet::EtherType;
+
+mod frags;
+
+pub use frags::{Gso, GsoType};
 
 /// Memory behind a socket buffer that is not from the heap, such as a DMA buffer of the driver.
 ///
@@ -110,6 +117,11 @@ struct Inner {
     mac_header: u32,
     network_header: u32,
     transport_header: u32,
+    /// Bytes in `frag_list` (`skb->data_len`).
+    data_len: u32,
+    /// Buffers that hold the rest of the packet (`skb_shinfo(skb)->frag_list`). None has one itself. The
+    /// vector keeps its memory when the buffer is used again.
+    frag_list: Vec<SkBuff>,
     meta: Meta,
 }
 
@@ -122,6 +134,11 @@ struct Meta {
     tstamp: Option<Instant>,
     dev: Option<IfIndex>,
     priority: u32,
+    mark: u32,
+    rx_queue: u16,
+    hash: Option<u32>,
+    gso: Option<Gso>,
+    nfct: Option<NfCt>,
     wmem: Option<WmemCharge>,
 }
 
@@ -145,6 +162,8 @@ impl SkBuff {
             mac_header: UNSET,
             network_header: UNSET,
             transport_header: UNSET,
+            data_len: 0,
+            frag_list: Vec::new(),
             meta: Meta::default(),
         }))
     }
@@ -196,6 +215,8 @@ impl SkBuff {
         let s = &mut *self.0;
         (s.data, s.tail) = (0, 0);
         (s.mac_header, s.network_header, s.transport_header) = (UNSET, UNSET, UNSET);
+        s.data_len = 0;
+        s.frag_list.clear();
         s.meta = Meta::default();
     }
 
@@ -214,9 +235,19 @@ impl SkBuff {
         self.0.storage.bytes_mut().get_mut(range).unwrap_or(&mut [])
     }
 
-    /// Bytes from `data` to `tail`.
+    /// Bytes of the packet: from `data` to `tail`, and those in other buffers (`skb->len`).
     pub fn len(&self) -> usize {
+        self.headlen() + self.data_len()
+    }
+
+    /// Bytes from `data` to `tail` (`skb_headlen`).
+    pub fn headlen(&self) -> usize {
         (self.0.tail - self.0.data) as usize
+    }
+
+    /// Bytes in other buffers (`skb->data_len`).
+    pub fn data_len(&self) -> usize {
+        self.0.data_len as usize
     }
 
     /// Whether the packet has no bytes.
@@ -241,7 +272,8 @@ impl SkBuff {
 
     /// Memory that the packet really costs, which is what socket buffers are charged (`skb->truesize`).
     pub fn truesize(&self) -> usize {
-        self.capacity() + SKB_OVERHEAD
+        let frags: usize = self.0.frag_list.iter().map(Self::truesize).sum();
+        self.capacity() + SKB_OVERHEAD + frags
     }
 
     /// Moves `data` and `tail` of an empty buffer forward by `len` (`skb_reserve`).
@@ -258,9 +290,10 @@ impl SkBuff {
         Ok(())
     }
 
-    /// Adds `len` bytes at the tail and returns them, with their old content (`skb_put`).
+    /// Adds `len` bytes at the tail and returns them, with their old content (`skb_put`). A packet that goes
+    /// on in other buffers has no room.
     pub fn put(&mut self, len: usize) -> Result<&mut [u8], SkbError> {
-        let available = self.tailroom();
+        let available = if self.is_nonlinear() { 0 } else { self.tailroom() };
         if len > available {
             return Err(SkbError {
                 wanted: len,
@@ -302,9 +335,9 @@ impl SkBuff {
             .unwrap_or(&mut []))
     }
 
-    /// Removes `len` bytes in front (`skb_pull`).
+    /// Removes `len` bytes in front, of those before `tail` (`skb_pull`).
     pub fn pull(&mut self, len: usize) -> Result<(), SkbError> {
-        let available = self.len();
+        let available = self.headlen();
         if len > available {
             return Err(SkbError {
                 wanted: len,
@@ -318,7 +351,8 @@ impl SkBuff {
     /// Cuts the packet to `len` bytes; a shorter one is left alone (`skb_trim`).
     pub fn trim(&mut self, len: usize) {
         if len < self.len() {
-            self.0.tail = self.0.data + len as u32;
+            self.trim_frags(len.saturating_sub(self.headlen()));
+            self.0.tail = self.0.tail.min(self.0.data + len as u32);
             // A sum over the removed bytes no longer describes the packet.
             if let IpSummed::Complete(_) = self.0.meta.ip_summed {
                 self.0.meta.ip_summed = IpSummed::None;
@@ -435,6 +469,56 @@ impl SkBuff {
         self.0.meta.priority = priority;
     }
 
+    /// Mark of the packet for rules and routes (`skb->mark`, `SO_MARK`).
+    pub fn mark(&self) -> u32 {
+        self.0.meta.mark
+    }
+
+    /// Sets the mark.
+    pub fn set_mark(&mut self, mark: u32) {
+        self.0.meta.mark = mark;
+    }
+
+    /// Receive queue of the device that the packet came by (`skb_get_rx_queue`).
+    pub fn rx_queue(&self) -> u16 {
+        self.0.meta.rx_queue
+    }
+
+    /// Notes the receive queue of the device (`skb_record_rx_queue`).
+    pub fn record_rx_queue(&mut self, queue: u16) {
+        self.0.meta.rx_queue = queue;
+    }
+
+    /// Hash of the packet's flow, if the device or software has computed it (`skb->hash`).
+    pub fn hash(&self) -> Option<u32> {
+        self.0.meta.hash
+    }
+
+    /// Sets the hash of the flow (`skb_set_hash`).
+    pub fn set_hash(&mut self, hash: u32) {
+        self.0.meta.hash = Some(hash);
+    }
+
+    /// How the packet was merged from segments, or shall be cut into them; `None` for a packet that is one.
+    pub fn gso(&self) -> Option<Gso> {
+        self.0.meta.gso
+    }
+
+    /// Sets how the packet is to be cut into segments.
+    pub fn set_gso(&mut self, gso: Option<Gso>) {
+        self.0.meta.gso = gso;
+    }
+
+    /// The connection that the packet belongs to (`skb_nfct`).
+    pub(crate) fn nfct(&self) -> Option<NfCt> {
+        self.0.meta.nfct
+    }
+
+    /// Sets the connection that the packet belongs to (`nf_ct_set`).
+    pub(crate) fn set_nfct(&mut self, nfct: Option<NfCt>) {
+        self.0.meta.nfct = nfct;
+    }
+
     /// Asks for the checksum over everything from `data` on, to be stored `offset` bytes after `data`
     /// (`CHECKSUM_PARTIAL`). The field must hold the folded pseudo header sum already.
     pub fn set_checksum_partial(&mut self, offset: u16) {
@@ -456,17 +540,19 @@ impl SkBuff {
     }
 
     /// Computes a [`IpSummed::Partial`] checksum in software, for a device that cannot
-    /// (`skb_checksum_help`). Nothing happens in the other states.
+    /// (`skb_checksum_help`). Nothing happens in the other states. The packet must be in one buffer.
     pub fn checksum_help(&mut self) -> Result<(), SkbError> {
         let Some((start, offset)) = self.checksum_partial() else {
             return Ok(());
         };
-        let len = self.len();
-        let data = self.data_mut();
         let error = SkbError {
             wanted: start + offset + 2,
-            available: len,
+            available: self.headlen(),
         };
+        if self.is_nonlinear() {
+            return Err(error);
+        }
+        let data = self.data_mut();
         let sum = super::checksum::Sum::ZERO
             .add_bytes(data.get(start..).ok_or(error)?)
             .finish();
@@ -483,6 +569,16 @@ impl SkBuff {
         self.0.meta.wmem = Some(charge);
     }
 
+    /// Charges the buffer to the socket that `other` is charged to, if any.
+    pub(crate) fn share_owner_w(&mut self, other: &SkBuff) {
+        self.0.meta.wmem = other.0.meta.wmem.as_ref().map(|w| w.charge_also(self.truesize()));
+    }
+
+    /// Takes over the charge of another buffer to its sender's socket.
+    pub(crate) fn take_owner_of(&mut self, other: &mut SkBuff) {
+        self.0.meta.wmem = other.0.meta.wmem.take();
+    }
+
     /// Ends the charge to the sending socket (`skb_orphan`).
     pub fn orphan(&mut self) {
         self.0.meta.wmem = None;
@@ -493,6 +589,7 @@ impl fmt::Debug for SkBuff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SkBuff")
             .field("len", &self.len())
+            .field("data_len", &self.data_len())
             .field("headroom", &self.headroom())
             .field("capacity", &self.capacity())
             .field("protocol", &self.protocol())

@@ -33,6 +33,13 @@ pub(crate) struct WmemCharge {
     truesize: usize,
 }
 
+impl WmemCharge {
+    /// Charges another packet to the same send buffer.
+    pub(crate) fn charge_also(&self, truesize: usize) -> Self {
+        Wmem(Arc::clone(&self.wmem)).charge(truesize)
+    }
+}
+
 impl Drop for WmemCharge {
     fn drop(&mut self) {
         self.wmem.fetch_sub(self.truesize, Ordering::Relaxed);

@@ -5,7 +5,7 @@
 //! (`dev_queue_xmit_nit`), with its checksums if software makes them.
 
 use super::netdevice::IfIndex;
-use super::skb::PktType;
+use super::skb::{PktType, SkBuff};
 use super::time::Instant;
 
 /// A frame as a tap sees it.
@@ -42,6 +42,8 @@ pub struct TapHandle(u64);
 pub(crate) struct Taps {
     taps: Vec<(u64, Box<dyn PacketTap>)>,
     next: u64,
+    /// A frame in one piece, for packets that are not; kept to be used again.
+    scratch: Vec<u8>,
 }
 
 impl Taps {
@@ -57,6 +59,31 @@ impl Taps {
     pub(crate) fn remove(&mut self, handle: &TapHandle) -> Option<Box<dyn PacketTap>> {
         let at = self.taps.iter().position(|t| t.0 == handle.0)?;
         Some(self.taps.remove(at).1)
+    }
+
+    /// A received packet, from its link-layer header on; one that GRO merged as it is after that.
+    pub(crate) fn deliver_skb(&mut self, ifindex: IfIndex, timestamp: Instant, skb: &SkBuff) {
+        if self.taps.is_empty() {
+            return;
+        }
+        let Some(head) = skb.mac_header() else { return };
+        let pkt_type = skb.pkt_type();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let data = if skb.is_nonlinear() {
+            scratch.clear();
+            scratch.extend_from_slice(head);
+            scratch.extend(skb.pieces().skip(1).flatten());
+            &scratch
+        } else {
+            head
+        };
+        self.deliver(&TapPacket {
+            ifindex,
+            timestamp,
+            pkt_type,
+            data,
+        });
+        self.scratch = scratch;
     }
 
     pub(crate) fn deliver(&mut self, packet: &TapPacket<'_>) {

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use tracing::trace;
 use zerocopy::IntoBytes;
 
-use super::route::AddrType;
 use crate::core::drop_reason::SkbDropReason;
+use crate::core::dst::AddrType;
 use crate::core::neighbour::{Claim, NeighKey, NudState, Solicit};
 use crate::core::netdevice::{DeviceFlags, IfIndex};
 use crate::core::skb::{PktType, SkBuff};
@@ -59,7 +59,10 @@ impl Stack {
         if self.inet_addr_type(sip) != AddrType::Unicast {
             return false;
         }
-        let key = NeighKey { ifindex, addr: sip };
+        let key = NeighKey {
+            ifindex,
+            addr: sip.into(),
+        };
         let now = self.now;
         if op == ARPOP_REQUEST && self.inet_addr_type(tip) == AddrType::Local {
             let flush = self.neigh.event_ns(key, arp.sha, now);
@@ -103,8 +106,8 @@ impl Stack {
     }
 
     /// Asks who has an address (`arp_solicit`).
-    pub(crate) fn arp_solicit(&mut self, solicit: &Solicit) {
-        let NeighKey { ifindex, addr } = solicit.key;
+    pub(crate) fn arp_solicit(&mut self, solicit: &Solicit, addr: Ipv4Addr) {
+        let ifindex = solicit.key.ifindex;
         let Some(dev) = self.devs.get(ifindex) else { return };
         // arp_announce 0: any of our addresses will do, best one of the network.
         let Some(saddr) = dev.in_dev.select_addr(Some(addr)) else {

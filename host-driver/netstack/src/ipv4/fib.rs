@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::devinet::Ipv4Cidr;
 use super::fib_trie::LpmTrie;
+use crate::core::addr::{Cidr, InetAddr};
 use crate::core::netdevice::IfIndex;
 use crate::errno::Errno;
 
@@ -33,26 +33,26 @@ pub enum RouteTable {
     Main,
 }
 
-/// A route, as `ip route` shows it.
+/// A route of either family, as `ip route` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Route {
+pub struct Route<A: InetAddr = Ipv4Addr> {
     /// Destinations.
-    pub dst: Ipv4Cidr,
+    pub dst: Cidr<A>,
     /// What it does.
     pub kind: RouteType,
     /// Next hop, if not on the link.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<A>,
     /// Interface.
     pub oif: Option<IfIndex>,
     /// Preferred source address.
-    pub prefsrc: Option<Ipv4Addr>,
+    pub prefsrc: Option<A>,
     /// Of routes to the same prefix the one with the lowest metric is used.
     pub metric: u32,
 }
 
-impl Route {
+impl<A: InetAddr> Route<A> {
     /// A route through a gateway; the interface is found when it is added.
-    pub const fn via(dst: Ipv4Cidr, gateway: Ipv4Addr) -> Self {
+    pub const fn via(dst: Cidr<A>, gateway: A) -> Self {
         Self {
             gateway: Some(gateway),
             ..Self::of_type(dst, RouteType::Unicast)
@@ -60,7 +60,7 @@ impl Route {
     }
 
     /// A route to a link.
-    pub const fn on_link(dst: Ipv4Cidr, oif: IfIndex) -> Self {
+    pub const fn on_link(dst: Cidr<A>, oif: IfIndex) -> Self {
         Self {
             oif: Some(oif),
             ..Self::of_type(dst, RouteType::Unicast)
@@ -68,7 +68,7 @@ impl Route {
     }
 
     /// A route without a next hop, such as [`RouteType::Blackhole`].
-    pub const fn of_type(dst: Ipv4Cidr, kind: RouteType) -> Self {
+    pub const fn of_type(dst: Cidr<A>, kind: RouteType) -> Self {
         Self {
             dst,
             kind,
@@ -81,14 +81,14 @@ impl Route {
 }
 
 /// One table (`struct fib_table`): for each prefix the routes by metric (`struct fib_alias`).
-#[derive(Debug, Default)]
-struct FibTable(LpmTrie<u32, Vec<Route>>);
+#[derive(Debug)]
+struct FibTable<A: InetAddr>(LpmTrie<A::Bits, Vec<Route<A>>>);
 
-impl FibTable {
-    fn insert(&mut self, route: Route) -> Result<(), Errno> {
+impl<A: InetAddr> FibTable<A> {
+    fn insert(&mut self, route: Route<A>) -> Result<(), Errno> {
         let aliases = self
             .0
-            .entry(route.dst.addr().to_bits(), route.dst.prefix_len(), Vec::new);
+            .entry(route.dst.addr().bits(), route.dst.prefix_len(), Vec::new);
         match aliases.binary_search_by_key(&route.metric, |r| r.metric) {
             Ok(_) => Err(Errno::Exist),
             Err(at) => {
@@ -98,8 +98,8 @@ impl FibTable {
         }
     }
 
-    fn remove(&mut self, dst: Ipv4Cidr, pred: impl Fn(&Route) -> bool) -> Option<Route> {
-        let (key, len) = (dst.addr().to_bits(), dst.prefix_len());
+    fn remove(&mut self, dst: Cidr<A>, pred: impl Fn(&Route<A>) -> bool) -> Option<Route<A>> {
+        let (key, len) = (dst.addr().bits(), dst.prefix_len());
         let aliases = self.0.exact_mut(key, len)?;
         let at = aliases.iter().position(pred)?;
         let route = aliases.remove(at);
@@ -109,21 +109,30 @@ impl FibTable {
         Some(route)
     }
 
-    fn lookup(&self, daddr: Ipv4Addr, usable: impl Fn(&Route) -> bool) -> Option<&Route> {
+    fn lookup(&self, daddr: A, usable: impl Fn(&Route<A>) -> bool) -> Option<&Route<A>> {
         self.0
-            .longest_match(daddr.to_bits(), |aliases| aliases.iter().find(|r| usable(r)))
+            .longest_match(daddr.bits(), |aliases| aliases.iter().find(|r| usable(r)))
     }
 }
 
-/// The tables.
-#[derive(Debug, Default)]
-pub(crate) struct Fib {
-    local: FibTable,
-    main: FibTable,
+/// The tables of one family.
+#[derive(Debug)]
+pub(crate) struct Fib<A: InetAddr> {
+    local: FibTable<A>,
+    main: FibTable<A>,
 }
 
-impl Fib {
-    fn table(&mut self, table: RouteTable) -> &mut FibTable {
+impl<A: InetAddr> Default for Fib<A> {
+    fn default() -> Self {
+        Self {
+            local: FibTable(LpmTrie::default()),
+            main: FibTable(LpmTrie::default()),
+        }
+    }
+}
+
+impl<A: InetAddr> Fib<A> {
+    fn table(&mut self, table: RouteTable) -> &mut FibTable<A> {
         match table {
             RouteTable::Local => &mut self.local,
             RouteTable::Main => &mut self.main,
@@ -132,9 +141,8 @@ impl Fib {
 
     /// Adds a route; [`Errno::Exist`] if there is one with the prefix and metric. Bits of the destination
     /// after the prefix are cleared.
-    pub(crate) fn insert(&mut self, table: RouteTable, mut route: Route) -> Result<(), Errno> {
-        let len = route.dst.prefix_len();
-        route.dst = Ipv4Cidr::new(route.dst.network(), len).map_err(|_| Errno::Inval)?;
+    pub(crate) fn insert(&mut self, table: RouteTable, mut route: Route<A>) -> Result<(), Errno> {
+        route.dst = route.dst.trunc();
         self.table(table).insert(route)
     }
 
@@ -142,26 +150,26 @@ impl Fib {
     pub(crate) fn remove(
         &mut self,
         table: RouteTable,
-        dst: Ipv4Cidr,
-        pred: impl Fn(&Route) -> bool,
-    ) -> Option<Route> {
+        dst: Cidr<A>,
+        pred: impl Fn(&Route<A>) -> bool,
+    ) -> Option<Route<A>> {
         self.table(table).remove(dst, pred)
     }
 
     /// The route for a destination (`fib_lookup`): the longest prefix in `local`, or else in `main`, of
     /// the routes that `usable` accepts.
-    pub(crate) fn lookup(&self, daddr: Ipv4Addr, usable: impl Fn(&Route) -> bool) -> Option<&Route> {
+    pub(crate) fn lookup(&self, daddr: A, usable: impl Fn(&Route<A>) -> bool) -> Option<&Route<A>> {
         self.local
             .lookup(daddr, &usable)
             .or_else(|| self.main.lookup(daddr, &usable))
     }
 
     /// As [`Fib::lookup`], in `local` only.
-    pub(crate) fn lookup_local(&self, addr: Ipv4Addr) -> Option<&Route> {
+    pub(crate) fn lookup_local(&self, addr: A) -> Option<&Route<A>> {
         self.local.lookup(addr, |_| true)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (RouteTable, &Route)> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (RouteTable, &Route<A>)> + '_ {
         let local = self
             .local
             .0
@@ -181,6 +189,7 @@ impl Fib {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::addr::Ipv4Cidr;
 
     fn cidr(s: &str) -> Ipv4Cidr {
         s.parse().unwrap()
@@ -188,7 +197,7 @@ mod tests {
 
     #[test]
     fn longest_prefix_then_lowest_metric_then_usable() {
-        let mut fib = Fib::default();
+        let mut fib = Fib::<Ipv4Addr>::default();
         let eth0 = IfIndex(2);
         let default = Route {
             metric: 5,
@@ -205,7 +214,7 @@ mod tests {
             fib.insert(RouteTable::Main, route).unwrap();
         }
         assert_eq!(fib.insert(RouteTable::Main, net), Err(Errno::Exist));
-        let find = |fib: &Fib, a: [u8; 4]| fib.lookup(a.into(), |_| true).copied();
+        let find = |fib: &Fib<Ipv4Addr>, a: [u8; 4]| fib.lookup(a.into(), |_| true).copied();
         assert_eq!(find(&fib, [10, 1, 1, 1]), Some(net));
         assert_eq!(find(&fib, [10, 9, 1, 1]), Some(hole));
         assert_eq!(find(&fib, [11, 0, 0, 1]), Some(default));

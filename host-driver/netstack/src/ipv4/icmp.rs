@@ -1,25 +1,25 @@
 //! ICMP (RFC 792, RFC 1122 section 3.2.2; net/ipv4/icmp.c).
 
 use std::hash::BuildHasher;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use tracing::trace;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::ip_input::IpIn;
-use super::ip_output::{Fragmentation, Ipcm};
-use super::route::{AddrType, Rtable};
+use super::fib::RouteType;
+use super::route::Rtable;
 use crate::config::StackConfig;
 use crate::core::checksum::Sum;
 use crate::core::drop_reason::SkbDropReason;
+use crate::core::dst::{AddrType, IcmpError, IpIn, Ipcm, PmtuDisc, Severity};
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::{IpSummed, PktType, SkBuff};
 use crate::core::time::Instant;
 use crate::errno::Errno;
 use crate::stack::Stack;
 use crate::wire::icmp::*;
-use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_UDP, IPV4_HLEN, IpHdr};
+use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP, IPV4_HLEN, IpHdr};
 
 /// An error message is no larger than what every host takes (RFC 1812 section 4.3.2.3).
 const ICMP_ERROR_MAX: usize = 576;
@@ -32,13 +32,13 @@ const LIMIT_BUCKETS: usize = 256;
 
 /// A bucket of time: it fills as time passes and a message takes some out.
 #[derive(Debug, Clone, Copy)]
-struct TokenBucket {
+pub(crate) struct TokenBucket {
     tokens: Duration,
     last: Instant,
 }
 
 impl TokenBucket {
-    fn take(&mut self, now: Instant, cost: Duration, burst: u32) -> bool {
+    pub(crate) fn take(&mut self, now: Instant, cost: Duration, burst: u32) -> bool {
         let full = cost.saturating_mul(burst);
         let earned = now.saturating_duration_since(self.last);
         self.tokens = self.tokens.saturating_add(earned).min(full);
@@ -98,25 +98,8 @@ fn icmp_err_convert(kind: u8, code: u8) -> Option<(Errno, Severity)> {
     })
 }
 
-/// Whether an error is reported to a connected socket that did not ask for all errors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Severity {
-    /// It may pass.
-    Soft,
-    /// It will not.
-    Fatal,
-}
-
-/// An ICMP error about a datagram of ours, as the protocol that sent it gets it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct IcmpError<'a> {
-    pub errno: Errno,
-    pub severity: Severity,
-    /// IP header of our datagram.
-    pub iph: IpHdr,
-    /// What the message quotes of our datagram behind the IP header.
-    pub payload: &'a [u8],
-}
+/// Sizes that links have, to step down to when a router does not tell its MTU (RFC 1191 section 7.1).
+const MTU_PLATEAUS: [usize; 9] = [32_000, 17_914, 8166, 4352, 2002, 1492, 1006, 508, 296];
 
 impl Stack {
     /// A datagram of protocol ICMP, from its ICMP header on (`icmp_rcv`).
@@ -137,7 +120,7 @@ impl Stack {
             self.mib.icmp.in_errors += 1;
             return self.kfree_skb(skb, SkbDropReason::PktTooSmall);
         };
-        trace!(saddr = %ip.iph.saddr(), kind = icmph.kind, code = icmph.code, "icmp_rcv");
+        trace!(saddr = %ip.saddr, kind = icmph.kind, code = icmph.code, "icmp_rcv");
         let handled = match icmph.kind {
             ICMP_ECHO => {
                 self.mib.icmp.in_echos += 1;
@@ -145,7 +128,11 @@ impl Stack {
             }
             ICMP_ECHOREPLY => {
                 self.mib.icmp.in_echo_reps += 1;
-                return self.ping_rcv(skb, &icmph, ip);
+                return self.ping_rcv(skb, [icmph.echo_id(), icmph.echo_sequence()], ip);
+            }
+            ICMP_REDIRECT => {
+                self.mib.icmp.in_redirects += 1;
+                self.icmp_redirect(&skb, &icmph, ip)
             }
             ICMP_DEST_UNREACH | ICMP_TIME_EXCEEDED | ICMP_PARAMETERPROB => {
                 match icmph.kind {
@@ -177,24 +164,31 @@ impl Stack {
         if self.config.icmp_echo_ignore_all || group && self.config.icmp_echo_ignore_broadcasts {
             return false;
         }
-        let saddr = (ip.dst == AddrType::Local).then(|| ip.iph.daddr());
+        let (IpAddr::V4(from), IpAddr::V4(to)) = (ip.saddr, ip.daddr) else {
+            return false;
+        };
+        let saddr = (ip.dst == AddrType::Local).then_some(to);
         let reply = IcmpHdr::new(ICMP_ECHOREPLY, 0, [icmph.echo_id(), icmph.echo_sequence()]);
         let payload = skb.data().get(ICMP_HLEN..).unwrap_or(&[]);
-        self.icmp_reply(ip.iph.saddr(), saddr, reply, payload, ip.iph.tos);
+        self.icmp_reply(from, saddr, reply, payload, ip.tos);
         true
+    }
+
+    /// What an error quotes: the IP header, and the bytes after it, of which RFC 1122 section 3.2.2 promises
+    /// eight. None if that is malformed.
+    fn icmp_quoted(skb: &SkBuff) -> Option<(IpHdr, &[u8])> {
+        let quoted = skb.data().get(ICMP_HLEN..)?;
+        let (iph, _) = IpHdr::read_from_prefix(quoted).ok()?;
+        if iph.header_len() < IPV4_HLEN || iph.version() != 4 {
+            return None;
+        }
+        let payload = quoted.get(iph.header_len()..).filter(|p| p.len() >= 8)?;
+        Some((iph, payload))
     }
 
     /// An error about something that we sent (`icmp_unreach`). False if it is malformed.
     fn icmp_unreach(&mut self, skb: &SkBuff, icmph: &IcmpHdr, ip: &IpIn) -> bool {
-        let quoted = skb.data().get(ICMP_HLEN..).unwrap_or(&[]);
-        let Ok((iph, _)) = IpHdr::read_from_prefix(quoted) else {
-            return false;
-        };
-        if iph.header_len() < IPV4_HLEN || iph.version() != 4 {
-            return false;
-        }
-        // RFC 1122 section 3.2.2 promises eight bytes behind the IP header.
-        let Some(payload) = quoted.get(iph.header_len()..).filter(|p| p.len() >= 8) else {
+        let Some((iph, payload)) = Self::icmp_quoted(skb) else {
             return false;
         };
         // Nobody may report an error about a broadcast, and nobody but us sent what we sent.
@@ -207,17 +201,96 @@ impl Stack {
         let Some((errno, severity)) = icmp_err_convert(icmph.kind, icmph.code) else {
             return true;
         };
+        let mtu = match (icmph.kind, icmph.code) {
+            (ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED) => match self.plausible_mtu(icmph, &iph) {
+                Some(mtu) => Some(mtu),
+                None => return true,
+            },
+            _ => None,
+        };
         let error = IcmpError {
             errno,
             severity,
-            iph,
+            saddr: iph.saddr().into(),
+            daddr: iph.daddr().into(),
+            mtu,
             payload,
         };
-        match iph.protocol {
-            IPPROTO_UDP => self.udp_err(&error),
-            IPPROTO_ICMP => self.ping_err(&error),
+        let known = self.deliver_icmp_error(iph.protocol, &error);
+        // Only an error about a datagram that a socket of ours may have sent changes the path.
+        if let Some(mtu) = mtu.filter(|_| known) {
+            let validity = self.config.ip_mtu_expires;
+            self.fnhe.set_mtu(iph.daddr().into(), mtu, self.now, validity);
+        }
+        known
+    }
+
+    /// Gives an error to the protocol that sent the datagram (`net_protocol->err_handler`). False if no
+    /// socket did.
+    pub(crate) fn deliver_icmp_error(&mut self, protocol: u8, error: &IcmpError<'_>) -> bool {
+        match protocol {
+            IPPROTO_UDP => self.udp_err(error),
+            IPPROTO_ICMP | IPPROTO_ICMPV6 => self.ping_err(error),
             _ => true,
         }
+    }
+
+    /// The MTU of "fragmentation needed" (`__ip_rt_update_pmtu`), if it can be true: less than the datagram
+    /// that did not fit, and less than what we believed. Values below `min_pmtu` are raised to it, so that
+    /// a forged message cannot make us send crumbs.
+    fn plausible_mtu(&self, icmph: &IcmpHdr, iph: &IpHdr) -> Option<usize> {
+        if self.config.ip_no_pmtu_disc {
+            return None;
+        }
+        let sent = usize::from(iph.tot_len.get());
+        let mtu = match usize::from(icmph.next_hop_mtu()) {
+            // RFC 1191 section 5: an old router; the next common size below that of the datagram.
+            0 => *MTU_PLATEAUS.iter().find(|p| **p < sent)?,
+            mtu => mtu,
+        };
+        let old = self.ip_route_output(iph.daddr(), None, None).ok()?.mtu;
+        if mtu >= sent || mtu >= old {
+            return None;
+        }
+        Some(mtu.max(self.config.ip_min_pmtu.min(old)))
+    }
+
+    /// A router tells of a better gateway (RFC 1122 section 3.2.2.2; `icmp_redirect`, `ip_do_redirect`). False
+    /// if it is malformed.
+    fn icmp_redirect(&mut self, skb: &SkBuff, icmph: &IcmpHdr, ip: &IpIn) -> bool {
+        let Some((iph, _)) = Self::icmp_quoted(skb) else {
+            return false;
+        };
+        let (new, daddr) = (icmph.gateway(), iph.daddr());
+        let Some(dev) = self.devs.get(ip.iif) else {
+            return true;
+        };
+        let conf = dev.in_dev.conf;
+        if icmph.code > 3 || conf.forwarding || !conf.accept_redirects || ip.dst != AddrType::Local {
+            return true;
+        }
+        if self.inet_addr_type(iph.saddr()) != AddrType::Local
+            || self.inet_addr_type(new) != AddrType::Unicast
+        {
+            return true;
+        }
+        // The new gateway must be a neighbour on the link that the message came by ...
+        let on_link = self
+            .fib
+            .lookup(new, |r| r.oif == Some(ip.iif))
+            .is_some_and(|r| r.kind == RouteType::Unicast && r.gateway.is_none());
+        // ... and the message from the gateway that we now use for this destination.
+        let current = self.ip_route_output(daddr, None, None);
+        let from_gateway = current.is_ok_and(|rt| {
+            rt.kind == AddrType::Unicast
+                && rt.oif == ip.iif
+                && rt.nexthop != daddr
+                && IpAddr::V4(rt.nexthop) == ip.saddr
+        });
+        if on_link && from_gateway {
+            self.fnhe.set_gateway(daddr.into(), new.into(), self.now);
+        }
+        true
     }
 
     /// Reports an error about a packet to its sender, if the rules of RFC 1122 section 3.2.2 let us
@@ -275,6 +348,7 @@ impl Stack {
             ICMP_DEST_UNREACH => self.mib.icmp.out_dest_unreachs += 1,
             ICMP_TIME_EXCEEDED => self.mib.icmp.out_time_excds += 1,
             ICMP_PARAMETERPROB => self.mib.icmp.out_parm_probs += 1,
+            ICMP_REDIRECT => self.mib.icmp.out_redirects += 1,
             _ => {}
         }
         self.icmp_push(&rt, IcmpHdr::new(kind, code, rest), quote, tos);
@@ -290,12 +364,18 @@ impl Stack {
         if !limited || exempt {
             return true;
         }
+        self.icmp_rate_allow(rt.daddr.into())
+    }
+
+    /// The limits for all hosts and for one, which both families share (`icmp_global_allow`,
+    /// `inet_peer_xrlim_allow`).
+    pub(crate) fn icmp_rate_allow(&mut self, daddr: IpAddr) -> bool {
         let (cost, burst) = (global_cost(&self.config), self.config.icmp_msgs_burst);
         if !self.icmp_limits.global.take(self.now, cost, burst) {
             self.mib.icmp.out_rate_limit_global += 1;
             return false;
         }
-        let bucket = self.hash.hash_one(rt.daddr) as usize % LIMIT_BUCKETS;
+        let bucket = self.hash.hash_one(daddr) as usize % LIMIT_BUCKETS;
         let Some(bucket) = self.icmp_limits.hosts.get_mut(bucket) else {
             return true;
         };
@@ -329,7 +409,8 @@ impl Stack {
             protocol: IPPROTO_ICMP,
             ttl,
             tos,
-            fragmentation: Fragmentation::Allowed,
+            pmtudisc: PmtuDisc::Dont,
+            looped: false,
         };
         self.mib.icmp.out_msgs += 1;
         let sent = match self.icmp_build(icmph, payload) {

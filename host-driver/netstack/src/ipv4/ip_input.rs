@@ -3,14 +3,16 @@
 use tracing::trace;
 
 use super::ip_options::{Options, ip_options_compile};
-use super::route::{AddrType, InputError};
+use super::route::InputError;
 use crate::core::checksum::Sum;
 use crate::core::drop_reason::SkbDropReason;
+use crate::core::dst::{AddrType, InputRoute, IpIn};
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::{PktType, SkBuff};
+use crate::netfilter::NfHook;
 use crate::stack::Stack;
 use crate::wire::icmp::{ICMP_DEST_UNREACH, ICMP_PARAMETERPROB, ICMP_PROT_UNREACH};
-use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_UDP, IPV4_HLEN, IpHdr};
+use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_UDP, IPV4_HLEN, IpHdr};
 
 /// A transport protocol's receive function (`struct net_protocol`). The packet starts at the transport
 /// header.
@@ -26,19 +28,14 @@ const INET_PROTOS: &[NetProtocol] = &[
         handler: Stack::udp_rcv,
     },
     NetProtocol {
+        protocol: IPPROTO_IGMP,
+        handler: Stack::igmp_rcv,
+    },
+    NetProtocol {
         protocol: IPPROTO_ICMP,
         handler: Stack::icmp_rcv,
     },
 ];
-
-/// What IP learned about a received datagram.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct IpIn {
-    pub iph: IpHdr,
-    pub iif: IfIndex,
-    /// What our address is that it came to.
-    pub dst: AddrType,
-}
 
 /// A datagram to be dropped.
 enum Bad {
@@ -55,7 +52,7 @@ impl Stack {
         self.mib.ip.in_receives += 1;
         self.mib.ip_ext.in_octets += skb.len() as u64;
         match self.ip_rcv_core(&mut skb) {
-            Ok(iph) => self.ip_rcv_finish(skb, iph),
+            Ok(()) => self.ip_pre_routing(skb),
             Err(Bad::Header(reason)) => {
                 self.mib.ip.in_hdr_errors += 1;
                 self.kfree_skb(skb, reason);
@@ -67,8 +64,20 @@ impl Stack {
         }
     }
 
+    fn ip_pre_routing(&mut self, skb: SkBuff) {
+        let iif = skb.dev();
+        let skb = match iif.filter(|_| self.nf.wants_defrag()) {
+            // Only the first fragment has ports (`ipv4_conntrack_defrag`).
+            Some(iif) => self.ip_defrag(skb, iif),
+            None => Some(skb),
+        };
+        if let Some(skb) = skb.and_then(|skb| self.nf_hook(NfHook::PreRouting, skb, iif, None)) {
+            self.ip_rcv_finish(skb);
+        }
+    }
+
     /// RFC 1122 section 3.2.1: version, length and checksum are checked, silently, before anything else.
-    fn ip_rcv_core(&mut self, skb: &mut SkBuff) -> Result<IpHdr, Bad> {
+    fn ip_rcv_core(&mut self, skb: &mut SkBuff) -> Result<(), Bad> {
         let iph = *skb
             .header::<IpHdr>()
             .ok_or(Bad::Header(SkbDropReason::PktTooSmall))?;
@@ -90,40 +99,44 @@ impl Stack {
         // The link pads short frames.
         skb.trim(total);
         trace!(saddr = %iph.saddr(), daddr = %iph.daddr(), protocol = iph.protocol, len = total, "ip_rcv");
-        Ok(iph)
+        Ok(())
     }
 
-    /// Routes the datagram (`ip_rcv_finish_core`).
-    fn ip_rcv_finish(&mut self, skb: SkBuff, iph: IpHdr) {
-        let Some(iif) = skb.dev() else {
+    /// Routes the datagram (`ip_rcv_finish`, `ip_rcv_finish_core`). The hook before this one
+    /// (`NF_INET_PRE_ROUTING`) may have changed it, so the header is read again.
+    fn ip_rcv_finish(&mut self, skb: SkBuff) {
+        let (Some(iif), Some(iph)) = (skb.dev(), skb.header::<IpHdr>().copied()) else {
             return self.kfree_skb(skb, SkbDropReason::DevReady);
         };
-        let dst = match self.ip_route_input(iph.saddr(), iph.daddr(), iif) {
-            Ok(dst) => dst,
+        let route = match self.ip_route_input(iph.saddr(), iph.daddr(), iif) {
+            Ok(route) => route,
+            // Our own, looped back: its source is one of ours.
+            Err(_) if skb.pkt_type() == PktType::Loopback => InputRoute::Deliver(AddrType::Multicast),
             Err(e) => return self.ip_error(skb, e),
         };
-        let ip = IpIn { iph, iif, dst };
-        if iph.header_len() > IPV4_HLEN && !self.ip_rcv_options(&skb, &ip) {
+        if iph.header_len() > IPV4_HLEN && !self.ip_rcv_options(&skb, &iph) {
             self.mib.ip.in_hdr_errors += 1;
             return self.kfree_skb(skb, SkbDropReason::IpInHdr);
         }
-        match dst {
-            AddrType::Multicast => self.mib.ip_ext.in_mcast_pkts += 1,
-            AddrType::Broadcast => self.mib.ip_ext.in_bcast_pkts += 1,
-            AddrType::Local | AddrType::Unicast => {
-                let l2_group = matches!(skb.pkt_type(), PktType::Broadcast | PktType::Multicast);
-                if l2_group && self.config.drop_unicast_in_l2_multicast {
-                    return self.kfree_skb(skb, SkbDropReason::UnicastInL2Multicast);
-                }
+        let l2_group = matches!(skb.pkt_type(), PktType::Broadcast | PktType::Multicast);
+        match route {
+            InputRoute::Deliver(AddrType::Multicast) => self.mib.ip_ext.in_mcast_pkts += 1,
+            InputRoute::Deliver(AddrType::Broadcast) => self.mib.ip_ext.in_bcast_pkts += 1,
+            _ if l2_group && self.config.drop_unicast_in_l2_multicast => {
+                return self.kfree_skb(skb, SkbDropReason::UnicastInL2Multicast);
             }
+            _ => {}
         }
-        self.ip_local_deliver(skb, &ip);
+        match route {
+            InputRoute::Deliver(dst) => self.ip_local_deliver(skb, iif, dst),
+            InputRoute::Forward(rt) => self.ip_forward(skb, iph, &rt),
+        }
     }
 
     /// False if the datagram must be dropped for its options. We take no source routes
     /// (accept_source_route is 0).
-    fn ip_rcv_options(&mut self, skb: &SkBuff, ip: &IpIn) -> bool {
-        let options = skb.data().get(IPV4_HLEN..ip.iph.header_len()).unwrap_or(&[]);
+    fn ip_rcv_options(&mut self, skb: &SkBuff, iph: &IpHdr) -> bool {
+        let options = skb.data().get(IPV4_HLEN..iph.header_len()).unwrap_or(&[]);
         match ip_options_compile(options) {
             Ok(Options::Plain) => true,
             Ok(Options::SourceRoute) => false,
@@ -148,30 +161,52 @@ impl Stack {
                 self.mib.ip.in_addr_errors += 1;
                 SkbDropReason::IpInNoRoutes
             }
-            InputError::NoRoute => {
+            InputError::NoRoute(code) => {
                 self.mib.ip_ext.in_no_routes += 1;
+                // RFC 1812 section 4.3.3.1: a router tells; a host is silent.
+                if let Some(code) = code {
+                    self.icmp_send(&skb, ICMP_DEST_UNREACH, code, [0, 0]);
+                }
                 SkbDropReason::IpInNoRoutes
             }
         };
         self.kfree_skb(skb, reason);
     }
 
-    /// The datagram is for us (`ip_local_deliver`, `ip_protocol_deliver_rcu`).
-    fn ip_local_deliver(&mut self, mut skb: SkBuff, ip: &IpIn) {
-        trace!(saddr = %ip.iph.saddr(), protocol = ip.iph.protocol, "ip_local_deliver");
-        if ip.iph.is_fragment() {
-            self.mib.ip.reasm_reqds += 1;
-            self.mib.ip.reasm_fails += 1;
-            return self.kfree_skb(skb, SkbDropReason::FragReasm);
-        }
-        if skb.pull(ip.iph.header_len()).is_err() {
+    /// The datagram is for us (`ip_local_deliver`); fragments wait for each other.
+    fn ip_local_deliver(&mut self, skb: SkBuff, iif: IfIndex, dst: AddrType) {
+        let Some(skb) = self.ip_defrag(skb, iif) else {
+            return;
+        };
+        let Some(skb) = self.nf_hook(NfHook::LocalIn, skb, Some(iif), None) else {
+            return;
+        };
+        self.ip_local_deliver_finish(skb, iif, dst);
+    }
+
+    /// To the transport (`ip_local_deliver_finish`, `ip_protocol_deliver_rcu`).
+    fn ip_local_deliver_finish(&mut self, mut skb: SkBuff, iif: IfIndex, dst: AddrType) {
+        let Some(iph) = skb.header::<IpHdr>().copied() else {
+            return self.kfree_skb(skb, SkbDropReason::IpInHdr);
+        };
+        trace!(saddr = %iph.saddr(), protocol = iph.protocol, "ip_local_deliver");
+        if skb.pull(iph.header_len()).is_err() {
             return self.kfree_skb(skb, SkbDropReason::IpInHdr);
         }
         skb.reset_transport_header();
-        match INET_PROTOS.iter().find(|p| p.protocol == ip.iph.protocol) {
+        let ip = IpIn {
+            saddr: iph.saddr().into(),
+            daddr: iph.daddr().into(),
+            protocol: iph.protocol,
+            ttl: iph.ttl,
+            tos: iph.tos,
+            iif,
+            dst,
+        };
+        match INET_PROTOS.iter().find(|p| p.protocol == ip.protocol) {
             Some(proto) => {
                 self.mib.ip.in_delivers += 1;
-                (proto.handler)(self, skb, ip);
+                (proto.handler)(self, skb, &ip);
             }
             None => {
                 // RFC 1122 section 3.2.2.1.

@@ -4,38 +4,20 @@ use std::net::Ipv4Addr;
 
 use zerocopy::IntoBytes;
 
-use super::route::{AddrType, Rtable};
+use super::route::Rtable;
 use crate::core::drop_reason::SkbDropReason;
-use crate::core::neighbour::{NeighEvent, NeighId, NeighKey, Resolution};
-use crate::core::netdevice::{DeviceFlags, IfIndex};
+use crate::core::dst::{AddrType, Ipcm, PmtuDisc};
+use crate::core::netdevice::DeviceFlags;
 use crate::core::skb::SkBuff;
 use crate::errno::Errno;
+use crate::netfilter::NfHook;
 use crate::stack::Stack;
 use crate::wire::ethernet::{EtherType, MacAddr};
-use crate::wire::icmp::{ICMP_DEST_UNREACH, ICMP_HOST_UNREACH};
 use crate::wire::ipv4::{IP_DF, IPV4_HLEN, IpHdr};
 
 /// Room for headers below IP and for what a driver prepends, such as a virtio-net header
 /// (`LL_MAX_HEADER`).
 pub(crate) const LL_MAX_HEADER: usize = 64;
-
-/// Whether routers may fragment what we send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fragmentation {
-    /// DF is set.
-    Forbidden,
-    /// DF is clear.
-    Allowed,
-}
-
-/// What a protocol says about a datagram that it sends (`struct ipcm_cookie`).
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ipcm {
-    pub protocol: u8,
-    pub ttl: u8,
-    pub tos: u8,
-    pub fragmentation: Fragmentation,
-}
 
 impl Stack {
     /// A buffer with the headroom that IP and the link need, and `len` bytes of tailroom.
@@ -46,15 +28,22 @@ impl Stack {
         Some(skb)
     }
 
-    /// Sends a packet that starts at its transport header (`ip_make_skb`, `ip_send_skb`).
+    /// Sends a packet that starts at its transport header (`ip_make_skb`, `ip_send_skb`, `ip_queue_xmit`).
     ///
     /// # Errors
-    /// [`Errno::MsgSize`] if it is larger than the MTU: there is no fragmentation yet, and a socket's
-    /// datagrams have DF set. Otherwise what [`Stack::ip_finish_output`] says.
+    /// As [`Stack::dst_send`].
     pub(crate) fn ip_send_skb(&mut self, mut skb: SkBuff, rt: &Rtable, ipc: Ipcm) -> Result<(), Errno> {
-        self.mib.ip.out_requests += 1;
         let total = skb.len() + IPV4_HLEN;
-        if total > rt.mtu || total > usize::from(u16::MAX) {
+        let mtu = match ipc.pmtudisc {
+            PmtuDisc::Probe => self.devs.get(rt.oif).map_or(0, |d| d.mtu as usize),
+            _ => rt.mtu,
+        };
+        let dont_fragment = match ipc.pmtudisc {
+            PmtuDisc::Dont => false,
+            PmtuDisc::Want => total <= mtu,
+            PmtuDisc::Do | PmtuDisc::Probe => true,
+        };
+        if total > usize::from(u16::MAX) || total > mtu && dont_fragment {
             self.mib.ip.frag_fails += 1;
             self.kfree_skb(skb, SkbDropReason::PktTooBig);
             return Err(Errno::MsgSize);
@@ -62,10 +51,11 @@ impl Stack {
         skb.reset_transport_header();
         let mut iph = IpHdr::new(rt.saddr, rt.daddr, ipc.protocol, total as u16);
         (iph.ttl, iph.tos) = (ipc.ttl, ipc.tos);
-        match ipc.fragmentation {
+        if dont_fragment {
             // RFC 6864 section 4.1: an atomic datagram needs no identification.
-            Fragmentation::Forbidden => iph.frag_off = IP_DF.into(),
-            Fragmentation::Allowed => iph.id = self.ip_select_ident(rt.daddr, ipc.protocol).into(),
+            iph.frag_off = IP_DF.into();
+        } else {
+            iph.id = self.ip_select_ident(rt.daddr, ipc.protocol).into();
         }
         iph.send_check();
         match skb.push(IPV4_HLEN) {
@@ -76,19 +66,74 @@ impl Stack {
                 return Err(Errno::NoBufs);
             }
         }
+        // For our own sockets (`ip_mc_output`).
+        if rt.kind == AddrType::Multicast && ipc.looped && self.mcast.is_member(rt.oif, rt.daddr.into()) {
+            self.mc_loop_xmit(&skb, rt.oif, EtherType::IPV4);
+        }
+        self.ip_local_out(skb, rt)
+    }
+
+    /// A complete datagram of ours (`ip_local_out`).
+    pub(crate) fn ip_local_out(&mut self, mut skb: SkBuff, rt: &Rtable) -> Result<(), Errno> {
+        self.mib.ip.out_requests += 1;
         skb.reset_network_header();
         skb.set_protocol(EtherType::IPV4);
         skb.set_dev(rt.oif);
-        self.mib.ip_ext.out_octets += total as u64;
+        if !self.nf.is_active(NfHook::LocalOut) {
+            return self.ip_output(skb, rt);
+        }
+        let before = Self::nf_route_key(&skb);
+        let Some(skb) = self.nf_hook(NfHook::LocalOut, skb, None, Some(rt.oif)) else {
+            return Err(Errno::Perm);
+        };
+        if Self::nf_route_key(&skb) == before {
+            return self.ip_output(skb, rt);
+        }
+        match self.ip_route_me_harder(&skb) {
+            Ok(rt) => self.ip_output(skb, &rt),
+            Err(e) => {
+                self.kfree_skb(skb, SkbDropReason::IpOutNoRoutes);
+                Err(e)
+            }
+        }
+    }
+
+    /// The route of a packet of ours that a hook has changed (`ip_route_me_harder`).
+    fn ip_route_me_harder(&self, skb: &SkBuff) -> Result<Rtable, Errno> {
+        let iph = skb.header::<IpHdr>().ok_or(Errno::Inval)?;
+        // A source that is not ours may stand in the packet, but no route begins there.
+        let ours = self.inet_addr_type(iph.saddr()) == AddrType::Local;
+        let rt = self.ip_route_output(iph.daddr(), ours.then(|| iph.saddr()), None)?;
+        Ok(Rtable {
+            saddr: iph.saddr(),
+            ..rt
+        })
+    }
+
+    /// A datagram of ours or a forwarded one (`ip_output`, `ip_mc_output`).
+    pub(crate) fn ip_output(&mut self, mut skb: SkBuff, rt: &Rtable) -> Result<(), Errno> {
+        self.mib.ip_ext.out_octets += skb.len() as u64;
+        skb.set_dev(rt.oif);
+        skb.set_protocol(EtherType::IPV4);
+        // RFC 1112 section 6.1: a group datagram with time to live 0 stays here.
+        if rt.kind == AddrType::Multicast && skb.header::<IpHdr>().is_some_and(|h| h.ttl == 0) {
+            self.pool.recycle(skb);
+            return Ok(());
+        }
+        let Some(skb) = self.nf_hook(NfHook::PostRouting, skb, None, Some(rt.oif)) else {
+            return Err(Errno::Perm);
+        };
         self.ip_finish_output(skb, rt)
     }
 
-    /// Counts a send that found no route, as `udp_sendmsg` and `ping_v4_sendmsg` do.
-    pub(crate) fn count_no_route(&mut self, error: Errno) -> Errno {
-        if error == Errno::NetUnreach {
-            self.mib.ip.out_no_routes += 1;
+    /// Fragments what is too large for the path (`__ip_finish_output`).
+    fn ip_finish_output(&mut self, skb: SkBuff, rt: &Rtable) -> Result<(), Errno> {
+        // A datagram that must not be fragmented was let through because it probes the path.
+        let dont_fragment = skb.header::<IpHdr>().is_some_and(IpHdr::dont_fragment);
+        if skb.len() > rt.mtu && !dont_fragment && skb.gso().is_none() {
+            return self.ip_do_fragment(skb, rt);
         }
-        error
+        self.ip_finish_output2(skb, rt)
     }
 
     /// An identification that repeats late for one destination (`__ip_select_ident`): counters, one for each
@@ -110,7 +155,7 @@ impl Stack {
     /// # Errors
     /// [`Errno::NoBufs`] if the queue or the neighbour table is full, [`Errno::NetDown`] if the interface
     /// is. A packet that waits for its neighbour is no error.
-    fn ip_finish_output(&mut self, skb: SkBuff, rt: &Rtable) -> Result<(), Errno> {
+    pub(super) fn ip_finish_output2(&mut self, skb: SkBuff, rt: &Rtable) -> Result<(), Errno> {
         let flags = self.devs.get(rt.oif).map_or(DeviceFlags::empty(), |d| d.flags);
         let dest = if flags.contains(DeviceFlags::NOARP) {
             Some(MacAddr::ZERO)
@@ -123,70 +168,11 @@ impl Stack {
         };
         let result = match dest {
             Some(mac) => self.dev_hard_header_xmit(skb, mac, EtherType::IPV4),
-            None => self.neigh_output(skb, rt.oif, rt.nexthop),
+            None => self.neigh_output(skb, rt.oif, rt.nexthop.into()),
         };
         if result.is_err() {
             self.mib.ip.out_discards += 1;
         }
         result
-    }
-
-    /// Sends to a neighbour, or lets the packet wait until its address is known
-    /// (`neigh_resolve_output`).
-    fn neigh_output(&mut self, skb: SkBuff, oif: IfIndex, nexthop: Ipv4Addr) -> Result<(), Errno> {
-        match self.neigh.resolve(
-            NeighKey {
-                ifindex: oif,
-                addr: nexthop,
-            },
-            self.now,
-        ) {
-            Resolution::Ready(mac) => self.dev_hard_header_xmit(skb, mac, EtherType::IPV4),
-            Resolution::TableFull => {
-                self.kfree_skb(skb, SkbDropReason::NeighCreateFail);
-                Err(Errno::NoBufs)
-            }
-            Resolution::Wait(id, solicit) => {
-                let mut slot = Some(skb);
-                while let Some(pushed_out) = self.neigh.enqueue(id, &mut slot) {
-                    self.kfree_skb(pushed_out, SkbDropReason::NeighQueueFull);
-                }
-                if let Some(solicit) = solicit {
-                    self.arp_solicit(&solicit);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// An entry became usable: what waited leaves.
-    pub(crate) fn neigh_flush_queue(&mut self, id: NeighId) {
-        let Some(key) = self.neigh.key(id) else { return };
-        while let Some(skb) = self.neigh.dequeue(id) {
-            // Through the state machine, since a stale address must be checked when used.
-            let Resolution::Ready(mac) = self.neigh.resolve(key, self.now) else {
-                self.kfree_skb(skb, SkbDropReason::NeighFailed);
-                continue;
-            };
-            if self.dev_hard_header_xmit(skb, mac, EtherType::IPV4).is_err() {
-                self.mib.ip.out_discards += 1;
-            }
-        }
-    }
-
-    /// Does what the timers of the neighbour table want.
-    pub(crate) fn neigh_timers(&mut self) {
-        while let Some(event) = self.neigh.expire(self.now) {
-            match event {
-                NeighEvent::Solicit(solicit) => self.arp_solicit(&solicit),
-                NeighEvent::Failed(id) => {
-                    while let Some(skb) = self.neigh.dequeue(id) {
-                        // To our own socket, as RFC 1122 section 3.3.1.2 and `arp_error_report` want.
-                        self.icmp_send(&skb, ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, [0, 0]);
-                        self.kfree_skb(skb, SkbDropReason::NeighFailed);
-                    }
-                }
-            }
-        }
     }
 }

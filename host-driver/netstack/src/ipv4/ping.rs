@@ -1,14 +1,12 @@
-//! Echo requests from the host (net/ipv4/ping.c).
+//! Echo requests from the host, of both families (net/ipv4/ping.c, net/ipv6/ping.c).
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use super::icmp::{IcmpError, Severity};
-use super::ip_input::IpIn;
-use super::ip_output::{Fragmentation, Ipcm};
-use super::route::AddrType;
 use crate::core::drop_reason::SkbDropReason;
+use crate::core::dst::{AddrType, DstEntry, IcmpError, IpIn, Ipcm, PmtuDisc, Severity};
+use crate::core::netdevice::IfIndex;
 use crate::core::skb::SkBuff;
 use crate::core::sock::Sock;
 use crate::core::time::Instant;
@@ -17,17 +15,18 @@ use crate::prandom::SeededState;
 use crate::socket::{Readiness, SockId, SockTable, readiness};
 use crate::stack::Stack;
 use crate::wire::icmp::{ICMP_ECHO, ICMP_HLEN, IcmpHdr};
-use crate::wire::ipv4::{IPPROTO_ICMP, IPV4_HLEN};
-use zerocopy::FromBytes;
+use crate::wire::icmpv6::{ICMPV6_ECHO_REQUEST, Icmp6Hdr};
+use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_ICMPV6};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// A reply to an echo request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EchoReply {
     /// Who replied.
-    pub from: Ipv4Addr,
+    pub from: IpAddr,
     /// Sequence number of the request.
     pub sequence: u16,
-    /// Time to live that the reply had left.
+    /// Time to live or hop limit that the reply had left.
     pub ttl: u8,
     /// Bytes of data; as many as fit were copied.
     pub len: usize,
@@ -46,6 +45,7 @@ struct PingSock {
     sock: Sock,
     ident: u16,
     recverr: bool,
+    bound_dev: Option<IfIndex>,
     queue: VecDeque<Queued>,
 }
 
@@ -97,6 +97,7 @@ impl PingSocket {
             sock,
             ident,
             recverr: false,
+            bound_dev: None,
             queue: VecDeque::new(),
         });
         stack.ping.by_ident.insert(ident, id);
@@ -120,10 +121,10 @@ impl PingSocket {
         &self,
         stack: &mut Stack,
         payload: &[u8],
-        addr: Ipv4Addr,
+        addr: impl Into<IpAddr>,
         sequence: u16,
     ) -> io::Result<usize> {
-        Ok(stack.ping_sendmsg(self.0, payload, addr, sequence)?)
+        Ok(stack.ping_sendmsg(self.0, payload, addr.into(), sequence)?)
     }
 
     /// Receives one reply and copies its data.
@@ -140,6 +141,18 @@ impl PingSocket {
     /// EBADF if the socket is not of this stack.
     pub fn set_recverr(&self, stack: &mut Stack, recverr: bool) -> io::Result<()> {
         stack.ping.socks.get_mut(self.0)?.recverr = recverr;
+        Ok(())
+    }
+
+    /// Sends by this interface only (`SO_BINDTODEVICE`), as link-local addresses need.
+    ///
+    /// # Errors
+    /// ENODEV without such an interface.
+    pub fn bind_device(&self, stack: &mut Stack, device: Option<IfIndex>) -> io::Result<()> {
+        if device.is_some_and(|d| stack.devs.get(d).is_none()) {
+            return Err(Errno::NoDev.into());
+        }
+        stack.ping.socks.get_mut(self.0)?.bound_dev = device;
         Ok(())
     }
 
@@ -169,48 +182,69 @@ impl Stack {
         &mut self,
         id: SockId,
         payload: &[u8],
-        addr: Ipv4Addr,
+        addr: IpAddr,
         sequence: u16,
     ) -> Result<usize, Errno> {
         let s = self.ping.socks.get_mut(id)?;
         if let Some(e) = s.sock.err.take() {
             return Err(e);
         }
-        let (ident, writable) = (s.ident, s.sock.writable());
+        let (ident, writable, oif) = (s.ident, s.sock.writable(), s.bound_dev);
         let rt = self
-            .ip_route_output(addr, None, None)
-            .map_err(|e| self.count_no_route(e))?;
-        if rt.kind == AddrType::Broadcast {
+            .route_output(addr, None, oif)
+            .map_err(|e| self.count_no_route(addr, e))?;
+        if rt.kind() == AddrType::Broadcast {
             return Err(Errno::Access);
         }
-        if payload.len() + ICMP_HLEN + IPV4_HLEN > rt.mtu {
-            self.mib.ip.frag_fails += 1;
+        if payload.len() + ICMP_HLEN + rt.header_len() > rt.mtu() {
+            self.count_frag_fail(&rt);
             return Err(Errno::MsgSize);
         }
         if !writable {
             return Err(Errno::Again);
         }
-        let Some(mut skb) = self.icmp_build(IcmpHdr::new(ICMP_ECHO, 0, [ident, sequence]), payload) else {
+        let rest = [ident, sequence];
+        let (protocol, skb) = match &rt {
+            DstEntry::V4(_) => (
+                IPPROTO_ICMP,
+                self.icmp_build(IcmpHdr::new(ICMP_ECHO, 0, rest), payload),
+            ),
+            DstEntry::V6(rt) => {
+                let info = u32::from(ident) << 16 | u32::from(sequence);
+                let header = Icmp6Hdr::new(ICMPV6_ECHO_REQUEST, 0, info);
+                let skb = self.icmpv6_build(rt.saddr, rt.daddr, header.as_bytes(), payload);
+                (IPPROTO_ICMPV6, skb)
+            }
+        };
+        let Some(mut skb) = skb else {
             self.drops.count(SkbDropReason::NoMem);
             return Err(Errno::NoBufs);
         };
         skb.set_owner_w(self.ping.socks.get(id)?.sock.wmem.charge(skb.truesize()));
-        self.mib.icmp.out_msgs += 1;
-        self.mib.icmp.out_echos += 1;
-        let ttl = self.config.ip_default_ttl;
+        match rt {
+            DstEntry::V4(_) => {
+                self.mib.icmp.out_msgs += 1;
+                self.mib.icmp.out_echos += 1;
+            }
+            DstEntry::V6(_) => {
+                self.mib.icmp6.out_msgs += 1;
+                self.mib.icmp6.out_echos += 1;
+            }
+        }
         let ipc = Ipcm {
-            protocol: IPPROTO_ICMP,
-            ttl,
+            protocol,
+            ttl: self.default_ttl(&rt),
             tos: 0,
-            fragmentation: Fragmentation::Forbidden,
+            pmtudisc: PmtuDisc::Do,
+            looped: true,
         };
-        self.ip_send_skb(skb, &rt, ipc)?;
+        self.dst_send(skb, &rt, ipc)?;
         Ok(payload.len())
     }
 
-    /// An echo reply, from its ICMP header on (`ping_rcv`).
-    pub(crate) fn ping_rcv(&mut self, mut skb: SkBuff, icmph: &IcmpHdr, ip: &IpIn) {
-        let sock = self.ping.by_ident.get(&icmph.echo_id());
+    /// An echo reply with its identifier and sequence number, from its ICMP header on (`ping_rcv`).
+    pub(crate) fn ping_rcv(&mut self, mut skb: SkBuff, [ident, sequence]: [u16; 2], ip: &IpIn) {
+        let sock = self.ping.by_ident.get(&ident);
         let Some(s) = sock.and_then(|&id| self.ping.socks.get_mut(id).ok()) else {
             return self.kfree_skb(skb, SkbDropReason::NoSocket);
         };
@@ -220,9 +254,9 @@ impl Stack {
         // `icmp_rcv` has seen the header, so it is there to be stepped over.
         let _ = skb.pull(ICMP_HLEN);
         let reply = EchoReply {
-            from: ip.iph.saddr(),
-            sequence: icmph.echo_sequence(),
-            ttl: ip.iph.ttl,
+            from: ip.saddr,
+            sequence,
+            ttl: ip.ttl,
             len: skb.len(),
             received_at: skb.tstamp().unwrap_or(self.now),
         };
@@ -249,7 +283,11 @@ impl Stack {
         let Ok((icmph, _)) = IcmpHdr::ref_from_prefix(error.payload) else {
             return false;
         };
-        if icmph.kind != ICMP_ECHO {
+        let echo = match error.daddr {
+            IpAddr::V4(_) => ICMP_ECHO,
+            IpAddr::V6(_) => ICMPV6_ECHO_REQUEST,
+        };
+        if icmph.kind != echo {
             return false;
         }
         let sock = self.ping.by_ident.get(&icmph.echo_id());

@@ -1,34 +1,19 @@
 //! Addresses and routes of the stack, and the decision where a packet goes (net/ipv4/route.c).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use super::devinet::Ipv4Cidr;
+use super::devinet::{Ipv4Cidr, RpFilter};
 use super::fib::{Route, RouteTable, RouteType};
 use crate::core::drop_reason::SkbDropReason;
+pub(crate) use crate::core::dst::AddrType;
+use crate::core::dst::{Dst, InputRoute};
 use crate::core::netdevice::{DeviceFlags, IfIndex};
 use crate::errno::Errno;
 use crate::stack::Stack;
+use crate::wire::icmp::{ICMP_HOST_UNREACH, ICMP_NET_UNREACH, ICMP_PKT_FILTERED};
 
-/// What kind of address a destination is (`inet_addr_type`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AddrType {
-    Local,
-    Broadcast,
-    Multicast,
-    Unicast,
-}
-
-/// Where an outgoing packet goes (`struct rtable`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rtable {
-    pub daddr: Ipv4Addr,
-    pub saddr: Ipv4Addr,
-    pub oif: IfIndex,
-    pub kind: AddrType,
-    /// The address to be resolved on the link.
-    pub nexthop: Ipv4Addr,
-    pub mtu: usize,
-}
+/// Where an outgoing datagram goes (`struct rtable`).
+pub(crate) type Rtable = Dst<Ipv4Addr>;
 
 /// Why an incoming datagram goes nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +24,9 @@ pub(crate) enum InputError {
     MartianDestination,
     /// For somebody else, and we do not forward.
     NotForUs,
-    /// For somebody else, and there is no route either.
-    NoRoute,
+    /// For somebody else, and there is no route either; the ICMP code of destination unreachable that a
+    /// router tells the sender.
+    NoRoute(Option<u8>),
 }
 
 /// Whether `addr` is in 0.0.0.0/8, "this network" (`ipv4_is_zeronet`).
@@ -150,6 +136,7 @@ impl Stack {
             (_, Some(oif)) if self.devs.get(oif).is_none() => return Err(Errno::NoDev),
             _ => {}
         }
+        self.fnhe.flush();
         self.fib.insert(RouteTable::Main, route)
     }
 
@@ -158,9 +145,9 @@ impl Stack {
     /// # Errors
     /// [`Errno::NetUnreach`] if there is none (Linux says ESRCH).
     pub fn remove_route(&mut self, dst: Ipv4Cidr) -> Result<Route, Errno> {
-        let dst = Ipv4Cidr::new(dst.network(), dst.prefix_len()).map_err(|_| Errno::Inval)?;
+        self.fnhe.flush();
         self.fib
-            .remove(RouteTable::Main, dst, |_| true)
+            .remove(RouteTable::Main, dst.trunc(), |_| true)
             .ok_or(Errno::NetUnreach)
     }
 
@@ -244,7 +231,11 @@ impl Stack {
                 (kind, r.oif.ok_or(Errno::NetUnreach)?, gateway, r.prefsrc)
             }
         };
-        let nexthop = gateway.unwrap_or(daddr);
+        let redirected = || match self.fnhe.gateway(daddr.into()) {
+            Some(IpAddr::V4(gateway)) => Some(gateway),
+            _ => None,
+        };
+        let nexthop = gateway.map_or(daddr, |gateway| redirected().unwrap_or(gateway));
         let device = self.devs.get(dev).ok_or(Errno::NoDev)?;
         let (oif, source) = match kind {
             AddrType::Local => (IfIndex::LOOPBACK, Some(daddr)),
@@ -256,7 +247,13 @@ impl Stack {
                 .find_map(|d| d.in_dev.select_addr(None).filter(|a| !a.is_loopback()))
         };
         let saddr = saddr.or(source).or_else(any).ok_or(Errno::AddrNotAvail)?;
-        let mtu = self.devs.get(oif).map_or(0, |d| d.mtu as usize);
+        // The loopback network stays in the host (RFC 1122 section 3.2.1.3 (g)).
+        if saddr.is_loopback() && oif != IfIndex::LOOPBACK {
+            return Err(Errno::Inval);
+        }
+        let device_mtu = self.devs.get(oif).map_or(0, |d| d.mtu as usize);
+        let mtu = self.fnhe.mtu(daddr.into(), self.now).unwrap_or(device_mtu);
+        let mtu = mtu.min(device_mtu);
         Ok(Rtable {
             daddr,
             saddr,
@@ -281,12 +278,12 @@ impl Stack {
         saddr: Ipv4Addr,
         daddr: Ipv4Addr,
         iif: IfIndex,
-    ) -> Result<AddrType, InputError> {
+    ) -> Result<InputRoute<Ipv4Addr>, InputError> {
         if iif == IfIndex::LOOPBACK {
             // Ours, and routed on the way out; the kernel carries that decision with the packet.
             return match self.inet_addr_type(daddr) {
                 AddrType::Unicast => Err(InputError::NotForUs),
-                kind => Ok(kind),
+                kind => Ok(InputRoute::Deliver(kind)),
             };
         }
         // RFC 1122 section 3.2.1.3: not a source address of a datagram on a network.
@@ -311,18 +308,65 @@ impl Stack {
             }
             _ => {}
         }
+        if !saddr.is_unspecified() && !self.rp_filter_passes(saddr, iif) {
+            return Err(InputError::MartianSource(SkbDropReason::IpRpfilter));
+        }
         if daddr.is_multicast() {
-            // All hosts are in this group on every interface (RFC 1112 section 7.2); there are no others yet.
-            return if daddr == Ipv4Addr::new(224, 0, 0, 1) {
-                Ok(AddrType::Multicast)
-            } else {
-                Err(InputError::MartianDestination)
+            // All hosts are in the first on every interface (RFC 1112 section 7.2).
+            let member = daddr == Ipv4Addr::new(224, 0, 0, 1) || self.mcast.is_member(iif, daddr.into());
+            return match member {
+                true => Ok(InputRoute::Deliver(AddrType::Multicast)),
+                false => Err(InputError::MartianDestination),
             };
         }
         match self.inet_addr_type(daddr) {
-            AddrType::Unicast if self.fib_lookup(daddr, None).is_some() => Err(InputError::NotForUs),
-            AddrType::Unicast => Err(InputError::NoRoute),
-            kind => Ok(kind),
+            AddrType::Unicast => self.ip_mkroute_input(saddr, daddr, iif).map(InputRoute::Forward),
+            kind => Ok(InputRoute::Deliver(kind)),
+        }
+    }
+
+    /// The route of a datagram for somebody else (`ip_mkroute_input`).
+    fn ip_mkroute_input(&self, saddr: Ipv4Addr, daddr: Ipv4Addr, iif: IfIndex) -> Result<Rtable, InputError> {
+        let forwarding = self.devs.get(iif).is_some_and(|d| d.in_dev.conf.forwarding);
+        let Some(route) = self.fib_lookup(daddr, None) else {
+            return Err(InputError::NoRoute(forwarding.then_some(ICMP_NET_UNREACH)));
+        };
+        if !forwarding {
+            return Err(InputError::NotForUs);
+        }
+        let oif = match (route.kind, route.oif) {
+            (RouteType::Unicast, Some(oif)) => oif,
+            (RouteType::Unreachable, _) => return Err(InputError::NoRoute(Some(ICMP_HOST_UNREACH))),
+            (RouteType::Prohibit, _) => return Err(InputError::NoRoute(Some(ICMP_PKT_FILTERED))),
+            _ => return Err(InputError::NoRoute(None)),
+        };
+        let device_mtu = self.devs.get(oif).map_or(0, |d| d.mtu as usize);
+        let mtu = self.fnhe.mtu(daddr.into(), self.now).unwrap_or(device_mtu);
+        Ok(Rtable {
+            daddr,
+            saddr,
+            oif,
+            kind: AddrType::Unicast,
+            nexthop: route.gateway.unwrap_or(daddr),
+            mtu: mtu.min(device_mtu),
+        })
+    }
+
+    /// Whether the source address of a datagram is one that is reached by the interface that it came in on
+    /// (`__fib_validate_source` with rp_filter; RFC 3704).
+    fn rp_filter_passes(&self, saddr: Ipv4Addr, iif: IfIndex) -> bool {
+        let mode = self
+            .devs
+            .get(iif)
+            .map_or(RpFilter::Off, |d| d.in_dev.conf.rp_filter);
+        let back = || {
+            self.fib_lookup(saddr, None)
+                .filter(|r| r.kind == RouteType::Unicast)
+        };
+        match mode {
+            RpFilter::Off => true,
+            RpFilter::Strict => back().is_some_and(|r| r.oif == Some(iif)),
+            RpFilter::Loose => back().is_some(),
         }
     }
 }

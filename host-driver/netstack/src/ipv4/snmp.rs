@@ -37,10 +37,20 @@ mib! {
         out_discards = "OutDiscards",
         /// Outgoing datagrams without a route.
         out_no_routes = "OutNoRoutes",
+        /// Datagrams forwarded.
+        forw_datagrams = "ForwDatagrams",
+        /// Datagrams put together again.
+        reasm_oks = "ReasmOKs",
+        /// Datagrams whose fragments did not all come in time.
+        reasm_timeout = "ReasmTimeout",
         /// Fragments received.
         reasm_reqds = "ReasmReqds",
         /// Failures of reassembly.
         reasm_fails = "ReasmFails",
+        /// Datagrams that were fragmented.
+        frag_oks = "FragOKs",
+        /// Fragments made.
+        frag_creates = "FragCreates",
         /// Datagrams that had to be fragmented and could not.
         frag_fails = "FragFails",
     }
@@ -75,6 +85,8 @@ mib! {
         in_dest_unreachs = "InDestUnreachs",
         /// Time exceeded received.
         in_time_excds = "InTimeExcds",
+        /// Redirects received.
+        in_redirects = "InRedirects",
         /// Parameter problem received.
         in_parm_probs = "InParmProbs",
         /// Echo requests received.
@@ -89,6 +101,8 @@ mib! {
         out_dest_unreachs = "OutDestUnreachs",
         /// Time exceeded sent.
         out_time_excds = "OutTimeExcds",
+        /// Redirects sent.
+        out_redirects = "OutRedirects",
         /// Parameter problem sent.
         out_parm_probs = "OutParmProbs",
         /// Echo requests sent.
@@ -99,6 +113,116 @@ mib! {
         out_rate_limit_global = "OutRateLimitGlobal",
         /// Messages held back by the limit for one host.
         out_rate_limit_host = "OutRateLimitHost",
+    }
+
+    /// Counters of IPv6 (RFC 4293, `IPSTATS_MIB_*` of /proc/net/snmp6).
+    Ip6Mib "Ip6" {
+        /// Packets received, bad ones included.
+        in_receives = "InReceives",
+        /// Dropped for errors in a header.
+        in_hdr_errors = "InHdrErrors",
+        /// Larger than the next link.
+        in_too_big_errors = "InTooBigErrors",
+        /// Without a route.
+        in_no_routes = "InNoRoutes",
+        /// Dropped because the address is not one to receive at.
+        in_addr_errors = "InAddrErrors",
+        /// Dropped for an unknown transport protocol.
+        in_unknown_protos = "InUnknownProtos",
+        /// Cut short.
+        in_truncated_pkts = "InTruncatedPkts",
+        /// Given to a transport protocol.
+        in_delivers = "InDelivers",
+        /// Forwarded.
+        out_forw_datagrams = "OutForwDatagrams",
+        /// Packets that transport protocols wanted sent.
+        out_requests = "OutRequests",
+        /// Outgoing, dropped for want of memory or queue space.
+        out_discards = "OutDiscards",
+        /// Outgoing without a route.
+        out_no_routes = "OutNoRoutes",
+        /// Datagrams whose fragments did not all come in time.
+        reasm_timeout = "ReasmTimeout",
+        /// Fragments received.
+        reasm_reqds = "ReasmReqds",
+        /// Put together again.
+        reasm_oks = "ReasmOKs",
+        /// Failures of reassembly.
+        reasm_fails = "ReasmFails",
+        /// Fragmented.
+        frag_oks = "FragOKs",
+        /// That had to be fragmented and could not.
+        frag_fails = "FragFails",
+        /// Fragments made.
+        frag_creates = "FragCreates",
+        /// Multicast packets received.
+        in_mcast_pkts = "InMcastPkts",
+        /// Multicast packets sent.
+        out_mcast_pkts = "OutMcastPkts",
+        /// Bytes received.
+        in_octets = "InOctets",
+        /// Bytes sent.
+        out_octets = "OutOctets",
+    }
+
+    /// Counters of ICMPv6 (RFC 4293, `ICMP6_MIB_*`).
+    Icmp6Mib "Icmp6" {
+        /// Messages received, bad ones included.
+        in_msgs = "InMsgs",
+        /// Malformed messages.
+        in_errors = "InErrors",
+        /// Checksum errors.
+        in_csum_errors = "InCsumErrors",
+        /// Messages sent.
+        out_msgs = "OutMsgs",
+        /// Messages not sent for want of memory or a route.
+        out_errors = "OutErrors",
+        /// Destination unreachable received.
+        in_dest_unreachs = "InDestUnreachs",
+        /// Packet too big received.
+        in_pkt_too_bigs = "InPktTooBigs",
+        /// Time exceeded received.
+        in_time_excds = "InTimeExcds",
+        /// Parameter problem received.
+        in_parm_problems = "InParmProblems",
+        /// Echo requests received.
+        in_echos = "InEchos",
+        /// Echo replies received.
+        in_echo_replies = "InEchoReplies",
+        /// Multicast listener queries received.
+        in_group_memb_queries = "InGroupMembQueries",
+        /// Router solicitations received.
+        in_router_solicits = "InRouterSolicits",
+        /// Router advertisements received.
+        in_router_advertisements = "InRouterAdvertisements",
+        /// Neighbour solicitations received.
+        in_neighbor_solicits = "InNeighborSolicits",
+        /// Neighbour advertisements received.
+        in_neighbor_advertisements = "InNeighborAdvertisements",
+        /// Redirects received.
+        in_redirects = "InRedirects",
+        /// Destination unreachable sent.
+        out_dest_unreachs = "OutDestUnreachs",
+        /// Packet too big sent.
+        out_pkt_too_bigs = "OutPktTooBigs",
+        /// Time exceeded sent.
+        out_time_excds = "OutTimeExcds",
+        /// Parameter problem sent.
+        out_parm_problems = "OutParmProblems",
+        /// Echo requests sent.
+        out_echos = "OutEchos",
+        /// Echo replies sent.
+        out_echo_replies = "OutEchoReplies",
+        /// Router solicitations sent.
+        out_router_solicits = "OutRouterSolicits",
+        /// Neighbour solicitations sent.
+        out_neighbor_solicits = "OutNeighborSolicits",
+        /// Neighbour advertisements sent.
+        out_neighbor_advertisements = "OutNeighborAdvertisements",
+        /// Redirects sent.
+        out_redirects = "OutRedirects",
+        /// Multicast listener reports sent.
+        out_mldv2_reports = "OutMLDv2Reports",
     }
 
     /// Counters of UDP (RFC 4113, `UDP_MIB_*`).
@@ -117,6 +241,8 @@ mib! {
         sndbuf_errors = "SndbufErrors",
         /// Checksum errors.
         in_csum_errors = "InCsumErrors",
+        /// Multicast and broadcast datagrams that no socket wanted.
+        ignored_multi = "IgnoredMulti",
     }
 
     /// Counters of ARP. Linux has none; the names are ours.
@@ -140,7 +266,11 @@ pub struct Snmp {
     pub ip_ext: IpExtMib,
     /// ICMP.
     pub icmp: IcmpMib,
-    /// UDP.
+    /// IPv6.
+    pub ip6: Ip6Mib,
+    /// ICMPv6.
+    pub icmp6: Icmp6Mib,
+    /// UDP, both families.
     pub udp: UdpMib,
     /// ARP.
     pub arp: ArpMib,
@@ -153,6 +283,8 @@ impl Snmp {
             .iter()
             .chain(self.ip_ext.iter())
             .chain(self.icmp.iter())
+            .chain(self.ip6.iter())
+            .chain(self.icmp6.iter())
             .chain(self.udp.iter())
             .chain(self.arp.iter())
     }

@@ -1,7 +1,7 @@
 //! Ethernet II (IEEE 802.3 clause 3; linux/if_ether.h).
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -53,6 +53,14 @@ impl MacAddr {
     pub const fn from_ipv4_multicast(group: Ipv4Addr) -> Self {
         let g = group.octets();
         Self([0x01, 0x00, 0x5e, g[1] & 0x7f, g[2], g[3]])
+    }
+}
+
+impl MacAddr {
+    /// The group address that an IPv6 multicast group maps to (RFC 2464 section 7).
+    pub const fn from_ipv6_multicast(group: Ipv6Addr) -> Self {
+        let [.., a, b, c, d] = group.octets();
+        Self([0x33, 0x33, a, b, c, d])
     }
 }
 

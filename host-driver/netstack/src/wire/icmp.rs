@@ -1,5 +1,7 @@
 //! ICMP (RFC 792; linux/icmp.h).
 
+use std::net::Ipv4Addr;
+
 use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -35,6 +37,8 @@ pub const ICMP_FRAG_NEEDED: u8 = 4;
 pub const ICMP_SR_FAILED: u8 = 5;
 /// Code of destination unreachable: communication administratively prohibited.
 pub const ICMP_PKT_FILTERED: u8 = 13;
+/// Code of redirect: for the host.
+pub const ICMP_REDIR_HOST: u8 = 1;
 /// Code of time exceeded: time to live.
 pub const ICMP_EXC_TTL: u8 = 0;
 /// Code of time exceeded: fragment reassembly.
@@ -77,6 +81,12 @@ impl IcmpHdr {
     /// MTU of the next hop in "fragmentation needed" (RFC 1191 section 4), zero from old routers.
     pub fn next_hop_mtu(&self) -> u16 {
         self.rest[1].get()
+    }
+
+    /// The gateway that a redirect names.
+    pub fn gateway(&self) -> Ipv4Addr {
+        let [a, b] = self.rest.map(U16::get);
+        Ipv4Addr::from_bits(u32::from(a) << 16 | u32::from(b))
     }
 
     /// Whether messages of the type report an error, and must therefore never cause one

@@ -18,8 +18,12 @@ pub const IP_OFFSET: u16 = 0x1fff;
 
 /// Protocol number of ICMP.
 pub const IPPROTO_ICMP: u8 = 1;
+/// Protocol number of IGMP.
+pub const IPPROTO_IGMP: u8 = 2;
 /// Protocol number of TCP.
 pub const IPPROTO_TCP: u8 = 6;
+/// Protocol number of ICMPv6.
+pub const IPPROTO_ICMPV6: u8 = 58;
 /// Protocol number of UDP.
 pub const IPPROTO_UDP: u8 = 17;
 
@@ -63,6 +67,24 @@ impl IpHdr {
         }
     }
 
+    /// A header of `header_len` bytes, the options to follow, with time to live 1 and marked as internetwork
+    /// control (RFC 791 section 3.1), as IGMP wants it.
+    pub fn with_header_len(
+        saddr: Ipv4Addr,
+        daddr: Ipv4Addr,
+        protocol: u8,
+        header_len: usize,
+        tot_len: u16,
+    ) -> Self {
+        Self {
+            version_ihl: 0x40 | (header_len / 4) as u8 & 0xf,
+            tos: 0xc0,
+            ttl: 1,
+            frag_off: IP_DF.into(),
+            ..Self::new(saddr, daddr, protocol, tot_len)
+        }
+    }
+
     /// Version.
     pub const fn version(&self) -> u8 {
         self.version_ihl >> 4
@@ -98,6 +120,14 @@ impl IpHdr {
         usize::from(self.frag_off.get() & IP_OFFSET) * 8
     }
 
+    /// Takes one from the time to live and keeps the checksum right (`ip_decrease_ttl`; RFC 1624 section 3). The
+    /// caller has seen that it is more than one.
+    pub fn decrease_ttl(&mut self) {
+        self.ttl = self.ttl.saturating_sub(1);
+        let check = u32::from(self.check.get()) + 0x100;
+        self.check = ((check + u32::from(check >= 0xffff)) as u16).into();
+    }
+
     /// Fills the checksum in, for a header without options (`ip_send_check`).
     pub fn send_check(&mut self) {
         self.check = 0.into();
@@ -128,6 +158,17 @@ mod tests {
             theirs.dont_fragment = df;
             theirs.header_checksum = theirs.calc_header_checksum();
             prop_assert_eq!(ours.as_bytes(), &theirs.to_bytes()[..]);
+        }
+
+        /// RFC 1624: the checksum updated is the checksum computed anew.
+        #[test]
+        fn forwarding_keeps_the_checksum(s in any::<[u8; 4]>(), d in any::<[u8; 4]>(), ttl in 2u8.., id in any::<u16>()) {
+            let mut ours = IpHdr::new(s.into(), d.into(), 17, 20);
+            (ours.ttl, ours.id) = (ttl, id.into());
+            ours.send_check();
+            ours.decrease_ttl();
+            prop_assert_eq!(ours.ttl, ttl - 1);
+            prop_assert!(checksum::Sum::ZERO.add_bytes(ours.as_bytes()).is_valid());
         }
 
         #[test]

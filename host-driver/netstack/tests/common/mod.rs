@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod frames;
+pub mod frames6;
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -234,14 +234,23 @@ impl Neighbours {
         if old == NudState::Permanent && claim != Claim::Admin {
             return None;
         }
-        let same = n.entry.lladdr == Some(lladdr);
+        let mut lladdr = lladdr;
+        let mut same = n.entry.lladdr == Some(lladdr);
         let mut new = state;
         if old.is_valid() && n.entry.lladdr.is_some() {
-            if !same && claim == Claim::Keep {
-                return None;
+            match n.entry.lladdr {
+                Some(_) if !same && claim == Claim::Keep => return None,
+                Some(known) if !same && claim == Claim::Weak => {
+                    if !old.is_connected() {
+                        return None;
+                    }
+                    (lladdr, same, new) = (known, true, NudState::Stale);
+                }
+                _ => {}
             }
+            let doubted = claim == Claim::Weak && new == NudState::Stale && state != NudState::Stale;
             // The address is the one that we know, and the news is weaker than what we know.
-            if same && new == NudState::Stale {
+            if same && new == NudState::Stale && !doubted {
                 new = old;
             }
         }

@@ -1,10 +1,12 @@
 //! The state machine against Linux's timers.
 
+use std::net::Ipv4Addr;
+
 use super::*;
 
 const KEY: NeighKey = NeighKey {
     ifindex: IfIndex(2),
-    addr: Ipv4Addr::new(10, 0, 0, 9),
+    addr: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)),
 };
 const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
 const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 8]);
@@ -219,7 +221,7 @@ fn the_queue_is_bounded_in_bytes_and_drops_the_oldest() {
 fn nth(i: usize) -> NeighKey {
     NeighKey {
         ifindex: IfIndex(2),
-        addr: Ipv4Addr::from_bits(0x0a00_0000 + i as u32),
+        addr: Ipv4Addr::from_bits(0x0a00_0000 + i as u32).into(),
     }
 }
 

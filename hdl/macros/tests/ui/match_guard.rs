@@ -1,0 +1,20 @@
+use hematite_lang::prelude::*;
+
+#[hw]
+struct Block {
+    a: Signal<In, Bits<8>>,
+    b: Signal<In, Bits<8>>,
+    y: Signal<Out, Bits<8>>,
+}
+
+#[hw]
+impl Logic for Block {
+    fn update(&mut self) {
+        self.y.next = match self.a.val().index() {
+            n if n > 3 => self.b.val(),
+            _ => self.a.val(),
+        };
+    }
+}
+
+fn main() {}

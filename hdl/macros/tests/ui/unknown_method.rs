@@ -1,0 +1,17 @@
+use hematite_lang::prelude::*;
+
+#[hw]
+struct Block {
+    a: Signal<In, Bits<8>>,
+    b: Signal<In, Bits<8>>,
+    y: Signal<Out, Bits<8>>,
+}
+
+#[hw]
+impl Logic for Block {
+    fn update(&mut self) {
+        self.y.next = self.a.val().reverse_bits();
+    }
+}
+
+fn main() {}

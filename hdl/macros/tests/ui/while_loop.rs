@@ -1,0 +1,21 @@
+use hematite_lang::prelude::*;
+
+#[hw]
+struct Block {
+    a: Signal<In, Bits<8>>,
+    b: Signal<In, Bits<8>>,
+    y: Signal<Out, Bits<8>>,
+}
+
+#[hw]
+impl Logic for Block {
+    fn update(&mut self) {
+        let mut n = self.a.val();
+        self.y.next = n;
+        while n != self.b.val() {
+            n = n + 1;
+        }
+    }
+}
+
+fn main() {}
