@@ -3,13 +3,15 @@
 #   linux  a stock Debian kernel's virtio_net on the simulated card: link, ping, checked transfers, counters
 #   churn  the same with interface, driver and function taken down in the middle of traffic, ROUNDS times
 #   vfio   the hematite command on the kernel's VFIO with an IOMMU: on the simulated card and on QEMU's virtio-net-pci
-# Usage: test.sh [linux] [churn] [vfio]. Consoles and captures stay in target/vm.
+#   tap    as linux, with another kernel's stack (this machine's, in a network namespace) at the far end: UDP and TCP;
+#          needs root
+# Usage: test.sh [linux] [tap] [churn] [vfio]. Consoles and captures stay in target/vm.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-target}
 vm=$target/vm
 tests=("$@")
-[ ${#tests[@]} -gt 0 ] || tests=(linux churn vfio)
+[ ${#tests[@]} -gt 0 ] || tests=(linux tap churn vfio)
 bytes=${BYTES:-400000}
 rounds=${ROUNDS:-20}
 
@@ -35,8 +37,8 @@ trap cleanup EXIT
 
 # serve NAME: the card behind a vfio-user socket, with the in-process peer on its wire.
 serve() {
-    "$target/debug/hematite-sim" serve --socket "$work/$1" --seed "${SEED:-1}" --capture "$vm/$1.pcapng" \
-        >"$vm/$1.server" 2>&1 &
+    ${2:-} "$target/debug/hematite-sim" serve --socket "$work/$1" --seed "${SEED:-1}" --wire "${3:-peer}" \
+        --capture "$vm/$1.pcapng" >"$vm/$1.server" 2>&1 &
     server=$!
     pids+=("$server")
     for _ in $(seq 100); do
@@ -85,6 +87,20 @@ for test in "${tests[@]}"; do
             exit 1
         fi
         echo "vm-test: linux: counters agree: rx $rx, tx $tx"
+        ;;
+    tap)
+        if [ "$(id -u)" != 0 ] || ! [ -c /dev/net/tun ]; then
+            echo "vm-test: tap: skipped: a TAP device needs root and /dev/net/tun"
+            continue
+        fi
+        # The namespace is the server's, and goes with it; the echo server joins it.
+        serve tap "unshare --net --" tap:card
+        nsenter --target "$server" --net "$target/debug/hematite" --device system up >"$vm/echo.tap" 2>&1 &
+        pids+=($!)
+        GUEST_SETTINGS="MAC=02:48:65:6d:61:31 BYTES=$bytes TCP=1" \
+            scripts/vm/boot.sh tap scripts/vm/guest-linux.sh "${card[@]}" || status=$?
+        stop_server tap || status=1
+        report tap $status
         ;;
     churn)
         serve churn

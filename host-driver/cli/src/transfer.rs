@@ -27,19 +27,37 @@ pub trait Datagrams {
     fn turn(&mut self, timeout: Duration) -> Result<bool>;
 }
 
-/// A datagram's content comes from its number, so that either end can check it.
-fn fill(out: &mut Vec<u8>, seed: u64, number: u64) {
-    let mut x = seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut next = move || {
-        x = x
+/// A stream of bytes that either end can make from its seed.
+pub struct Pattern(u64);
+
+impl Pattern {
+    /// The same seed is the same stream.
+    pub fn new(seed: u64) -> Self {
+        Pattern(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self
+            .0
             .wrapping_mul(0x5851_f42d_4c95_7f2d)
             .wrapping_add(0x1405_7b7e_f767_814f);
-        x >> 33
-    };
-    let len = HEADER + (next() as usize) % (MOST - HEADER + 1);
+        self.0 >> 33
+    }
+
+    /// The stream's next bytes.
+    pub fn fill(&mut self, out: &mut [u8]) {
+        out.fill_with(|| self.next() as u8);
+    }
+}
+
+/// A datagram's content comes from its number, so that either end can check it.
+fn fill(out: &mut Vec<u8>, seed: u64, number: u64) {
+    let mut pattern = Pattern::new(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let len = HEADER + (pattern.next() as usize) % (MOST - HEADER + 1);
     out.clear();
     out.extend_from_slice(&number.to_be_bytes());
-    out.resize_with(len, || next() as u8);
+    out.resize(len, 0);
+    pattern.fill(&mut out[HEADER..]);
 }
 
 /// Sends until `bytes` are sent, and checks each datagram that comes back.

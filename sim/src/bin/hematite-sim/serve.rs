@@ -28,7 +28,7 @@ pub struct ServeArguments {
     /// addresses exchanged), `tap:NAME` (the Linux kernel; root), `pcap:FILE` (frames of a capture), `none`.
     #[arg(long, default_value = "peer")]
     wire: WireKind,
-    /// The peer's address and prefix length.
+    /// The peer's (or the TAP device's) address and prefix length.
     #[arg(long, default_value = "10.0.0.2/24")]
     peer: Address,
     /// State without a reset value, and the peer's random numbers.
@@ -142,10 +142,14 @@ fn endpoint(arguments: &ServeArguments) -> Result<Box<dyn ServedEndpoint>> {
     Ok(match &arguments.wire {
         WireKind::None => Box::new(Unplugged),
         WireKind::Loop => Box::new(Loopback::swapping()),
-        WireKind::Tap(name) => Box::new(
-            Tap::create(name)
-                .with_context(|| format!("TAP device {name}: root (CAP_NET_ADMIN) is needed"))?,
-        ),
+        WireKind::Tap(name) => {
+            let device = Tap::create(name)
+                .with_context(|| format!("TAP device {name}: root (CAP_NET_ADMIN) is needed"))?;
+            let Address { address, prefix } = arguments.peer;
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            device.configure(address, Ipv4Addr::from(mask))?;
+            Box::new(device)
+        }
         WireKind::Pcap(path) => Box::new(RealTime::new(
             Replay::open(path, SimTime::from_ms(100))
                 .with_context(|| format!("cannot play {}", path.display()))?,
