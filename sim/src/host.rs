@@ -116,9 +116,13 @@ impl<C: CardPins, E: WireEndpoint> Host<C, E> {
     /// # Errors
     /// [`HostError`]; after [`HostError::Driver`] the interface is down until it is restored.
     pub fn advance(&mut self, limit: SimTime) -> Result<(), HostError> {
+        let driver = self.net.next_deadline();
         let timer = self
             .stack
             .next_deadline()
+            .into_iter()
+            .chain(driver)
+            .min()
             .map_or(SimTime::NEVER, |at| SimTime::from_ns(at.as_nanos()));
         self.machine.borrow_mut().run_until(limit.min(timer))?;
         let interrupt = self.machine.borrow().rc.pending_interrupt();
@@ -131,6 +135,7 @@ impl<C: CardPins, E: WireEndpoint> Host<C, E> {
         if timer <= self.now() {
             let now = instant(self.now());
             self.stack.poll(now);
+            self.net.napi_timers(now);
         }
         self.softirq()?;
         self.flush()

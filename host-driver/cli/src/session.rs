@@ -75,9 +75,11 @@ impl<P: Port> Session<P> {
             return Ok(());
         }
         let now = self.now();
-        let timer = self
-            .stack
-            .next_deadline()
+        let timers = [self.stack.next_deadline(), self.net.next_deadline()];
+        let timer = timers
+            .into_iter()
+            .flatten()
+            .min()
             .map(|at| Duration::from_nanos(at.as_nanos().saturating_sub(now.as_nanos())));
         let timeout = timer.map_or(timeout, |timer| timer.min(timeout));
         if !timeout.is_zero() {
@@ -85,6 +87,8 @@ impl<P: Port> Session<P> {
             self.stopping |= std::io::Read::read(&mut &self.stop, &mut [0; 8]).is_ok_and(|read| read > 0);
         }
         self.net.handle_interrupts();
+        let now = self.now();
+        self.net.napi_timers(now);
         self.work()
     }
 

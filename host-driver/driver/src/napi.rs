@@ -1,20 +1,25 @@
 //! NAPI: interrupts only say that there is work; the work is done in polled rounds (Linux's
-//! `net/core/dev.c`).
+//! `net/core/dev.c`), on the CPU that the interrupt went to.
 //!
 //! ```text
-//! interrupt -> schedule_prep: mask, append to the poll list
+//! interrupt -> schedule: mask, append to its CPU's poll list
 //! net_rx_action: until budget or time is used up
-//!     poll(first, weight 64) -> work < weight: complete, unmask, look again
+//!     poll(first, weight 64) -> work < weight: napi_complete_done: flush GRO, unmask, look again
 //!                            -> work = weight: to the tail of the list, still masked
+//! do_softirq: rounds, until too many or too long; then ksoftirqd goes on, when others had their turn
 //! ```
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use hematite_netstack::Instant;
+use hematite_netstack::{GroFlush, Instant};
 
 /// Packets that one poll may process (`NAPI_POLL_WEIGHT`).
 pub const NAPI_POLL_WEIGHT: usize = 64;
+/// Rounds in a row before ksoftirqd takes over (`MAX_SOFTIRQ_RESTART`).
+const MAX_SOFTIRQ_RESTART: usize = 10;
+/// Time in a row before ksoftirqd takes over (`MAX_SOFTIRQ_TIME`).
+const MAX_SOFTIRQ_TIME: Duration = Duration::from_millis(2);
 
 /// Limits of one round of [`Softnet::net_rx_action`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,28 +40,52 @@ impl Default for NetdevBudget {
     }
 }
 
-/// One pollable context, `struct napi_struct`: of a queue, or of whatever shares an interrupt.
+/// When a poll that found little is followed by an interrupt, and when by another poll
+/// (`/sys/class/net/<interface>/`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NapiParms {
+    /// How long merged packets may be held after a poll, and the interrupt kept off when it is deferred
+    /// (`gro_flush_timeout`). Zero, the default: everything is handed up when a poll ends.
+    pub gro_flush_timeout: Duration,
+    /// Polls without work before the interrupt comes back (`napi_defer_hard_irqs`).
+    pub napi_defer_hard_irqs: u32,
+}
+
+/// Number of a CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct CpuId(pub usize);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum NapiState {
     #[default]
     Disabled,
-    /// Enabled, interrupt on, not in the poll list.
+    /// Enabled, not in a poll list. The interrupt is on, or a timer is.
     Idle,
     /// In the poll list or being polled; interrupt off (`NAPI_STATE_SCHED`).
     Scheduled,
+}
+
+/// One pollable context, `struct napi_struct`: of a queue, or of whatever shares an interrupt.
+#[derive(Debug, Clone, Copy, Default)]
+struct Napi {
+    state: NapiState,
+    cpu: CpuId,
+    /// Polls that may still end without the interrupt (`defer_hard_irqs_count`).
+    defer: u32,
+    timer: Option<Instant>,
 }
 
 /// Number of a NAPI context of one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NapiId(pub usize);
 
-/// What a poll did with its budget.
+/// What a look at the ring showed after the interrupt was let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Polled {
-    /// All work is done, `usize` packets of it, and the interrupt is on again.
-    Complete(usize),
-    /// There is (or may be) more; stay in poll mode.
-    Again(usize),
+pub enum Rearm {
+    /// Nothing: the next packet raises an interrupt.
+    Quiet,
+    /// A packet that came in between and raised none; the interrupt is masked again.
+    MoreWork,
 }
 
 /// A device whose contexts are polled.
@@ -64,15 +93,23 @@ pub trait NapiPoll {
     /// Why a poll fails.
     type Error;
 
-    /// Processes at most `budget` packets of context `id`. Returns [`Polled::Complete`] only with less work
-    /// than budget, the interrupt re-armed *and the ring looked at once more after that*.
+    /// Processes at most `budget` packets of context `id`; the number.
     ///
     /// # Errors
     /// The device broke; nothing of it is polled any more.
-    fn poll(&mut self, id: NapiId, budget: usize) -> Result<Polled, Self::Error>;
+    fn poll(&mut self, id: NapiId, budget: usize) -> Result<usize, Self::Error>;
+
+    /// Hands merged packets up (`napi_gro_flush`); whether some are still held.
+    fn gro_flush(&mut self, id: NapiId, flush: GroFlush) -> bool;
+
+    /// Lets the interrupt of context `id` through *and looks at the ring once more after that*.
+    ///
+    /// # Errors
+    /// As [`NapiPoll::poll`].
+    fn rearm(&mut self, id: NapiId) -> Result<Rearm, Self::Error>;
 }
 
-/// Counters as in `/proc/net/softnet_stat`.
+/// Counters as in `/proc/net/softnet_stat`, a line for each CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SoftnetStats {
     /// Packets processed.
@@ -83,10 +120,12 @@ pub struct SoftnetStats {
     pub rounds: u64,
     /// Polls.
     pub polls: u64,
+    /// Times that ksoftirqd took over.
+    pub ksoftirqd: u64,
 }
 
 /// How a round ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Round {
     /// Packets processed.
     pub work: usize,
@@ -95,218 +134,305 @@ pub struct Round {
     pub more: bool,
 }
 
-/// The poll list and its contexts, `struct softnet_data`.
+/// One CPU's poll list, `struct softnet_data`.
 #[derive(Debug, Default)]
-pub struct Softnet {
-    contexts: Vec<NapiState>,
+struct SoftnetData {
     poll_list: VecDeque<NapiId>,
+    /// The rest is left to this CPU's ksoftirqd.
+    ksoftirqd: bool,
     stats: SoftnetStats,
 }
 
+/// The contexts of a device and the poll lists of the CPUs.
+#[derive(Debug)]
+pub struct Softnet {
+    contexts: Vec<Napi>,
+    cpus: Vec<SoftnetData>,
+    parms: NapiParms,
+    /// The CPU that a scheduler without preferences lets run next.
+    turn: usize,
+}
+
 impl Softnet {
-    /// `contexts` contexts, all disabled.
+    /// `contexts` contexts, all disabled, on one CPU.
     pub fn new(contexts: usize) -> Self {
+        Self::with_cpus(contexts, 1)
+    }
+
+    /// `contexts` contexts, all disabled, spread over `cpus` CPUs in turn.
+    pub fn with_cpus(contexts: usize, cpus: usize) -> Self {
+        let cpus = cpus.max(1);
+        let context = |n| Napi {
+            cpu: CpuId(n % cpus),
+            ..Napi::default()
+        };
         Self {
-            contexts: vec![NapiState::Disabled; contexts],
-            ..Self::default()
+            contexts: (0..contexts).map(context).collect(),
+            cpus: (0..cpus).map(|_| SoftnetData::default()).collect(),
+            parms: NapiParms::default(),
+            turn: 0,
         }
     }
 
-    /// `napi_enable` for all contexts: from now on they can be scheduled.
-    pub fn enable(&mut self) {
-        self.poll_list.clear();
-        self.contexts.fill(NapiState::Idle);
+    /// When interrupts are deferred and merged packets held.
+    pub fn set_parms(&mut self, parms: NapiParms) {
+        self.parms = parms;
     }
 
-    /// `napi_disable` for all contexts: nothing is polled any more.
-    pub fn disable(&mut self) {
-        self.poll_list.clear();
-        self.contexts.fill(NapiState::Disabled);
-    }
-
-    /// `napi_schedule_prep` and `__napi_schedule`: appends the context to the poll list. `true` when it
-    /// wasn't there: the caller masks its interrupt.
-    pub fn schedule(&mut self, id: NapiId) -> bool {
+    /// Sends the interrupt of a context to a CPU (`/proc/irq/<n>/smp_affinity`), from the next one on. False
+    /// without such a context or CPU.
+    pub fn set_affinity(&mut self, id: NapiId, cpu: CpuId) -> bool {
         match self.contexts.get_mut(id.0) {
-            Some(state @ NapiState::Idle) => {
-                *state = NapiState::Scheduled;
-                self.poll_list.push_back(id);
+            Some(context) if cpu.0 < self.cpus.len() => {
+                context.cpu = cpu;
                 true
             }
             _ => false,
         }
     }
 
-    /// Whether anything waits to be polled (`NET_RX_SOFTIRQ` is raised).
+    /// The CPU that the interrupt of a context goes to.
+    pub fn affinity(&self, id: NapiId) -> Option<CpuId> {
+        self.contexts.get(id.0).map(|c| c.cpu)
+    }
+
+    /// `napi_enable` for all contexts: from now on they can be scheduled.
+    pub fn enable(&mut self) {
+        self.reset(NapiState::Idle);
+    }
+
+    /// `napi_disable` for all contexts: nothing is polled any more.
+    pub fn disable(&mut self) {
+        self.reset(NapiState::Disabled);
+    }
+
+    fn reset(&mut self, state: NapiState) {
+        for cpu in &mut self.cpus {
+            cpu.poll_list.clear();
+            cpu.ksoftirqd = false;
+        }
+        for context in &mut self.contexts {
+            (context.state, context.defer, context.timer) = (state, 0, None);
+        }
+    }
+
+    /// `napi_schedule_prep` and `__napi_schedule`: appends the context to its CPU's poll list. `true` when it
+    /// wasn't in one: the caller masks its interrupt.
+    pub fn schedule(&mut self, id: NapiId) -> bool {
+        let Some(context) = self.contexts.get_mut(id.0) else {
+            return false;
+        };
+        if context.state != NapiState::Idle {
+            return false;
+        }
+        (context.state, context.timer) = (NapiState::Scheduled, None);
+        let cpu = context.cpu.0;
+        self.cpus[cpu].poll_list.push_back(id);
+        true
+    }
+
+    /// Whether anything waits to be polled (`NET_RX_SOFTIRQ` is raised somewhere).
     pub fn is_pending(&self) -> bool {
-        !self.poll_list.is_empty()
+        self.cpus.iter().any(|cpu| !cpu.poll_list.is_empty())
     }
 
-    /// Counters.
+    /// Whether anything waits to be polled on a CPU.
+    pub fn is_pending_on(&self, cpu: CpuId) -> bool {
+        self.cpus.get(cpu.0).is_some_and(|cpu| !cpu.poll_list.is_empty())
+    }
+
+    /// A CPU with work, each in its turn: a scheduler that is fair and the same in each run.
+    pub fn next_cpu(&mut self) -> Option<CpuId> {
+        let count = self.cpus.len();
+        let cpu = (0..count)
+            .map(|i| CpuId((self.turn + i) % count))
+            .find(|&cpu| self.is_pending_on(cpu))?;
+        self.turn = (cpu.0 + 1) % count;
+        Some(cpu)
+    }
+
+    /// When [`Softnet::expire`] has something to do: a deferred interrupt, or packets held.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.contexts.iter().filter_map(|c| c.timer).min()
+    }
+
+    /// Schedules the contexts whose time has come (`napi_watchdog`); each is given to `mask`, in whose hands
+    /// its interrupt is.
+    pub fn expire(&mut self, now: Instant, mut mask: impl FnMut(NapiId)) {
+        for n in 0..self.contexts.len() {
+            if self.contexts[n].timer.is_some_and(|at| at <= now) {
+                self.contexts[n].timer = None;
+                if self.schedule(NapiId(n)) {
+                    mask(NapiId(n));
+                }
+            }
+        }
+    }
+
+    /// Counters of all CPUs together.
     pub fn stats(&self) -> SoftnetStats {
-        self.stats
+        self.cpus
+            .iter()
+            .fold(SoftnetStats::default(), |a, c| SoftnetStats {
+                processed: a.processed + c.stats.processed,
+                time_squeeze: a.time_squeeze + c.stats.time_squeeze,
+                rounds: a.rounds + c.stats.rounds,
+                polls: a.polls + c.stats.polls,
+                ksoftirqd: a.ksoftirqd + c.stats.ksoftirqd,
+            })
     }
 
-    /// One round over the poll list (`net_rx_action`). `now` is asked after each poll.
+    /// Counters of one CPU.
+    pub fn cpu_stats(&self, cpu: CpuId) -> Option<SoftnetStats> {
+        self.cpus.get(cpu.0).map(|c| c.stats)
+    }
+
+    /// One round over a CPU's poll list (`net_rx_action`). `now` is asked after each poll.
     ///
     /// # Errors
     /// The first failing poll ends the round; its context is disabled.
     pub fn net_rx_action<P: NapiPoll>(
         &mut self,
+        cpu: CpuId,
         device: &mut P,
         budget: NetdevBudget,
         mut now: impl FnMut() -> Instant,
     ) -> Result<Round, P::Error> {
-        self.stats.rounds += 1;
+        let Some(softnet) = self.cpus.get_mut(cpu.0) else {
+            return Ok(Round { work: 0, more: false });
+        };
+        softnet.stats.rounds += 1;
         let limit = now() + budget.time;
         let mut work = 0;
-        while let Some(id) = self.poll_list.pop_front() {
-            self.stats.polls += 1;
-            match device.poll(id, NAPI_POLL_WEIGHT) {
-                Ok(Polled::Complete(done)) => {
-                    self.contexts[id.0] = NapiState::Idle;
-                    work += done;
-                }
-                Ok(Polled::Again(done)) => {
-                    self.poll_list.push_back(id);
-                    work += done;
-                }
+        while let Some(id) = self.cpus[cpu.0].poll_list.pop_front() {
+            self.cpus[cpu.0].stats.polls += 1;
+            match self.napi_poll(id, device, &mut now) {
+                Ok(done) => work += done,
                 Err(error) => {
-                    self.contexts[id.0] = NapiState::Disabled;
+                    self.contexts[id.0].state = NapiState::Disabled;
                     return Err(error);
                 }
             }
             if work >= budget.packets || now() >= limit {
-                self.stats.time_squeeze += u64::from(self.is_pending());
+                self.cpus[cpu.0].stats.time_squeeze += u64::from(self.is_pending_on(cpu));
                 break;
             }
         }
-        self.stats.processed += work as u64;
+        self.cpus[cpu.0].stats.processed += work as u64;
         Ok(Round {
             work,
-            more: self.is_pending(),
+            more: self.is_pending_on(cpu),
         })
+    }
+
+    /// One poll of one context (`napi_poll`).
+    fn napi_poll<P: NapiPoll>(
+        &mut self,
+        id: NapiId,
+        device: &mut P,
+        now: &mut impl FnMut() -> Instant,
+    ) -> Result<usize, P::Error> {
+        let work = device.poll(id, NAPI_POLL_WEIGHT)?;
+        let cpu = self.contexts[id.0].cpu.0;
+        if work >= NAPI_POLL_WEIGHT {
+            device.gro_flush(id, GroFlush::Old);
+            self.cpus[cpu].poll_list.push_back(id);
+            return Ok(work);
+        }
+        if self.napi_complete_done(id, work, device, now()) && device.rearm(id)? == Rearm::MoreWork {
+            self.contexts[id.0].state = NapiState::Scheduled;
+            self.contexts[id.0].timer = None;
+            self.cpus[cpu].poll_list.push_back(id);
+        }
+        Ok(work)
+    }
+
+    /// A poll found less than it might have (`napi_complete_done`). Whether the interrupt is to be let
+    /// through; if not, a timer polls again.
+    fn napi_complete_done<P: NapiPoll>(
+        &mut self,
+        id: NapiId,
+        work: usize,
+        device: &mut P,
+        now: Instant,
+    ) -> bool {
+        let timeout = self.parms.gro_flush_timeout;
+        let context = &mut self.contexts[id.0];
+        if work > 0 {
+            context.defer = self.parms.napi_defer_hard_irqs;
+        }
+        let deferred = context.defer > 0 && !timeout.is_zero();
+        context.defer = context.defer.saturating_sub(1);
+        // After a poll without work nothing more is to be waited for.
+        let flush = if timeout.is_zero() || work == 0 && !deferred {
+            GroFlush::All
+        } else {
+            GroFlush::Old
+        };
+        let held = device.gro_flush(id, flush);
+        context.state = NapiState::Idle;
+        context.timer = (deferred || held).then(|| now + timeout);
+        !deferred
+    }
+
+    /// What an interrupt leaves to be done, on its CPU (`__do_softirq`): rounds until nothing is left. When
+    /// that takes too long the rest is left to ksoftirqd ([`Softnet::run_ksoftirqd`]), which does not keep
+    /// others from the CPU; until it is done, further interrupts only add to its work. The packets processed.
+    ///
+    /// # Errors
+    /// As [`Softnet::net_rx_action`].
+    pub fn do_softirq<P: NapiPoll>(
+        &mut self,
+        cpu: CpuId,
+        device: &mut P,
+        budget: NetdevBudget,
+        mut now: impl FnMut() -> Instant,
+    ) -> Result<usize, P::Error> {
+        if self.ksoftirqd_running(cpu) {
+            return Ok(0);
+        }
+        let limit = now() + MAX_SOFTIRQ_TIME;
+        let mut work = 0;
+        for _ in 0..MAX_SOFTIRQ_RESTART {
+            let round = self.net_rx_action(cpu, device, budget, &mut now)?;
+            work += round.work;
+            if !round.more {
+                return Ok(work);
+            }
+            if now() >= limit {
+                break;
+            }
+        }
+        if let Some(softnet) = self.cpus.get_mut(cpu.0) {
+            softnet.ksoftirqd = true;
+            softnet.stats.ksoftirqd += 1;
+        }
+        Ok(work)
+    }
+
+    /// Whether a CPU's ksoftirqd has work.
+    pub fn ksoftirqd_running(&self, cpu: CpuId) -> bool {
+        self.cpus.get(cpu.0).is_some_and(|c| c.ksoftirqd)
+    }
+
+    /// A turn of a CPU's ksoftirqd: one round. It sleeps when nothing is left.
+    ///
+    /// # Errors
+    /// As [`Softnet::net_rx_action`].
+    pub fn run_ksoftirqd<P: NapiPoll>(
+        &mut self,
+        cpu: CpuId,
+        device: &mut P,
+        budget: NetdevBudget,
+        now: impl FnMut() -> Instant,
+    ) -> Result<Round, P::Error> {
+        let round = self.net_rx_action(cpu, device, budget, now)?;
+        if let Some(softnet) = self.cpus.get_mut(cpu.0) {
+            softnet.ksoftirqd &= round.more;
+        }
+        Ok(round)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Queues with packets waiting; every poll takes a microsecond per packet.
-    struct Queues {
-        waiting: Vec<usize>,
-        log: Vec<(usize, usize)>,
-        nanos: std::rc::Rc<std::cell::Cell<u64>>,
-    }
-
-    impl Queues {
-        fn new(waiting: &[usize]) -> (Self, Softnet, impl FnMut() -> Instant) {
-            let nanos = std::rc::Rc::new(std::cell::Cell::new(0));
-            let clock = nanos.clone();
-            let mut softnet = Softnet::new(waiting.len());
-            softnet.enable();
-            for id in 0..waiting.len() {
-                assert!(softnet.schedule(NapiId(id)));
-            }
-            let queues = Self {
-                waiting: waiting.to_vec(),
-                log: Vec::new(),
-                nanos,
-            };
-            (queues, softnet, move || Instant::from_nanos(clock.get()))
-        }
-    }
-
-    impl NapiPoll for Queues {
-        type Error = &'static str;
-        fn poll(&mut self, id: NapiId, budget: usize) -> Result<Polled, Self::Error> {
-            let done = self.waiting[id.0].min(budget);
-            self.waiting[id.0] -= done;
-            self.log.push((id.0, done));
-            self.nanos.set(self.nanos.get() + done as u64 * 1000);
-            if id.0 == 99 {
-                return Err("broken");
-            }
-            Ok(if done < budget {
-                Polled::Complete(done)
-            } else {
-                Polled::Again(done)
-            })
-        }
-    }
-
-    #[test]
-    fn queues_take_turns_and_none_starves() {
-        let (mut queues, mut softnet, mut now) = Queues::new(&[100_000, 3, 100_000]);
-        let round = softnet
-            .net_rx_action(&mut queues, NetdevBudget::default(), &mut now)
-            .unwrap();
-        // 300 is not a multiple of 64: the round ends with the poll that crosses it.
-        assert_eq!(queues.log, [(0, 64), (1, 3), (2, 64), (0, 64), (2, 64), (0, 64)]);
-        assert_eq!(
-            round,
-            Round {
-                work: 323,
-                more: true
-            }
-        );
-        assert_eq!(softnet.stats().time_squeeze, 1);
-        // The next round begins where the last one ended.
-        queues.log.clear();
-        softnet
-            .net_rx_action(&mut queues, NetdevBudget::default(), &mut now)
-            .unwrap();
-        assert_eq!(queues.log[0], (2, 64));
-    }
-
-    #[test]
-    fn the_time_cap_ends_a_round() {
-        let (mut queues, mut softnet, now) = Queues::new(&[1000]);
-        let budget = NetdevBudget {
-            packets: usize::MAX,
-            time: Duration::from_micros(100),
-        };
-        let round = softnet.net_rx_action(&mut queues, budget, now).unwrap();
-        assert_eq!(
-            round,
-            Round {
-                work: 128,
-                more: true
-            }
-        );
-    }
-
-    #[test]
-    fn exactly_the_weight_stays_in_poll_mode() {
-        let (mut queues, mut softnet, mut now) = Queues::new(&[64]);
-        let round = softnet.net_rx_action(
-            &mut queues,
-            NetdevBudget {
-                packets: 64,
-                ..Default::default()
-            },
-            &mut now,
-        );
-        assert_eq!(round, Ok(Round { work: 64, more: true }));
-        assert!(
-            !softnet.schedule(NapiId(0)),
-            "still scheduled: an interrupt now changes nothing"
-        );
-        let round = softnet.net_rx_action(&mut queues, NetdevBudget::default(), &mut now);
-        assert_eq!(round, Ok(Round { work: 0, more: false }));
-        assert!(softnet.schedule(NapiId(0)));
-    }
-
-    #[test]
-    fn a_disabled_context_is_never_polled() {
-        let (mut queues, mut softnet, now) = Queues::new(&[64, 64]);
-        softnet.disable();
-        assert!(!softnet.schedule(NapiId(0)) && !softnet.schedule(NapiId(7)) && !softnet.is_pending());
-        assert_eq!(
-            softnet.net_rx_action(&mut queues, NetdevBudget::default(), now),
-            Ok(Round { work: 0, more: false })
-        );
-        assert!(queues.log.is_empty());
-    }
-}
+mod tests;

@@ -13,7 +13,7 @@ use virtio_spec::net;
 
 use crate::error::Error;
 use crate::ethtool::{EthtoolStats, IrqStats, RingParam};
-use crate::napi::{NetdevBudget, Softnet};
+use crate::napi::{NapiParms, NetdevBudget, Softnet};
 use crate::rx::{HDR_LEN, MERGEABLE_LEN, RxQueue, RxStats};
 use crate::transport::VirtioPci;
 use crate::tx::{TxQueue, TxStats};
@@ -48,6 +48,11 @@ pub struct Options {
     pub tx_ring: u16,
     /// Limits of a NAPI round.
     pub budget: NetdevBudget,
+    /// Deferred interrupts and held packets.
+    pub napi: NapiParms,
+    /// CPUs that interrupts are spread over; their affinity can be changed
+    /// ([`Softnet::set_affinity`](crate::napi::Softnet::set_affinity)).
+    pub cpus: usize,
     /// The address of a device that has none of its own.
     pub fallback_mac: MacAddr,
 }
@@ -59,6 +64,8 @@ impl Default for Options {
             rx_ring: 256,
             tx_ring: 256,
             budget: NetdevBudget::default(),
+            napi: NapiParms::default(),
+            cpus: 1,
             fallback_mac: MacAddr([0x02, 0, 0, 0, 0, 1]),
         }
     }
@@ -150,6 +157,8 @@ impl<F: PciFunction> VirtioNet<F> {
             tx_max: MAX_RING,
             tx_vector: 2,
         };
+        let mut softnet = Softnet::with_cpus(Self::CONTEXTS, options.cpus);
+        softnet.set_parms(options.napi);
         let mut this = Self {
             transport: VirtioPci::probe(function)?,
             options,
@@ -159,7 +168,7 @@ impl<F: PciFunction> VirtioNet<F> {
             state: State::Down,
             admin_up: false,
             queues: None,
-            softnet: Softnet::new(Self::CONTEXTS),
+            softnet,
             config_pending: false,
             pending_fault: None,
             irq: IrqStats::default(),

@@ -1,12 +1,11 @@
 //! Interrupts and NAPI polls: how packets come up, and how completions come back.
 
 use hematite_bus::PciFunction;
-use hematite_netstack::Instant;
+use hematite_netstack::{GroFlush, Instant};
 
 use crate::error::Error;
-use crate::napi::{NapiId, NapiPoll, Polled, Round};
+use crate::napi::{CpuId, NapiId, NapiPoll, NetdevBudget, Rearm, Round, Softnet};
 use crate::net::{CONFIG_VECTOR, Queues, State, VirtioNet};
-use crate::packed::PackedQueue;
 use crate::rx::NapiReceive;
 use crate::transport::VirtioPci;
 
@@ -44,7 +43,7 @@ impl<F: PciFunction> VirtioNet<F> {
         self.softnet.is_pending() || self.config_pending || self.pending_fault.is_some()
     }
 
-    /// One softirq round: configuration changes, then the poll list within
+    /// One softirq round on the CPU whose turn it is: configuration changes, then its poll list within
     /// [`NetdevBudget`](crate::napi::NetdevBudget).
     ///
     /// # Errors
@@ -55,10 +54,79 @@ impl<F: PciFunction> VirtioNet<F> {
         now: impl FnMut() -> Instant,
         stack: &mut S,
     ) -> Result<Round, Error> {
+        let cpu = self.softnet.next_cpu().unwrap_or_default();
+        let mut round = self.on_cpu(stack, |softnet, poller, budget| {
+            softnet.net_rx_action(cpu, poller, budget, now)
+        })?;
+        round.more = self.softnet.is_pending();
+        Ok(round)
+    }
+
+    /// What interrupts left to be done on a CPU ([`Softnet::do_softirq`]): rounds until nothing is left, or
+    /// until ksoftirqd takes over ([`run_ksoftirqd`](Self::run_ksoftirqd)). The packets processed.
+    ///
+    /// # Errors
+    /// As [`net_rx_action`](Self::net_rx_action).
+    pub fn do_softirq<S: NapiReceive>(
+        &mut self,
+        cpu: CpuId,
+        now: impl FnMut() -> Instant,
+        stack: &mut S,
+    ) -> Result<usize, Error> {
+        self.on_cpu(stack, |softnet, poller, budget| {
+            softnet.do_softirq(cpu, poller, budget, now)
+        })
+    }
+
+    /// A turn of a CPU's ksoftirqd, to be given while [`Softnet::ksoftirqd_running`].
+    ///
+    /// # Errors
+    /// As [`net_rx_action`](Self::net_rx_action).
+    pub fn run_ksoftirqd<S: NapiReceive>(
+        &mut self,
+        cpu: CpuId,
+        now: impl FnMut() -> Instant,
+        stack: &mut S,
+    ) -> Result<Round, Error> {
+        self.on_cpu(stack, |softnet, poller, budget| {
+            softnet.run_ksoftirqd(cpu, poller, budget, now)
+        })
+    }
+
+    /// The poll lists: pending work, counters, affinity of interrupts, timeouts.
+    pub fn softnet(&self) -> &Softnet {
+        &self.softnet
+    }
+
+    /// The poll lists, to be changed.
+    pub fn softnet_mut(&mut self) -> &mut Softnet {
+        &mut self.softnet
+    }
+
+    /// When [`napi_timers`](Self::napi_timers) has something to do: interrupts are deferred, or merged
+    /// packets held.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.softnet.next_deadline()
+    }
+
+    /// Schedules the contexts whose time has come (`napi_watchdog`). Their interrupts are masked again.
+    pub fn napi_timers(&mut self, now: Instant) {
+        let mut due = Vec::new();
+        self.softnet.expire(now, |id| due.push(id));
+        for id in due {
+            self.mask(id);
+        }
+    }
+
+    fn on_cpu<S: NapiReceive, R: Default>(
+        &mut self,
+        stack: &mut S,
+        run: impl FnOnce(&mut Softnet, &mut Poller<'_, F, S>, NetdevBudget) -> Result<R, Error>,
+    ) -> Result<R, Error> {
         let pending = self.pending_fault.take().map_or(Ok(()), Err);
         let done = pending.and_then(|()| self.config_changed()).and_then(|()| {
             let Some(queues) = self.queues.as_mut().filter(|_| self.state == State::Up) else {
-                return Ok(Round { work: 0, more: false });
+                return Ok(R::default());
             };
             let mut poller = Poller {
                 transport: &mut self.transport,
@@ -66,7 +134,7 @@ impl<F: PciFunction> VirtioNet<F> {
                 stack,
                 rearm_races: &mut self.rearm_races,
             };
-            self.softnet.net_rx_action(&mut poller, self.options.budget, now)
+            run(&mut self.softnet, &mut poller, self.options.budget)
         });
         done.map_err(|error| self.fail(error))
     }
@@ -86,17 +154,22 @@ impl<F: PciFunction> VirtioNet<F> {
 
     /// Schedules a context and masks its queue; `false` when it was scheduled.
     pub(crate) fn schedule(&mut self, id: NapiId) -> bool {
-        let Some(queues) = self.queues.as_mut().filter(|_| self.softnet.schedule(id)) else {
+        if self.queues.is_none() || !self.softnet.schedule(id) {
             return false;
-        };
-        let masked = match id {
-            RX => queues.rx.vq.ring.disable_cb(),
-            _ => queues.tx.vq.ring.disable_cb(),
+        }
+        self.mask(id);
+        true
+    }
+
+    fn mask(&mut self, id: NapiId) {
+        let masked = match (&mut self.queues, id) {
+            (None, _) => Ok(()),
+            (Some(queues), RX) => queues.rx.vq.ring.disable_cb(),
+            (Some(queues), _) => queues.tx.vq.ring.disable_cb(),
         };
         if let Err(error) = masked {
             self.pending_fault = Some(error.into());
         }
-        true
     }
 
     /// Lets both queues' interrupts through, and schedules those with work already.
@@ -127,28 +200,35 @@ impl<F: PciFunction, S: NapiReceive> NapiPoll for Poller<'_, F, S> {
     type Error = Error;
 
     /// `virtnet_poll` and `virtnet_poll_tx`.
-    fn poll(&mut self, id: NapiId, budget: usize) -> Result<Polled, Error> {
+    fn poll(&mut self, id: NapiId, budget: usize) -> Result<usize, Error> {
         // Cleaning transmit buffers is cheap and frees memory: outside of the budget, in both contexts.
         let stack = &mut *self.stack;
         self.queues.tx.clean(|skb| stack.napi_consume_skb(skb))?;
         if id == TX {
-            return complete(&mut self.queues.tx.vq.ring, 0, self.rearm_races);
+            return Ok(0);
         }
-        let work = self.queues.rx.poll(self.transport, budget, self.stack)?;
-        if work == budget {
-            return Ok(Polled::Again(work));
-        }
-        complete(&mut self.queues.rx.vq.ring, work, self.rearm_races)
+        self.queues.rx.poll(self.transport, budget, self.stack)
     }
-}
 
-/// `napi_complete_done` and the look at the ring after it (`virtqueue_napi_complete`): a packet that came
-/// between the last look and the unmasking raised no interrupt, and is found here.
-fn complete<C>(ring: &mut PackedQueue<C>, work: usize, rearm_races: &mut u64) -> Result<Polled, Error> {
-    if ring.enable_cb()? {
-        return Ok(Polled::Complete(work));
+    fn gro_flush(&mut self, id: NapiId, flush: GroFlush) -> bool {
+        id == RX && self.stack.napi_gro_flush(0, flush)
     }
-    *rearm_races += 1;
-    ring.disable_cb()?;
-    Ok(Polled::Again(work))
+
+    /// The look at the ring after the unmasking (`virtqueue_napi_complete`): a packet that came between the
+    /// last look and the unmasking raised no interrupt, and is found here.
+    fn rearm(&mut self, id: NapiId) -> Result<Rearm, Error> {
+        let quiet = match id {
+            RX => self.queues.rx.vq.ring.enable_cb()?,
+            _ => self.queues.tx.vq.ring.enable_cb()?,
+        };
+        if quiet {
+            return Ok(Rearm::Quiet);
+        }
+        *self.rearm_races += 1;
+        match id {
+            RX => self.queues.rx.vq.ring.disable_cb()?,
+            _ => self.queues.tx.vq.ring.disable_cb()?,
+        }
+        Ok(Rearm::MoreWork)
+    }
 }

@@ -5,7 +5,7 @@
 //! and its buffers are recycled all the same. So the ring never shrinks, whatever the stack does.
 
 use hematite_bus::{Cpu, DmaBuf, PciFunction};
-use hematite_netstack::SkBuff;
+use hematite_netstack::{GroFlush, SkBuff};
 
 use crate::error::{DeviceFault, Error};
 use crate::napi::NAPI_POLL_WEIGHT;
@@ -32,8 +32,16 @@ pub trait NapiReceive {
     /// An skb with room for `len` bytes, headroom included (`napi_alloc_skb`). `None`: the packet is dropped.
     fn napi_alloc_skb(&mut self, len: usize) -> Option<SkBuff>;
 
-    /// Takes a received frame, Ethernet header first (`napi_gro_receive`).
+    /// Takes a received frame, Ethernet header first (`napi_gro_receive`). The queue that it came by is noted
+    /// in it ([`SkBuff::rx_queue`]).
     fn napi_gro_receive(&mut self, skb: SkBuff);
+
+    /// Hands up what was held to be merged with frames that follow (`napi_gro_flush`); whether some is still
+    /// held. An upper half that holds nothing need not do anything.
+    fn napi_gro_flush(&mut self, queue: u16, flush: GroFlush) -> bool {
+        let _ = (queue, flush);
+        false
+    }
 
     /// Takes back an skb whose transmission is complete (`napi_consume_skb`).
     fn napi_consume_skb(&mut self, skb: SkBuff);

@@ -1,6 +1,6 @@
 //! The stack as the driver's receive path sees it.
 
-use hematite_netstack::{IfIndex, Instant, SkBuff, Stack};
+use hematite_netstack::{GroFlush, IfIndex, Instant, SkBuff, Stack};
 
 use crate::rx::NapiReceive;
 
@@ -20,7 +20,11 @@ impl NapiReceive for StackReceive<'_> {
     }
 
     fn napi_gro_receive(&mut self, skb: SkBuff) {
-        self.stack.receive(self.ifindex, skb, self.now);
+        self.stack.napi_gro_receive(self.ifindex, skb, self.now);
+    }
+
+    fn napi_gro_flush(&mut self, queue: u16, flush: GroFlush) -> bool {
+        self.stack.napi_gro_flush(self.ifindex, queue, flush, self.now)
     }
 
     fn napi_consume_skb(&mut self, skb: SkBuff) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::core::neighbour::NeighParms;
+use crate::tcp::CongestionAlgorithm;
 
 /// Settings of a [`Stack`](crate::Stack).
 #[derive(Debug, Clone)]
@@ -59,6 +60,52 @@ pub struct StackConfig {
     pub arp_notify: bool,
     /// The neighbour table (net.ipv4.neigh.default).
     pub neigh: NeighParms,
+    /// Receive buffer of a TCP socket in bytes: least, initial, most (net.ipv4.tcp_rmem).
+    pub tcp_rmem: (usize, usize, usize),
+    /// Send buffer of a TCP socket in bytes (net.ipv4.tcp_wmem).
+    pub tcp_wmem: (usize, usize, usize),
+    /// Let the receive buffer grow with the rate of the reader (net.ipv4.tcp_moderate_rcvbuf).
+    pub tcp_moderate_rcvbuf: bool,
+    /// Timestamps (net.ipv4.tcp_timestamps, RFC 7323).
+    pub tcp_timestamps: bool,
+    /// Selective acknowledgments (net.ipv4.tcp_sack, RFC 2018).
+    pub tcp_sack: bool,
+    /// Scaled windows (net.ipv4.tcp_window_scaling, RFC 7323).
+    pub tcp_window_scaling: bool,
+    /// Algorithm of congestion control of new sockets (net.ipv4.tcp_congestion_control).
+    pub tcp_congestion_control: CongestionAlgorithm,
+    /// Times that a SYN is sent again (net.ipv4.tcp_syn_retries).
+    pub tcp_syn_retries: u32,
+    /// Times that a SYN-ACK is sent again (net.ipv4.tcp_synack_retries).
+    pub tcp_synack_retries: u32,
+    /// Retransmissions after which another route is asked for (net.ipv4.tcp_retries1).
+    pub tcp_retries1: u32,
+    /// Retransmissions after which a connection is given up (net.ipv4.tcp_retries2).
+    pub tcp_retries2: u32,
+    /// The same for a connection that nobody owns (net.ipv4.tcp_orphan_retries).
+    pub tcp_orphan_retries: u32,
+    /// Time in FIN-WAIT-2 of a connection that nobody owns (net.ipv4.tcp_fin_timeout).
+    pub tcp_fin_timeout: Duration,
+    /// Idle time before the first keepalive probe (net.ipv4.tcp_keepalive_time).
+    pub tcp_keepalive_time: Duration,
+    /// Time between keepalive probes (net.ipv4.tcp_keepalive_intvl).
+    pub tcp_keepalive_intvl: Duration,
+    /// Keepalive probes that end a connection (net.ipv4.tcp_keepalive_probes).
+    pub tcp_keepalive_probes: u32,
+    /// Shrink the window of an idle connection (net.ipv4.tcp_slow_start_after_idle).
+    pub tcp_slow_start_after_idle: bool,
+    /// Challenge ACKs per second (net.ipv4.tcp_challenge_ack_limit).
+    pub tcp_challenge_ack_limit: u32,
+    /// Bytes of one socket that may wait in queues of devices (net.ipv4.tcp_limit_output_bytes).
+    pub tcp_limit_output_bytes: usize,
+    /// SYN cookies: 0 never, 1 when the backlog overflows, 2 always (net.ipv4.tcp_syncookies).
+    pub tcp_syncookies: u8,
+    /// Handshakes that may go on at one listener (net.ipv4.tcp_max_syn_backlog).
+    pub tcp_max_syn_backlog: u32,
+    /// Connections that may wait for an accept (net.core.somaxconn).
+    pub somaxconn: u32,
+    /// Connections in TIME-WAIT (net.ipv4.tcp_max_tw_buckets).
+    pub tcp_max_tw_buckets: usize,
     /// Free buffers of 2 KiB that the pool keeps.
     pub skb_pool_max_free: usize,
 }
@@ -90,6 +137,29 @@ impl Default for StackConfig {
             arp_accept: false,
             arp_notify: false,
             neigh: NeighParms::default(),
+            tcp_rmem: (4096, 131_072, 6_291_456),
+            tcp_wmem: (4096, 16_384, 4_194_304),
+            tcp_moderate_rcvbuf: true,
+            tcp_timestamps: true,
+            tcp_sack: true,
+            tcp_window_scaling: true,
+            tcp_congestion_control: CongestionAlgorithm::Cubic,
+            tcp_syn_retries: 6,
+            tcp_synack_retries: 5,
+            tcp_retries1: 3,
+            tcp_retries2: 15,
+            tcp_orphan_retries: 8,
+            tcp_fin_timeout: Duration::from_secs(60),
+            tcp_keepalive_time: Duration::from_secs(7200),
+            tcp_keepalive_intvl: Duration::from_secs(75),
+            tcp_keepalive_probes: 9,
+            tcp_slow_start_after_idle: true,
+            tcp_challenge_ack_limit: 1000,
+            tcp_limit_output_bytes: 1_048_576,
+            tcp_syncookies: 1,
+            tcp_max_syn_backlog: 1024,
+            somaxconn: 4096,
+            tcp_max_tw_buckets: 65_536,
             skb_pool_max_free: 4096,
         }
     }

@@ -18,6 +18,9 @@ pub enum Errno {
     /// Not a socket of this stack, or closed (EBADF).
     #[error("bad file descriptor")]
     BadF = 9,
+    /// No such thing (ENOENT).
+    #[error("no such file or directory")]
+    NoEnt = 2,
     /// Not permitted, such as a broadcast without `SO_BROADCAST` (EACCES).
     #[error("permission denied")]
     Access = 13,
@@ -27,6 +30,9 @@ pub enum Errno {
     /// Already there (EEXIST).
     #[error("already exists")]
     Exist = 17,
+    /// The other side does not receive any more (EPIPE).
+    #[error("broken pipe")]
+    Pipe = 32,
     /// Invalid argument (EINVAL).
     #[error("invalid argument")]
     Inval = 22,
@@ -60,15 +66,27 @@ pub enum Errno {
     /// No buffer (ENOBUFS).
     #[error("no buffer space available")]
     NoBufs = 105,
+    /// The peer reset the connection (ECONNRESET).
+    #[error("connection reset by peer")]
+    ConnReset = 104,
+    /// Connected already (EISCONN).
+    #[error("already connected")]
+    IsConn = 106,
     /// Not connected (ENOTCONN).
     #[error("not connected")]
     NotConn = 107,
+    /// The peer does not answer (ETIMEDOUT).
+    #[error("connection timed out")]
+    TimedOut = 110,
     /// The peer refused (ECONNREFUSED).
     #[error("connection refused")]
     ConnRefused = 111,
     /// The host is down (EHOSTDOWN).
     #[error("host is down")]
     HostDown = 112,
+    /// A connection attempt is going on (EALREADY).
+    #[error("operation already in progress")]
+    Already = 114,
     /// The host cannot be reached (EHOSTUNREACH).
     #[error("no route to host")]
     HostUnreach = 113,
@@ -98,6 +116,9 @@ mod tests {
             (Errno::ConnRefused, K::ConnectionRefused),
             (Errno::NotConn, K::NotConnected),
             (Errno::NetDown, K::NetworkDown),
+            (Errno::Pipe, K::BrokenPipe),
+            (Errno::ConnReset, K::ConnectionReset),
+            (Errno::TimedOut, K::TimedOut),
         ] {
             assert_eq!(io::Error::from(errno).kind(), kind);
         }

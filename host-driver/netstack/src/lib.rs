@@ -51,17 +51,22 @@ pub mod ipv6;
 pub mod netfilter;
 mod prandom;
 pub mod sched;
+mod show;
 pub mod socket;
 mod stack;
+mod sysctl;
+pub mod tcp;
 #[cfg(test)]
 mod testing;
 pub mod wire;
 
 pub use config::StackConfig;
 pub use core::addr::{Cidr, InetAddr, Ipv4Cidr, Ipv6Cidr};
+pub use core::af_packet::{PacketMeta, PacketSocket};
 pub use core::dev::{QdiscRun, QdiscState};
 pub use core::drop_reason::{DropCounters, SkbDropReason};
 pub use core::dst::PmtuDisc;
+pub use core::filter::{BpfError, BpfProgram, SockFilter, SocketFilter};
 pub use core::gro::{GroFlush, GroStats};
 pub use core::neighbour::{NeighEntry, NeighKey, NeighParms, NudState};
 pub use core::netdevice::{DeviceFlags, Features, IfIndex, NetDevice, RtnlLinkStats64, TxBusy};
@@ -73,9 +78,13 @@ pub use errno::Errno;
 pub use ipv4::devinet::{Ipv4DevConf, RpFilter};
 pub use ipv4::fib::{Route, RouteTable, RouteType};
 pub use ipv4::ping::{EchoReply, PingSocket};
+pub use ipv4::raw::RawSocket;
 pub use ipv4::snmp::Snmp;
 pub use ipv4::udp::UdpMeta;
 pub use ipv6::addrconf::{AddrOrigin, AddrState, Inet6IfAddr, Ipv6DevConf};
 pub use socket::{Domain, Readiness, UdpSocket};
 pub use stack::Stack;
+pub use tcp::{
+    CongestionAlgorithm, TcpInfo, TcpKeepalive, TcpListener, TcpSocket, TcpState, TcpStream, TcpStreamIo,
+};
 pub use wire::ethernet::{EtherType, MacAddr};

@@ -21,10 +21,12 @@ use crate::ipv4::fib::Fib;
 use crate::ipv4::icmp::IcmpLimits;
 use crate::ipv4::inet_fragment::FragQueues;
 use crate::ipv4::ping::PingTable;
+use crate::ipv4::raw::RawTable;
 use crate::ipv4::snmp::Snmp;
 use crate::ipv4::udp::UdpTable;
 use crate::netfilter::Netfilter;
 use crate::prandom::{Prng, SeededState};
+use crate::tcp::Tcp;
 use crate::wire::ethernet::MacAddr;
 
 /// Counters of identifications (`ip_idents`).
@@ -51,6 +53,8 @@ pub struct Stack {
     pub(crate) frags: FragQueues,
     pub(crate) udp: UdpTable,
     pub(crate) ping: PingTable,
+    pub(crate) raw: RawTable,
+    pub(crate) tcp: Tcp,
     pub(crate) icmp_limits: IcmpLimits,
     pub(crate) idents: Vec<u16>,
     pub(crate) nf: Netfilter,
@@ -79,6 +83,8 @@ impl Stack {
             frags: FragQueues::new(hash, config.ipfrag_high_thresh, config.ipfrag_time),
             udp: UdpTable::new(hash),
             ping: PingTable::new(HashMap::with_hasher(hash)),
+            raw: RawTable::new(hash),
+            tcp: Tcp::new(hash, &mut prng),
             idents: (0..IP_IDENTS).map(|_| prng.next_u64() as u16).collect(),
             nf: Netfilter::new(hash, prng.fork()),
             config,
@@ -124,6 +130,7 @@ impl Stack {
         self.addrconf_timers();
         self.mcast_timers();
         self.nf_timers();
+        self.tcp_timers();
         self.process_backlog();
     }
 
@@ -137,6 +144,7 @@ impl Stack {
             .chain(self.addrconf_deadline())
             .chain(self.mcast.next_deadline())
             .chain(self.nf.conntrack().next_event())
+            .chain(self.tcp.socks.timers.next_deadline())
             .min()
     }
 

@@ -36,7 +36,7 @@ impl Queues {
 
 impl NapiPoll for Queues {
     type Error = &'static str;
-    fn poll(&mut self, id: NapiId, budget: usize) -> Result<Polled, Self::Error> {
+    fn poll(&mut self, id: NapiId, budget: usize) -> Result<usize, Self::Error> {
         let done = self.waiting[id.0].min(budget);
         self.waiting[id.0] -= done;
         self.log.push((id.0, done));
@@ -52,7 +52,11 @@ impl NapiPoll for Queues {
     }
     fn rearm(&mut self, id: NapiId) -> Result<Rearm, Self::Error> {
         self.rearmed.push(id.0);
-        Ok(if self.waiting[id.0] > 0 { Rearm::MoreWork } else { Rearm::Quiet })
+        Ok(if self.waiting[id.0] > 0 {
+            Rearm::MoreWork
+        } else {
+            Rearm::Quiet
+        })
     }
 }
 
@@ -140,7 +144,9 @@ fn deferred_interrupts_come_back_after_empty_polls() {
     };
     softnet.set_parms(parms);
     let round = |softnet: &mut Softnet, queues: &mut Queues, now: &mut dyn FnMut() -> Instant| {
-        softnet.net_rx_action(CpuId(0), queues, NetdevBudget::default(), now).unwrap()
+        softnet
+            .net_rx_action(CpuId(0), queues, NetdevBudget::default(), now)
+            .unwrap()
     };
     // Work, and then twice nothing: only after that the interrupt is let through.
     for expect_rearmed in [0, 0, 1] {
@@ -168,11 +174,18 @@ fn merged_packets_are_held_for_the_timeout_and_no_longer() {
         gro_flush_timeout: Duration::from_micros(20),
         napi_defer_hard_irqs: 0,
     });
-    softnet.net_rx_action(CpuId(0), &mut queues, NetdevBudget::default(), &mut now).unwrap();
-    assert_eq!((&queues.flushes[..], &queues.rearmed[..]), (&[(0, GroFlush::Old)][..], &[0][..]));
+    softnet
+        .net_rx_action(CpuId(0), &mut queues, NetdevBudget::default(), &mut now)
+        .unwrap();
+    assert_eq!(
+        (&queues.flushes[..], &queues.rearmed[..]),
+        (&[(0, GroFlush::Old)][..], &[0][..])
+    );
     let at = softnet.next_deadline().unwrap();
     softnet.expire(at, |_| {});
-    softnet.net_rx_action(CpuId(0), &mut queues, NetdevBudget::default(), &mut now).unwrap();
+    softnet
+        .net_rx_action(CpuId(0), &mut queues, NetdevBudget::default(), &mut now)
+        .unwrap();
     assert_eq!(queues.flushes[1], (0, GroFlush::All));
     assert_eq!(softnet.next_deadline(), None);
 }
@@ -180,7 +193,9 @@ fn merged_packets_are_held_for_the_timeout_and_no_longer() {
 #[test]
 fn without_a_timeout_nothing_is_held_when_a_poll_ends() {
     let (mut queues, mut softnet, now) = Queues::new(&[70]);
-    softnet.net_rx_action(CpuId(0), &mut queues, NetdevBudget::default(), now).unwrap();
+    softnet
+        .net_rx_action(CpuId(0), &mut queues, NetdevBudget::default(), now)
+        .unwrap();
     assert_eq!(queues.flushes, [(0, GroFlush::Old), (0, GroFlush::All)]);
 }
 
@@ -193,7 +208,11 @@ fn ksoftirqd_takes_over_and_gives_back() {
     // A microsecond for each packet: two milliseconds are over in the seventh round of 320.
     assert_eq!(work, 7 * 320);
     assert!(softnet.ksoftirqd_running(cpu));
-    assert_eq!(softnet.do_softirq(cpu, &mut queues, budget, &mut now), Ok(0), "left to ksoftirqd");
+    assert_eq!(
+        softnet.do_softirq(cpu, &mut queues, budget, &mut now),
+        Ok(0),
+        "left to ksoftirqd"
+    );
     let mut turns = 0;
     while softnet.ksoftirqd_running(cpu) {
         softnet.run_ksoftirqd(cpu, &mut queues, budget, &mut now).unwrap();
@@ -216,7 +235,9 @@ fn a_context_is_polled_on_the_cpu_of_its_interrupt() {
     let mut order = Vec::new();
     while let Some(cpu) = softnet.next_cpu() {
         queues.log.clear();
-        softnet.net_rx_action(cpu, &mut queues, NetdevBudget::default(), &mut now).unwrap();
+        softnet
+            .net_rx_action(cpu, &mut queues, NetdevBudget::default(), &mut now)
+            .unwrap();
         for (id, _) in &queues.log {
             assert_eq!(cpu.0, [0, 1, 0, 0][*id]);
         }

@@ -5,7 +5,9 @@ use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 
 use hematite_driver::{NapiReceive, Options};
-use hematite_netstack::{IfIndex, Instant, Ipv4Cidr, QdiscState, SkBuff, Stack, StackConfig, UdpSocket};
+use hematite_netstack::{
+    GroFlush, IfIndex, Instant, Ipv4Cidr, QdiscState, SkBuff, Stack, StackConfig, UdpSocket,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -27,7 +29,10 @@ impl NapiReceive for Upper<'_> {
         self.0.skb_pool().alloc(len)
     }
     fn napi_gro_receive(&mut self, skb: SkBuff) {
-        self.0.receive(self.1, skb, self.2);
+        self.0.napi_gro_receive(self.1, skb, self.2);
+    }
+    fn napi_gro_flush(&mut self, queue: u16, flush: GroFlush) -> bool {
+        self.0.napi_gro_flush(self.1, queue, flush, self.2)
     }
     fn napi_consume_skb(&mut self, skb: SkBuff) {
         self.0.skb_pool().recycle(skb);

@@ -111,6 +111,10 @@ impl NetDevs {
         self.devs.iter()
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut NetDev> + '_ {
+        self.devs.iter_mut()
+    }
+
     pub(crate) fn is_up(&self, ifindex: IfIndex) -> bool {
         self.get(ifindex)
             .is_some_and(|d| d.flags.contains(DeviceFlags::UP))
@@ -362,6 +366,7 @@ impl Stack {
     pub fn qdisc_run(&mut self, ifindex: IfIndex, device: &mut dyn NetDevice, now: Instant) -> QdiscRun {
         self.set_now(now);
         device.reclaim(&mut self.pool);
+        self.tcp_tsq();
         let mut run = QdiscRun {
             sent: 0,
             state: QdiscState::Empty,

@@ -69,6 +69,8 @@ drop_reasons! {
     IpNoProto = "IP_NOPROTO",
     /// No socket wants the packet.
     NoSocket = "NO_SOCKET",
+    /// The socket's filter did not want the packet.
+    SocketFilter = "SOCKET_FILTER",
     /// The socket's receive buffer is full.
     SocketRcvbuff = "SOCKET_RCVBUFF",
     /// The UDP checksum is wrong.
@@ -93,6 +95,44 @@ drop_reasons! {
     HhFillFail = "NEIGH_HH_FILLFAIL",
     /// The socket was closed with the packet queued.
     SocketClose = "SOCKET_CLOSE",
+    /// The socket's memory limit is reached.
+    ProtoMem = "PROTO_MEM",
+    /// The TCP checksum is wrong.
+    TcpCsum = "TCP_CSUM",
+    /// The segment's control bits make no sense in the state of the socket.
+    TcpFlags = "TCP_FLAGS",
+    /// The segment holds nothing new.
+    TcpOldData = "TCP_OLD_DATA",
+    /// The receive window is closed.
+    TcpZeroWindow = "TCP_ZEROWINDOW",
+    /// The segment is beyond the receive window.
+    TcpOverWindow = "TCP_OVERWINDOW",
+    /// The segment is in the out-of-order queue already.
+    TcpOfoMerge = "TCP_OFOMERGE",
+    /// The segment of the out-of-order queue is not needed any more.
+    TcpOfoDrop = "TCP_OFO_DROP",
+    /// The out-of-order queue was emptied for want of memory.
+    TcpOfoQueuePrune = "TCP_OFO_QUEUE_PRUNE",
+    /// A reset, or a segment of a connection that it ended.
+    TcpReset = "TCP_RESET",
+    /// The timestamp is too old (PAWS).
+    TcpRfc7323Paws = "TCP_RFC7323_PAWS",
+    /// No part of the segment is in the window.
+    TcpInvalidSequence = "TCP_INVALID_SEQUENCE",
+    /// The acknowledgment is not one of our SYN.
+    TcpInvalidAckSequence = "TCP_INVALID_ACK_SEQUENCE",
+    /// A SYN in a connection that stands.
+    TcpInvalidSyn = "TCP_INVALID_SYN",
+    /// The acknowledgment is of long ago.
+    TcpTooOldAck = "TCP_TOO_OLD_ACK",
+    /// The acknowledgment is of what was not sent.
+    TcpAckUnsentData = "TCP_ACK_UNSENT_DATA",
+    /// Data for a socket that nobody reads any more.
+    TcpAbortOnData = "TCP_ABORT_ON_DATA",
+    /// The listener has no room for another connection.
+    TcpListenOverflow = "TCP_LISTEN_OVERFLOW",
+    /// The connection is in TIME-WAIT.
+    TcpTimeWait = "TCP_TIMEWAIT",
 }
 
 /// One counter for each [`SkbDropReason`].

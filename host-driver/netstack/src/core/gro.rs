@@ -286,8 +286,8 @@ impl Stack {
         self.process_backlog();
     }
 
-    /// Hands up what a queue's context holds (`napi_gro_flush`).
-    pub fn napi_gro_flush(&mut self, ifindex: IfIndex, queue: u16, flush: GroFlush, now: Instant) {
+    /// Hands up what a queue's context holds (`napi_gro_flush`). Whether it still holds something.
+    pub fn napi_gro_flush(&mut self, ifindex: IfIndex, queue: u16, flush: GroFlush, now: Instant) -> bool {
         self.set_now(now);
         while let Some(skb) = self
             .devs
@@ -297,6 +297,9 @@ impl Stack {
             self.netif_receive_skb(ifindex, skb);
         }
         self.process_backlog();
+        self.devs
+            .get_mut(ifindex)
+            .is_some_and(|d| d.napi_gro(queue).held > 0)
     }
 
     /// Counters of a receive queue's context.

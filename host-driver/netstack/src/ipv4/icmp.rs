@@ -19,7 +19,7 @@ use crate::core::time::Instant;
 use crate::errno::Errno;
 use crate::stack::Stack;
 use crate::wire::icmp::*;
-use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP, IPV4_HLEN, IpHdr};
+use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, IPV4_HLEN, IpHdr};
 
 /// An error message is no larger than what every host takes (RFC 1812 section 4.3.2.3).
 const ICMP_ERROR_MAX: usize = 576;
@@ -218,7 +218,7 @@ impl Stack {
         };
         let known = self.deliver_icmp_error(iph.protocol, &error);
         // Only an error about a datagram that a socket of ours may have sent changes the path.
-        if let Some(mtu) = mtu.filter(|_| known) {
+        if let Some(mtu) = error.mtu.filter(|_| known) {
             let validity = self.config.ip_mtu_expires;
             self.fnhe.set_mtu(iph.daddr().into(), mtu, self.now, validity);
         }
@@ -228,10 +228,12 @@ impl Stack {
     /// Gives an error to the protocol that sent the datagram (`net_protocol->err_handler`). False if no
     /// socket did.
     pub(crate) fn deliver_icmp_error(&mut self, protocol: u8, error: &IcmpError<'_>) -> bool {
-        match protocol {
+        let raw = self.raw_err(protocol, error);
+        raw | match protocol {
+            IPPROTO_TCP => self.tcp_err(error),
             IPPROTO_UDP => self.udp_err(error),
             IPPROTO_ICMP | IPPROTO_ICMPV6 => self.ping_err(error),
-            _ => true,
+            _ => false,
         }
     }
 

@@ -172,7 +172,7 @@ impl Stack {
 }
 
 /// The checksum of a header with options (`ip_send_check`).
-fn ip_send_check(skb: &mut SkBuff, header_len: usize) {
+pub(super) fn ip_send_check(skb: &mut SkBuff, header_len: usize) {
     let Some(iph) = skb.header_mut::<IpHdr>() else {
         return;
     };

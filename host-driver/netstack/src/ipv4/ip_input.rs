@@ -12,7 +12,7 @@ use crate::core::skb::{PktType, SkBuff};
 use crate::netfilter::NfHook;
 use crate::stack::Stack;
 use crate::wire::icmp::{ICMP_DEST_UNREACH, ICMP_PARAMETERPROB, ICMP_PROT_UNREACH};
-use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_UDP, IPV4_HLEN, IpHdr};
+use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_TCP, IPPROTO_UDP, IPV4_HLEN, IpHdr};
 
 /// A transport protocol's receive function (`struct net_protocol`). The packet starts at the transport
 /// header.
@@ -23,6 +23,10 @@ struct NetProtocol {
 
 /// The transport protocols (`inet_protos`).
 const INET_PROTOS: &[NetProtocol] = &[
+    NetProtocol {
+        protocol: IPPROTO_TCP,
+        handler: Stack::tcp_rcv,
+    },
     NetProtocol {
         protocol: IPPROTO_UDP,
         handler: Stack::udp_rcv,
@@ -203,10 +207,15 @@ impl Stack {
             iif,
             dst,
         };
+        let raw = self.raw_local_deliver(&skb, &ip);
         match INET_PROTOS.iter().find(|p| p.protocol == ip.protocol) {
             Some(proto) => {
                 self.mib.ip.in_delivers += 1;
                 (proto.handler)(self, skb, &ip);
+            }
+            None if raw => {
+                self.mib.ip.in_delivers += 1;
+                self.pool.recycle(skb);
             }
             None => {
                 // RFC 1122 section 3.2.2.1.

@@ -245,6 +245,124 @@ mib! {
         ignored_multi = "IgnoredMulti",
     }
 
+    /// Counters of TCP (RFC 4022, `TCP_MIB_*`).
+    TcpMib "Tcp" {
+        /// Connections that we began.
+        active_opens = "ActiveOpens",
+        /// Connections that peers began.
+        passive_opens = "PassiveOpens",
+        /// Attempts that failed.
+        attempt_fails = "AttemptFails",
+        /// Connections that were reset.
+        estab_resets = "EstabResets",
+        /// Segments received, bad ones included.
+        in_segs = "InSegs",
+        /// Segments sent, retransmissions included.
+        out_segs = "OutSegs",
+        /// Segments retransmitted.
+        retrans_segs = "RetransSegs",
+        /// Bad segments received.
+        in_errs = "InErrs",
+        /// Resets sent.
+        out_rsts = "OutRsts",
+        /// Checksum errors.
+        in_csum_errors = "InCsumErrors",
+    }
+
+    /// More counters of TCP, Linux's own (`LINUX_MIB_*`).
+    TcpExtMib "TcpExt" {
+        /// Data segments that took the fast path (header prediction).
+        hp_hits = "TCPHPHits",
+        /// Acknowledgments that took it.
+        hp_acks = "TCPHPAcks",
+        /// Acknowledgments without data that did not.
+        pure_acks = "TCPPureAcks",
+        /// Acknowledgments that the timer sent.
+        delayed_acks = "DelayedACKs",
+        /// Segments that came again.
+        delayed_ack_lost = "DelayedACKLost",
+        /// Retransmission timeouts.
+        timeouts = "TCPTimeouts",
+        /// Tail loss probes.
+        loss_probes = "TCPLossProbes",
+        /// Recoveries with SACK.
+        sack_recovery = "TCPSackRecovery",
+        /// Recoveries without.
+        reno_recovery = "TCPRenoRecovery",
+        /// Peers that dropped what they had SACKed.
+        sack_reneging = "TCPSACKReneging",
+        /// Reorderings seen.
+        sack_reorder = "TCPSACKReorder",
+        /// SACK blocks that cannot be.
+        sack_discard = "TCPSACKDiscard",
+        /// D-SACKs received, of acknowledged data.
+        dsack_recv = "TCPDSACKRecv",
+        /// D-SACKs received, of data out of order.
+        dsack_ofo_recv = "TCPDSACKOfoRecv",
+        /// D-SACKs sent, of acknowledged data.
+        dsack_old_sent = "TCPDSACKOldSent",
+        /// D-SACKs sent, of data out of order.
+        dsack_ofo_sent = "TCPDSACKOfoSent",
+        /// Recoveries that were for nothing.
+        full_undo = "TCPFullUndo",
+        /// Recoveries that were partly for nothing.
+        partial_undo = "TCPPartialUndo",
+        /// Reductions undone since D-SACKs told of it.
+        dsack_undo = "TCPDSACKUndo",
+        /// Timeouts that were for nothing.
+        loss_undo = "TCPLossUndo",
+        /// Segments queued out of order.
+        ofo_queue = "TCPOFOQueue",
+        /// Segments out of order dropped for want of memory.
+        ofo_drop = "TCPOFODrop",
+        /// Segments out of order that overlapped others.
+        ofo_merge = "TCPOFOMerge",
+        /// Times that the out-of-order queue was pruned.
+        ofo_pruned = "OfoPruned",
+        /// Segments appended to the buffer before them.
+        rcv_coalesce = "TCPRcvCoalesce",
+        /// Segments in order dropped for want of memory.
+        rcvq_drop = "TCPRcvQDrop",
+        /// Segments dropped since the window is closed.
+        zero_window_drop = "TCPZeroWindowDrop",
+        /// Handshakes refuted by a timestamp.
+        paws_active = "PAWSActive",
+        /// Segments refuted by a timestamp.
+        paws_estab = "PAWSEstab",
+        /// Challenge ACKs sent (RFC 5961).
+        challenge_ack = "TCPChallengeACK",
+        /// SYNs in connections that stand.
+        syn_challenge = "TCPSYNChallenge",
+        /// ICMP errors about what is not in flight.
+        out_of_window_icmps = "OutOfWindowIcmps",
+        /// Connections reset for data that nobody reads.
+        abort_on_data = "TCPAbortOnData",
+        /// Connections reset by a close with unread data.
+        abort_on_close = "TCPAbortOnClose",
+        /// Connections given up.
+        abort_on_timeout = "TCPAbortOnTimeout",
+        /// Keepalive probes sent.
+        keepalive = "TCPKeepAlive",
+        /// Connections that found the accept queue full.
+        listen_overflows = "ListenOverflows",
+        /// Connections dropped by listeners.
+        listen_drops = "ListenDrops",
+        /// SYNs that found the SYN queue full.
+        req_q_full_drop = "TCPReqQFullDrop",
+        /// SYN-ACKs sent again.
+        synack_retrans = "TCPSynRetrans",
+        /// Cookies sent.
+        syncookies_sent = "SyncookiesSent",
+        /// Cookies received.
+        syncookies_recv = "SyncookiesRecv",
+        /// Bad cookies received.
+        syncookies_failed = "SyncookiesFailed",
+        /// Connections that left TIME-WAIT by the timer.
+        tw = "TW",
+        /// Connections that found no room in TIME-WAIT.
+        time_wait_overflow = "TCPTimeWaitOverflow",
+    }
+
     /// Counters of ARP. Linux has none; the names are ours.
     ArpMib "Arp" {
         /// Packets received.
@@ -272,6 +390,10 @@ pub struct Snmp {
     pub icmp6: Icmp6Mib,
     /// UDP, both families.
     pub udp: UdpMib,
+    /// TCP.
+    pub tcp: TcpMib,
+    /// TCP, Linux's own.
+    pub tcp_ext: TcpExtMib,
     /// ARP.
     pub arp: ArpMib,
 }
@@ -286,6 +408,8 @@ impl Snmp {
             .chain(self.ip6.iter())
             .chain(self.icmp6.iter())
             .chain(self.udp.iter())
+            .chain(self.tcp.iter())
+            .chain(self.tcp_ext.iter())
             .chain(self.arp.iter())
     }
 }

@@ -79,7 +79,7 @@ pub struct Inet6IfAddr {
 }
 
 impl Inet6IfAddr {
-    fn usable(&self) -> bool {
+    pub(crate) fn usable(&self) -> bool {
         matches!(self.state, AddrState::Preferred | AddrState::Deprecated)
     }
 

@@ -9,9 +9,10 @@ use crate::core::drop_reason::SkbDropReason;
 use crate::core::dst::{AddrType, InputRoute, IpIn};
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::{IpSummed, PktType, SkBuff};
+use crate::netfilter::NfHook;
 use crate::stack::Stack;
 use crate::wire::icmpv6::{ICMPV6_DEST_UNREACH, ICMPV6_PARAMPROB, ICMPV6_UNK_NEXTHDR};
-use crate::wire::ipv4::{IPPROTO_ICMPV6, IPPROTO_UDP};
+use crate::wire::ipv4::{IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
 use crate::wire::ipv6::{IPV6_HLEN, Ipv6Hdr, NEXTHDR_HOP, NEXTHDR_NONE};
 
 /// A transport protocol's receive function (`struct inet6_protocol`). The packet starts at the transport
@@ -23,6 +24,10 @@ struct Inet6Protocol {
 
 /// The transport protocols (`inet6_protos`).
 const INET6_PROTOS: &[Inet6Protocol] = &[
+    Inet6Protocol {
+        protocol: IPPROTO_TCP,
+        handler: Stack::tcp_rcv,
+    },
     Inet6Protocol {
         protocol: IPPROTO_UDP,
         handler: Stack::udp_rcv,
@@ -49,8 +54,7 @@ impl Stack {
         self.mib.ip6.in_receives += 1;
         self.mib.ip6.in_octets += skb.len() as u64;
         match self.ip6_rcv_core(&mut skb) {
-            // NF_INET_PRE_ROUTING comes here.
-            Ok(()) => self.ip6_rcv_finish(skb),
+            Ok(()) => self.ip6_pre_routing(skb),
             Err(reason) => {
                 match reason {
                     SkbDropReason::PktTooSmall => self.mib.ip6.in_truncated_pkts += 1,
@@ -58,6 +62,18 @@ impl Stack {
                 }
                 self.kfree_skb(skb, reason);
             }
+        }
+    }
+
+    fn ip6_pre_routing(&mut self, skb: SkBuff) {
+        let iif = skb.dev();
+        let skb = match iif.filter(|_| self.nf.wants_defrag()) {
+            // Only the first fragment has ports (`ipv6_defrag`).
+            Some(iif) => self.ip6_defrag(skb, iif),
+            None => Some(skb),
+        };
+        if let Some(skb) = skb.and_then(|skb| self.nf_hook(NfHook::PreRouting, skb, iif, None)) {
+            self.ip6_rcv_finish(skb);
         }
     }
 
@@ -140,7 +156,9 @@ impl Stack {
         let Some(skb) = self.ip6_defrag(skb, iif) else {
             return;
         };
-        // NF_INET_LOCAL_IN comes between this function and the next.
+        let Some(skb) = self.nf_hook(NfHook::LocalIn, skb, Some(iif), None) else {
+            return;
+        };
         self.ip6_input_finish(skb, iif, dst);
     }
 
@@ -177,10 +195,15 @@ impl Stack {
             iif,
             dst,
         };
+        let raw = self.raw_local_deliver(&skb, &ip);
         match INET6_PROTOS.iter().find(|p| p.protocol == ip.protocol) {
             Some(proto) => {
                 self.mib.ip6.in_delivers += 1;
                 (proto.handler)(self, skb, &ip);
+            }
+            None if raw => {
+                self.mib.ip6.in_delivers += 1;
+                self.pool.recycle(skb);
             }
             None if ip.protocol == NEXTHDR_NONE => self.pool.recycle(skb),
             None => {

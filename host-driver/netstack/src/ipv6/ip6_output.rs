@@ -12,6 +12,7 @@ use crate::core::dst::{AddrType, Ipcm, PmtuDisc};
 use crate::core::netdevice::DeviceFlags;
 use crate::core::skb::{IpSummed, PktType, SkBuff};
 use crate::errno::Errno;
+use crate::netfilter::NfHook;
 use crate::stack::Stack;
 use crate::wire::ethernet::{EtherType, MacAddr};
 use crate::wire::icmpv6::{
@@ -73,8 +74,35 @@ impl Stack {
         skb.reset_network_header();
         skb.set_protocol(EtherType::IPV6);
         skb.set_dev(rt.oif);
-        // NF_INET_LOCAL_OUT comes here, and a new route if it changed the packet.
-        self.ip6_output(skb, rt, mtu)
+        if !self.nf.is_active(NfHook::LocalOut) {
+            return self.ip6_output(skb, rt, mtu);
+        }
+        let before = Self::nf_route_key(&skb);
+        let Some(skb) = self.nf_hook(NfHook::LocalOut, skb, None, Some(rt.oif)) else {
+            return Err(Errno::Perm);
+        };
+        if Self::nf_route_key(&skb) == before {
+            return self.ip6_output(skb, rt, mtu);
+        }
+        match self.ip6_route_me_harder(&skb) {
+            Ok(rt) => self.ip6_output(skb, &rt, rt.mtu),
+            Err(e) => {
+                self.kfree_skb(skb, SkbDropReason::IpOutNoRoutes);
+                Err(e)
+            }
+        }
+    }
+
+    /// The route of a packet of ours that a hook has changed (`ip6_route_me_harder`).
+    fn ip6_route_me_harder(&self, skb: &SkBuff) -> Result<Rt6Info, Errno> {
+        let ip6h = skb.header::<Ipv6Hdr>().ok_or(Errno::Inval)?;
+        // A source that is not ours may stand in the packet, but no route begins there.
+        let ours = self.ipv6_addr_type(ip6h.saddr()) == AddrType::Local;
+        let rt = self.ip6_route_output(ip6h.daddr(), ours.then(|| ip6h.saddr()), None)?;
+        Ok(Rt6Info {
+            saddr: ip6h.saddr(),
+            ..rt
+        })
     }
 
     /// A packet of ours or a forwarded one (`ip6_output`).
@@ -92,7 +120,9 @@ impl Stack {
                 return Ok(());
             }
         }
-        // NF_INET_POST_ROUTING comes here.
+        let Some(skb) = self.nf_hook(NfHook::PostRouting, skb, None, Some(rt.oif)) else {
+            return Err(Errno::Perm);
+        };
         if skb.len() > mtu && skb.gso().is_none() {
             return self.ip6_fragment(skb, rt);
         }
@@ -211,10 +241,13 @@ impl Stack {
         let Some(mut skb) = self.skb_cow_head(skb) else {
             return;
         };
+        let iif = skb.dev();
         if let Some(h) = skb.header_mut::<Ipv6Hdr>() {
             h.hop_limit = h.hop_limit.saturating_sub(1);
         }
-        // NF_INET_FORWARD comes here.
+        let Some(skb) = self.nf_hook(NfHook::Forward, skb, iif, Some(rt.oif)) else {
+            return;
+        };
         self.mib.ip6.out_forw_datagrams += 1;
         // Errors are counted where they happen.
         let _ = self.ip6_output(skb, rt, rt.mtu);

@@ -6,7 +6,8 @@ use super::conntrack::Conntrack;
 use super::nat::Manip;
 use super::packet::{IpView, NfProto};
 use super::tables::{RejectWith, Table, TableVerdict, Tables};
-use crate::core::dev::NetDevs;
+use crate::core::addr::is_link_local;
+use crate::core::dev::{NetDev, NetDevs};
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::SkBuff;
 use crate::core::time::Instant;
@@ -133,7 +134,7 @@ impl NfEnv<'_> {
         let dev = self.devs.get(state.oif?)?;
         match view.daddr {
             IpAddr::V4(daddr) => dev.in_dev.select_addr(Some(daddr)).map(Into::into),
-            IpAddr::V6(_) => None,
+            IpAddr::V6(_) => inet6_addr(dev).map(Into::into),
         }
     }
 
@@ -147,9 +148,15 @@ impl NfEnv<'_> {
                 let dev = self.devs.get(state.iif?)?;
                 dev.in_dev.select_addr(None).map(Into::into)
             }
-            (_, NfProto::Ipv6) => None,
+            (_, NfProto::Ipv6) => inet6_addr(self.devs.get(state.iif?)?).map(Into::into),
         }
     }
+}
+
+/// An address of an interface that others beyond the link can answer to.
+fn inet6_addr(dev: &NetDev) -> Option<Ipv6Addr> {
+    let usable = dev.in6_dev.addrs.iter().filter(|a| a.usable());
+    usable.map(|a| a.address.addr()).find(|a| !is_link_local(*a))
 }
 
 /// How a packet leaves a hook.

@@ -9,6 +9,9 @@ use crate::core::dst::{Ipcm, PmtuDisc};
 use crate::core::skb::SkBuff;
 use crate::stack::Stack;
 use crate::wire::icmp::{ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, ICMP_PKT_FILTERED, ICMP_PORT_UNREACH};
+use crate::wire::icmpv6::{
+    ICMPV6_ADDR_UNREACH, ICMPV6_ADM_PROHIBITED, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH,
+};
 use crate::wire::ipv4::IPPROTO_TCP;
 use crate::wire::tcp::{TCP_CHECK_OFFSET, TCP_HLEN, TcpFlags, TcpHdr};
 
@@ -29,7 +32,14 @@ impl Stack {
                 };
                 self.icmp_send(skb, ICMP_DEST_UNREACH, code, [0, 0]);
             }
-            NfProto::Ipv6 => {}
+            NfProto::Ipv6 => {
+                let code = match with {
+                    RejectWith::PortUnreachable | RejectWith::TcpReset => ICMPV6_PORT_UNREACH,
+                    RejectWith::HostUnreachable => ICMPV6_ADDR_UNREACH,
+                    RejectWith::AdminProhibited => ICMPV6_ADM_PROHIBITED,
+                };
+                self.icmpv6_send(skb, ICMPV6_DEST_UNREACH, code, 0);
+            }
         }
     }
 

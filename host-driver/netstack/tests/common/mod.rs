@@ -3,6 +3,7 @@
 
 pub mod frames;
 pub mod frames6;
+pub mod tcp;
 
 use std::collections::VecDeque;
 use std::time::Duration;

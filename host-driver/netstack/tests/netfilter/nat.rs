@@ -367,3 +367,68 @@ fn rules_that_cannot_work_are_refused() {
     assert_eq!(nf.delete_chain(Table::Nat, chain), Err(TableError::InUse));
     assert_eq!(nf.rules(Table::Nat, chain).unwrap().len(), 1);
 }
+
+#[test]
+fn ipv6_is_translated_likewise() {
+    let mut lan = masquerading(seed(9));
+    let cidr = |s: &str| s.parse().unwrap();
+    let addrs = [
+        (NODE_A, 0, "fd00::2/64"),
+        (ROUTER, 0, "fd00::1/64"),
+        (ROUTER, 1, "2001:db8::1/64"),
+        (NODE_S, 0, "2001:db8::2/64"),
+    ];
+    for (node, port, addr) in addrs {
+        let ifindex = lan.nodes[node].ports[port].ifindex;
+        lan.stack(node).enable_ipv6(ifindex).unwrap();
+        lan.stack(node).add_ipv6_address(ifindex, cidr(addr)).unwrap();
+    }
+    let gateway: std::net::Ipv6Addr = "fd00::1".parse().unwrap();
+    // Duplicate address detection takes its time.
+    lan.run(Duration::from_secs(4));
+    lan.stack(NODE_A)
+        .add_ipv6_route(hematite_netstack::Route::via(
+            hematite_netstack::Ipv6Cidr::DEFAULT,
+            gateway,
+        ))
+        .unwrap();
+    let server: std::net::Ipv6Addr = "2001:db8::2".parse().unwrap();
+    let any = std::net::Ipv6Addr::UNSPECIFIED;
+    let a = UdpSocket::bind(lan.stack(NODE_A), (any, 4000)).unwrap();
+    let s = UdpSocket::bind(lan.stack(NODE_S), (any, 53)).unwrap();
+    a.send_to(lan.stack(NODE_A), b"question", (server, 53)).unwrap();
+    lan.run(MS);
+    let mut buf = [0; 20];
+    let (_, from) = s.recv_from(lan.stack(NODE_S), &mut buf).unwrap();
+    assert_eq!(from, "[2001:db8::1]:4000".parse().unwrap());
+    s.send_to(lan.stack(NODE_S), b"answer", from).unwrap();
+    lan.run(MS);
+    let (n, from) = a.recv_from(lan.stack(NODE_A), &mut buf).unwrap();
+    assert_eq!(
+        (&buf[..n], from),
+        (&b"answer"[..], SocketAddr::from((server, 53)))
+    );
+    // An error about it, too.
+    s.close(lan.stack(NODE_S));
+    a.connect(lan.stack(NODE_A), (server, 53)).unwrap();
+    a.send(lan.stack(NODE_A), b"x").unwrap();
+    lan.run(MS);
+    assert_eq!(
+        kind(a.recv(lan.stack(NODE_A), &mut buf)),
+        Err(ErrorKind::ConnectionRefused)
+    );
+    // A rejection is ICMPv6's.
+    let reject =
+        Rule::new(Target::Reject(RejectWith::AdminProhibited)).when(Match::DestinationPorts(54..=54));
+    lan.stack(ROUTER)
+        .netfilter_mut()
+        .append(Table::Filter, NfHook::Forward, reject)
+        .unwrap();
+    a.connect(lan.stack(NODE_A), (server, 54)).unwrap();
+    a.send(lan.stack(NODE_A), b"x").unwrap();
+    lan.run(MS);
+    assert_eq!(
+        kind(a.recv(lan.stack(NODE_A), &mut buf)),
+        Err(ErrorKind::PermissionDenied)
+    );
+}

@@ -31,6 +31,7 @@ impl Node {
     pub fn new(macs: &[u8], addrs: &[Ipv4Addr], forward: bool, seed: u64) -> Self {
         let config = StackConfig {
             ip_forward: forward,
+            ipv6_forwarding: forward,
             ..StackConfig::default()
         };
         let mut stack = Stack::new(config, seed);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use etherparse::{PacketBuilder, PacketBuilderStep, TcpHeader};
 use hematite_netstack::netfilter::conntrack::{Dir, Status, TcpState};
-use hematite_netstack::netfilter::{ConntrackConfig, CtStates, Match, NfHook, Rule, Table, Target};
+use hematite_netstack::netfilter::{ConntrackConfig, CtStates, Match, NfHook, Policy, Rule, Table, Target};
 use hematite_netstack::{PingSocket, UdpSocket};
 
 use crate::common::seed;
@@ -148,6 +148,12 @@ fn timeouts_follow_the_kind_of_flow() {
 #[test]
 fn a_full_table_drops_the_unanswered_and_keeps_the_rest() {
     let mut lan = Lan::new(seed(4));
+    // The segments are made here; the hosts' own TCP must not answer them with resets.
+    for node in [NODE_A, NODE_S] {
+        let nf = lan.stack(node).netfilter_mut();
+        nf.set_policy(Table::Filter, NfHook::LocalIn, Policy::Drop)
+            .unwrap();
+    }
     let nf = lan.stack(ROUTER).netfilter_mut();
     nf.enable_conntrack();
     nf.conntrack_mut().set_config(ConntrackConfig {

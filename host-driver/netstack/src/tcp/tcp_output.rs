@@ -1,0 +1,676 @@
+//! Segments to be sent: what, when, and with which header (net/ipv4/tcp_output.c).
+//!
+//! Code that works on a socket only leaves notes of what it wants sent: segments marked lost, unsent data, an
+//! acknowledgment, a probe. `Stack::tcp_output` asks the socket for one segment after the other
+//! ([`TcpSock::next_xmit`]), hands each to IP, and tells the socket how that went.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tracing::trace;
+use zerocopy::IntoBytes;
+
+use super::inet_hashtables::TcpSockId;
+use super::seq::Seq;
+use super::sock::{CaState, TcpSock, TcpState, TimerKind};
+use super::write_queue::Sacked;
+use super::*;
+use crate::core::checksum::Sum;
+use crate::core::dst::{DstEntry, Ipcm, PmtuDisc};
+use crate::core::netdevice::Features;
+use crate::core::skb::SkBuff;
+use crate::errno::Errno;
+use crate::wire::ipv4::IPPROTO_TCP;
+use crate::wire::tcp::{
+    MAX_TCP_OPTION_SPACE, TCP_CHECK_OFFSET, TCP_HLEN, TCPOLEN_TSTAMP_ALIGNED, TcpFlags, TcpHdr, TcpOptions,
+    Timestamp,
+};
+
+/// Room for all headers in front of the payload (`MAX_TCP_HEADER`): link and driver, IPv6, TCP with options.
+pub(crate) const MAX_TCP_HEADER: usize = 64 + 40 + TCP_HLEN + MAX_TCP_OPTION_SPACE;
+
+/// What a segment was, so that the socket can note that it left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum XmitKind {
+    /// So many of the unsent.
+    New(usize),
+    /// The segment at this place in the queue, again.
+    Retrans(usize),
+    /// The same as a tail loss probe, which is not yet a retransmission for recovery.
+    LossProbe(usize),
+    /// An acknowledgment or a probe.
+    Control,
+}
+
+/// The pseudo header's sum (RFC 9293 section 3.1, RFC 8200 section 8.1).
+pub(crate) fn tcp_pseudo(saddr: IpAddr, daddr: IpAddr, len: usize) -> Sum {
+    Sum::ZERO.add_pseudo_header(saddr, daddr, IPPROTO_TCP, len as u16)
+}
+
+impl Stack {
+    /// Sends what the socket wants sent (`tcp_push_pending_frames`, `tcp_xmit_recovery`,
+    /// `tcp_ack_snd_check`), and arms its timer.
+    pub(crate) fn tcp_output(&mut self, id: TcpSockId) {
+        let mut sent_new = false;
+        loop {
+            let Some((sk, mut net)) = self.tcp_split(id) else {
+                return;
+            };
+            let Some(dst) = sk.dst else {
+                if self.tcp_rebuild_header(id) {
+                    continue;
+                }
+                break;
+            };
+            let Some((skb, kind)) = sk.next_xmit(&mut net) else {
+                break;
+            };
+            let (ttl, tos) = (sk.opts.ttl, sk.opts.tos);
+            let ipc = self.tcp_ipcm(&dst, ttl, tos);
+            trace!(kind = ?kind, len = skb.len(), "tcp_transmit_skb");
+            let result = self.dst_send(skb, &dst, ipc);
+            let Some((sk, mut net)) = self.tcp_split(id) else {
+                return;
+            };
+            sk.xmit_done(&mut net, kind, result);
+            sent_new |= matches!(kind, XmitKind::New(_)) && result.is_ok();
+            if result.is_err() {
+                break;
+            }
+        }
+        let Some((sk, net)) = self.tcp_split(id) else {
+            return;
+        };
+        if sent_new {
+            sk.schedule_loss_probe(net.now, false);
+            let limited = sk.is_cwnd_limited || sk.queue.in_flight() >= sk.snd_cwnd;
+            sk.cwnd_validate(net.now, limited);
+        } else {
+            sk.check_probe_timer(net.now);
+        }
+        let deadline = sk.next_deadline();
+        if sk.throttled && !self.tcp.tsq.contains(&id) {
+            self.tcp.tsq.push(id);
+        }
+        self.tcp.socks.arm(id, deadline);
+    }
+
+    /// What IP is told.
+    pub(crate) fn tcp_ipcm(&self, dst: &DstEntry, ttl: Option<u8>, tos: u8) -> Ipcm {
+        Ipcm {
+            protocol: IPPROTO_TCP,
+            ttl: ttl.unwrap_or_else(|| self.default_ttl(dst)),
+            tos,
+            pmtudisc: PmtuDisc::Do,
+            looped: false,
+        }
+    }
+
+    /// Looks the route up again (`inet_sk_rebuild_header`). False if there is none.
+    pub(crate) fn tcp_rebuild_header(&mut self, id: TcpSockId) -> bool {
+        let Some(sk) = self.tcp.socks.sock(id) else {
+            return false;
+        };
+        let (local, peer, dev) = (sk.local.ip(), sk.peer.ip(), sk.bound_dev);
+        let route = self.route_output(peer, Some(local).filter(|a| !a.is_unspecified()), dev);
+        let features = match &route {
+            Ok(dst) => self.devs.get(dst.oif()).map(|d| d.features),
+            Err(_) => None,
+        };
+        let Some(sk) = self.tcp.socks.sock_mut(id) else {
+            return false;
+        };
+        match route {
+            Ok(dst) => {
+                sk.set_dst(dst, features.unwrap_or_default());
+                true
+            }
+            Err(e) => {
+                sk.err_soft = Some(e);
+                false
+            }
+        }
+    }
+
+    /// Devices have taken packets: sockets that waited for that send more (`tcp_tasklet_func`).
+    pub(crate) fn tcp_tsq(&mut self) {
+        for _ in 0..self.tcp.tsq.len() {
+            let Some(id) = self.tcp.tsq.pop() else { return };
+            if let Some(sk) = self.tcp.socks.sock_mut(id) {
+                sk.throttled = false;
+                self.tcp_output(id);
+            }
+        }
+    }
+}
+
+impl TcpSock {
+    /// `sk_setup_caps`.
+    pub(crate) fn set_dst(&mut self, dst: DstEntry, features: Features) {
+        // What the path takes is in the route from now on.
+        self.pmtu = usize::MAX;
+        self.csum_offload = features.contains(Features::HW_CSUM);
+        self.dst = Some(dst);
+        self.sync_mss();
+    }
+
+    /// The segment size that path, peer and options leave (`tcp_sync_mss`).
+    pub(crate) fn sync_mss(&mut self) {
+        let Some(dst) = &self.dst else { return };
+        let mtu = dst.mtu().min(self.pmtu);
+        let path = mtu.saturating_sub(dst.header_len() + TCP_HLEN);
+        let mss = path.min(usize::from(self.rx_opt.mss_clamp));
+        let options = if self.rx_opt.tstamp_ok {
+            TCPOLEN_TSTAMP_ALIGNED
+        } else {
+            0
+        };
+        self.mss_cache = mss.saturating_sub(options).max(TCP_MIN_SND_MSS);
+    }
+
+    /// The size of new segments (`tcp_current_mss`, `tcp_bound_to_half_wnd`).
+    pub(crate) fn current_mss(&self) -> usize {
+        let max_window = self.max_window as usize;
+        let half = if max_window > usize::from(TCP_MSS_DEFAULT) {
+            max_window / 2
+        } else {
+            max_window
+        };
+        if half > 0 && self.mss_cache > half {
+            half.max(68 - TCP_HLEN)
+        } else {
+            self.mss_cache
+        }
+    }
+
+    /// The next segment to be sent, if one may be.
+    fn next_xmit(&mut self, net: &mut Net<'_>) -> Option<(SkBuff, XmitKind)> {
+        if self.state == TcpState::SynRecv && self.ack.now {
+            return Some((self.transmit_skb(net, 0)?, XmitKind::Retrans(0)));
+        }
+        // Blocks do not fit beside a full segment's payload.
+        if self.ack.now && (!self.selective_acks.is_empty() || self.dsack.is_some()) {
+            return self.pure_ack(net);
+        }
+        if self.probe_now {
+            self.probe_now = false;
+            return self.window_probe(net);
+        }
+        if let Some(found) = self.next_retransmit(net) {
+            return Some(found);
+        }
+        if let Some(found) = self.next_new(net) {
+            return Some(found);
+        }
+        if self.ack_snd_check(net) {
+            return self.pure_ack(net);
+        }
+        None
+    }
+
+    /// Segments marked lost, as the window allows (`tcp_xmit_retransmit_queue`).
+    fn next_retransmit(&mut self, net: &mut Net<'_>) -> Option<(SkBuff, XmitKind)> {
+        let forced = std::mem::take(&mut self.tlp_now);
+        if !forced && (self.queue.lost_out == 0 || self.queue.in_flight() >= self.snd_cwnd) {
+            return None;
+        }
+        let packets_out = self.queue.packets_out() as usize;
+        let at = if forced {
+            packets_out.checked_sub(1)?
+        } else {
+            let from = self.queue.find(self.queue.retransmit_hint.max(self.snd_una));
+            (from..packets_out).find(|&at| {
+                self.queue.get(at).is_some_and(|s| {
+                    s.sacked & (Sacked::LOST | Sacked::RETRANS | Sacked::ACKED) == Sacked::LOST
+                })
+            })?
+        };
+        let seg = self.queue.get(at)?;
+        if !seg.seq.before(self.wnd_end()) && seg.seq != self.snd_una {
+            // The peer took its window back.
+            return None;
+        }
+        self.fragment(net, at, self.mss_cache)?;
+        let kind = if forced {
+            XmitKind::LossProbe(at)
+        } else {
+            XmitKind::Retrans(at)
+        };
+        Some((self.transmit_skb(net, at)?, kind))
+    }
+
+    /// The next unsent segment, if windows and Nagle allow (`tcp_write_xmit`).
+    fn next_new(&mut self, net: &mut Net<'_>) -> Option<(SkBuff, XmitKind)> {
+        let at = self.queue.packets_out() as usize;
+        let (seq, end_seq, len) = self.queue.send_head().map(|s| (s.seq, s.end_seq, s.len()))?;
+        if self.state == TcpState::SynSent && at > 0 {
+            return None;
+        }
+        self.is_cwnd_limited = false;
+        if self.queue.in_flight() >= self.snd_cwnd {
+            self.is_cwnd_limited = true;
+            return None;
+        }
+        let mss = self.current_mss();
+        let mut end = end_seq;
+        if len > mss {
+            end = seq + mss as u32;
+        }
+        // A SYN is sent before there is a window.
+        if end.after(self.wnd_end()) && self.state != TcpState::SynSent {
+            return None;
+        }
+        if !self.nagle_test(at, mss) {
+            return None;
+        }
+        if self.sock.wmem.allocated() > net.config.tcp_limit_output_bytes {
+            self.throttled = true;
+            return None;
+        }
+        self.fragment(net, at, mss)?;
+        self.cwnd_restart_if_idle(net);
+        Some((self.transmit_skb(net, at)?, XmitKind::New(1)))
+    }
+
+    /// RFC 896 as amended by RFC 9293 section 3.7.4 and Minshall: a small segment waits as long as another
+    /// small one is in flight (`tcp_nagle_test`).
+    fn nagle_test(&self, at: usize, mss: usize) -> bool {
+        let Some(seg) = self.queue.get(at) else {
+            return false;
+        };
+        let last = self.queue.get(at + 1).is_none();
+        if seg.len() >= mss || seg.flags.intersects(TcpFlags::FIN | TcpFlags::SYN) || !last {
+            return true;
+        }
+        if self.opts.cork {
+            return false;
+        }
+        let small_in_flight = self.snd_sml.after(self.snd_una) && !self.snd_sml.after(self.snd_nxt);
+        self.opts.nodelay || self.queue.packets_out() == 0 || !small_in_flight
+    }
+
+    /// Cuts a segment that is larger than `mss` (`tcp_fragment`). `None` without memory.
+    fn fragment(&mut self, net: &mut Net<'_>, at: usize, mss: usize) -> Option<()> {
+        let len = self.queue.get(at)?.len();
+        if len <= mss {
+            return Some(());
+        }
+        let rest = net.pool.alloc(len - mss)?;
+        if let Err(rest) = self.queue.split(at, mss, rest) {
+            net.pool.recycle(rest);
+        }
+        Some(())
+    }
+
+    /// RFC 5681 section 4.1 (`tcp_slow_start_after_idle_check`).
+    fn cwnd_restart_if_idle(&mut self, net: &Net<'_>) {
+        if self.queue.packets_out() > 0 || !self.is_synchronised() {
+            return;
+        }
+        let idle = net.now.saturating_duration_since(self.lsndtime);
+        if idle > self.rtt.rto && net.config.tcp_slow_start_after_idle && self.ca_state == CaState::Open {
+            self.cwnd_restart(net.now, idle);
+        }
+        self.ca_tx_start(idle);
+    }
+
+    /// Notes that a segment left, or did not.
+    fn xmit_done(&mut self, net: &mut Net<'_>, kind: XmitKind, result: Result<(), Errno>) {
+        let now = net.now;
+        if let Err(e) = result {
+            if e == Errno::NoBufs {
+                // Our own queue is full: congestion at the first hop.
+                self.enter_cwr();
+            } else {
+                // The path changed; the next attempt looks for another.
+                self.dst = None;
+                self.err_soft = Some(e);
+            }
+            if kind == XmitKind::Control {
+                self.ack_not_sent(now);
+            } else if self.queue.packets_out() > 0 && self.timer.is_none() {
+                self.rearm_rto(now);
+            }
+            return;
+        }
+        self.stats.segs_out += 1;
+        net.mib.tcp.out_segs += 1;
+        match kind {
+            XmitKind::Control => {}
+            XmitKind::New(count) => {
+                for _ in 0..count {
+                    self.event_new_data_sent(now);
+                }
+            }
+            XmitKind::Retrans(at) => {
+                self.sent_again(net, at);
+                self.retransmitted(now, at);
+            }
+            XmitKind::LossProbe(at) => self.sent_again(net, at),
+        }
+    }
+
+    /// `tcp_event_new_data_sent`.
+    fn event_new_data_sent(&mut self, now: crate::core::time::Instant) {
+        let prior_packets = self.queue.packets_out();
+        let Some(head) = self.queue.send_head() else {
+            return;
+        };
+        let (end_seq, len) = (head.end_seq, head.len());
+        self.queue.advance(now);
+        self.snd_nxt = end_seq;
+        if len < self.mss_cache && len > 0 {
+            self.snd_sml = end_seq;
+        }
+        if matches!(self.ca_state, CaState::Cwr | CaState::Recovery) {
+            self.prr.out += 1;
+        }
+        // Data that goes the other way than what we receive makes for a conversation.
+        if let Some(last) = self.ack.lrcvtime
+            && now.saturating_duration_since(last) < self.ack.ato
+        {
+            self.ack.pingpong = true;
+        }
+        self.lsndtime = now;
+        if prior_packets == 0 || matches!(self.timer, Some((_, TimerKind::LossProbe | TimerKind::Probe0))) {
+            self.rearm_rto(now);
+        }
+    }
+
+    /// `__tcp_retransmit_skb`.
+    fn sent_again(&mut self, net: &mut Net<'_>, at: usize) {
+        let Some(seg) = self.queue.get_mut(at) else { return };
+        seg.stamp = net.now;
+        seg.sacked |= Sacked::EVER_RETRANS;
+        self.stats.bytes_retrans += seg.len() as u64;
+        net.mib.tcp.retrans_segs += 1;
+        self.total_retrans += 1;
+    }
+
+    /// `tcp_retransmit_skb`.
+    fn retransmitted(&mut self, now: crate::core::time::Instant, at: usize) {
+        let ts = self.tcp_time_stamp_ts(now);
+        let Some(end_seq) = self.queue.get(at).map(|s| s.end_seq) else {
+            return;
+        };
+        self.queue.mark(at, Sacked::RETRANS, Sacked::empty());
+        self.queue.retransmit_hint = self.queue.retransmit_hint.max(end_seq);
+        if self.retrans_stamp == 0 {
+            self.retrans_stamp = ts;
+        }
+        self.undo_retrans = self.undo_retrans.max(0) + 1;
+        if matches!(self.ca_state, CaState::Cwr | CaState::Recovery) {
+            self.prr.out += 1;
+        }
+        if at == 0 && !matches!(self.timer, Some((_, TimerKind::ReoTimeout))) {
+            let deadline = now + self.rtt.rto;
+            self.reset_xmit_timer(TimerKind::Retrans, deadline, now);
+        }
+    }
+
+    /// The segment of an entry of the queue, with its header; nothing changes in the entry
+    /// (`__tcp_transmit_skb` with `clone_it`).
+    fn transmit_skb(&mut self, net: &mut Net<'_>, at: usize) -> Option<SkBuff> {
+        let seg = self.queue.get(at)?;
+        let mut skb = net.pool.alloc(MAX_TCP_HEADER + seg.len())?;
+        skb.reserve(MAX_TCP_HEADER).ok()?;
+        skb.put_slice(seg.data()).ok()?;
+        let mut flags = seg.flags;
+        if self.state != TcpState::SynSent {
+            flags |= TcpFlags::ACK;
+        }
+        let (seq, csum) = (seg.seq, seg.csum);
+        self.push_header(net, skb, seq, flags, csum)
+    }
+
+    /// A segment without payload.
+    fn pure_ack(&mut self, net: &mut Net<'_>) -> Option<(SkBuff, XmitKind)> {
+        self.control(net, self.snd_nxt, TcpFlags::ACK)
+    }
+
+    fn control(&mut self, net: &mut Net<'_>, seq: Seq, flags: TcpFlags) -> Option<(SkBuff, XmitKind)> {
+        let Some(mut skb) = net.pool.alloc(MAX_TCP_HEADER) else {
+            self.ack_not_sent(net.now);
+            return None;
+        };
+        skb.reserve(MAX_TCP_HEADER).ok()?;
+        Some((
+            self.push_header(net, skb, seq, flags, Sum::ZERO)?,
+            XmitKind::Control,
+        ))
+    }
+
+    /// A reset for a connection that we give up (`tcp_send_active_reset`).
+    pub(crate) fn active_reset(&mut self, net: &mut Net<'_>) -> Option<SkBuff> {
+        net.mib.tcp.out_rsts += 1;
+        let seq = self.snd_nxt;
+        self.control(net, seq, TcpFlags::RST | TcpFlags::ACK).map(|r| r.0)
+    }
+
+    /// Asks the peer for its window, or whether it lives (`tcp_write_wakeup`): with data if there is room,
+    /// or else with a sequence number that is long acknowledged, which must be answered.
+    fn window_probe(&mut self, net: &mut Net<'_>) -> Option<(SkBuff, XmitKind)> {
+        let room = self.wnd_end();
+        if let Some(head) = self.queue.send_head()
+            && head.seq.before(room)
+        {
+            let at = self.queue.packets_out() as usize;
+            let size = (room.since(head.seq) as usize).min(self.mss_cache);
+            self.fragment(net, at, size)?;
+            return Some((self.transmit_skb(net, at)?, XmitKind::New(1)));
+        }
+        self.control(net, self.snd_una - 1, TcpFlags::ACK)
+    }
+
+    /// The options of the next segment (`tcp_syn_options`, `tcp_established_options`).
+    fn options(&mut self, net: &Net<'_>, flags: TcpFlags, payload: usize) -> TcpOptions {
+        let mut opt = TcpOptions::default();
+        let now = self.tcp_time_stamp_ts(net.now);
+        let ts = Timestamp {
+            val: now,
+            ecr: self.rx_opt.ts_recent,
+        };
+        if flags.contains(TcpFlags::SYN) {
+            // What we offer, or of the peer's offer what we take.
+            let active = self.state == TcpState::SynSent;
+            opt.mss = Some(self.advmss);
+            opt.sack_ok = if active {
+                net.config.tcp_sack
+            } else {
+                self.rx_opt.sack_ok
+            };
+            let scaling = if active {
+                net.config.tcp_window_scaling
+            } else {
+                self.rx_opt.wscale_ok
+            };
+            opt.wscale = scaling.then_some(self.rx_opt.rcv_wscale);
+            let timestamps = if active {
+                net.config.tcp_timestamps
+            } else {
+                self.rx_opt.tstamp_ok
+            };
+            opt.ts = timestamps.then_some(ts);
+            return opt;
+        }
+        opt.ts = self.rx_opt.tstamp_ok.then_some(ts);
+        if self.selective_acks.is_empty() && self.dsack.is_none() {
+            return opt;
+        }
+        let room = if payload == 0 {
+            MAX_TCP_OPTION_SPACE
+        } else {
+            let ts = if self.rx_opt.tstamp_ok {
+                TCPOLEN_TSTAMP_ALIGNED
+            } else {
+                0
+            };
+            (self.mss_cache + ts)
+                .saturating_sub(payload)
+                .min(MAX_TCP_OPTION_SPACE)
+        };
+        let blocks = room.saturating_sub(opt.len() + 4) / 8;
+        if blocks > 0 {
+            // RFC 2883 section 4: the duplicate is the first.
+            if let Some(dsack) = self.dsack.take() {
+                opt.sacks.push(dsack);
+            }
+            for block in self.selective_acks.as_slice() {
+                opt.sacks.push(*block);
+            }
+            opt.sacks.truncate(blocks);
+        }
+        opt
+    }
+
+    /// Puts the header in front of the payload, whose sum is `csum`.
+    fn push_header(
+        &mut self,
+        net: &mut Net<'_>,
+        mut skb: SkBuff,
+        seq: Seq,
+        flags: TcpFlags,
+        csum: Sum,
+    ) -> Option<SkBuff> {
+        let opt = self.options(net, flags, skb.len());
+        let mut options = [0; MAX_TCP_OPTION_SPACE];
+        let options = {
+            let len = opt.emit(&mut options);
+            options.get(..len)?
+        };
+        let mut th = TcpHdr::new(self.local.port(), self.peer.port(), flags, options.len());
+        th.seq = seq.0.into();
+        if flags.contains(TcpFlags::ACK) {
+            th.ack_seq = self.rcv_nxt.0.into();
+        }
+        th.window = if flags.contains(TcpFlags::SYN) {
+            // RFC 7323 section 2.2: never scaled on a SYN.
+            (self.rcv_wnd.min(0xffff) as u16).into()
+        } else {
+            self.select_window().into()
+        };
+        let len = skb.len() + TCP_HLEN + options.len();
+        let pseudo = tcp_pseudo(self.local.ip(), self.peer.ip(), len);
+        th.check = if self.csum_offload {
+            pseudo.folded().into()
+        } else {
+            let header = pseudo.add_bytes(th.as_bytes()).add_bytes(options);
+            header.add_u16(csum.folded()).finish().into()
+        };
+        let room = skb.push(TCP_HLEN + options.len()).ok()?;
+        let (fixed, rest) = room.split_at_mut_checked(TCP_HLEN)?;
+        fixed.copy_from_slice(th.as_bytes());
+        rest.copy_from_slice(options);
+        if self.csum_offload {
+            skb.set_checksum_partial(TCP_CHECK_OFFSET);
+        }
+        skb.set_owner_w(self.sock.wmem.charge(skb.truesize()));
+        if flags.contains(TcpFlags::ACK) {
+            self.event_ack_sent();
+        }
+        Some(skb)
+    }
+
+    /// `tcp_event_ack_sent`.
+    fn event_ack_sent(&mut self) {
+        let ack = &mut self.ack;
+        ack.quick = ack.quick.saturating_sub(u8::from(ack.sched));
+        (ack.sched, ack.now, ack.pushed) = (false, false, false);
+        ack.timeout = None;
+    }
+
+    /// An acknowledgment could not be sent: later (`__tcp_send_ack`).
+    fn ack_not_sent(&mut self, now: crate::core::time::Instant) {
+        self.ack.sched = true;
+        self.ack.now = false;
+        self.ack.timeout = Some(now + TCP_DELACK_MAX);
+    }
+
+    /// Whether an acknowledgment must go now; one that can wait is given a time (`__tcp_ack_snd_check`).
+    fn ack_snd_check(&mut self, net: &Net<'_>) -> bool {
+        if self.ack.now {
+            return true;
+        }
+        if !self.ack.sched {
+            return false;
+        }
+        // RFC 9293 section 3.8.6.3: at least every second full segment, as long as the window can move.
+        let two_segments = self.rcv_nxt.since(self.rcv_wup) > self.ack.rcv_mss
+            && (self.rcv_nxt == self.copied_seq || self.free_window() >= self.rcv_wnd);
+        let quick = self.opts.quickack || self.ack.quick > 0 && !self.ack.pingpong;
+        if two_segments || quick || !self.out_of_order.is_empty() {
+            return true;
+        }
+        if self.ack.timeout.is_none() {
+            self.ack.timeout = Some(net.now + self.delayed_ack_time());
+        }
+        false
+    }
+
+    /// How long an acknowledgment may wait (`tcp_send_delayed_ack`).
+    fn delayed_ack_time(&self) -> Duration {
+        let mut ato = self.ack.ato;
+        if ato > TCP_DELACK_MIN {
+            let mut most = if self.ack.pingpong || self.ack.pushed {
+                TCP_DELACK_MAX
+            } else {
+                // RFC 9293 section 3.8.6.3: less than half a second.
+                Duration::from_millis(500)
+            };
+            if let Some(srtt) = self.srtt() {
+                most = most.min(srtt.max(TCP_DELACK_MIN));
+            }
+            ato = ato.min(most);
+        }
+        ato.clamp(TCP_DELACK_MIN, TCP_DELACK_MAX)
+    }
+
+    /// The window to be offered, which never shrinks (RFC 9293 section 3.8.6; `tcp_select_window`).
+    fn select_window(&mut self) -> u16 {
+        let current = self.receive_window();
+        let mut window = self.free_window();
+        let unit = 1u32 << self.rx_opt.rcv_wscale;
+        if window < current {
+            window = current.next_multiple_of(unit);
+        }
+        self.rcv_wnd = window;
+        self.rcv_wup = self.rcv_nxt;
+        let field = (window >> self.rx_opt.rcv_wscale).min(0xffff);
+        if field == 0 {
+            self.pred_flags = 0;
+        } else if self.pred_flags == 0 {
+            self.fast_path_check();
+        }
+        field as u16
+    }
+
+    /// Free space as a window without its silly beginnings (RFC 9293 section 3.8.6.2.2;
+    /// `__tcp_select_window`).
+    pub(crate) fn free_window(&self) -> u32 {
+        let full = self.tcp_full_space().min(self.window_clamp);
+        let mss = self.ack.rcv_mss.min(full);
+        if mss == 0 {
+            return 0;
+        }
+        let unit = 1u32 << self.rx_opt.rcv_wscale;
+        let mut free = self.tcp_space();
+        if free < full / 2 {
+            free -= free % unit;
+            if free < full >> 4 || free < mss {
+                return 0;
+            }
+        }
+        free = free.min(self.rcv_ssthresh.max(mss));
+        if self.rx_opt.rcv_wscale > 0 {
+            return free.next_multiple_of(unit);
+        }
+        let window = self.rcv_wnd;
+        if window <= free.saturating_sub(mss) || window > free {
+            free - free % mss
+        } else if mss == full && free > window + full / 2 {
+            free
+        } else {
+            window
+        }
+    }
+}
