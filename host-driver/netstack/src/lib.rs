@@ -20,6 +20,11 @@
 //!   socket queue, recv_from   socket.rs
 //! ```
 //!
+//! IPv6 goes the same way through [`ipv6`] (`ipv6_rcv`, `ip6_input`, `ip6_forward`, `ip6_output`, `ndisc`), with the
+//! same tables of routes, neighbours, fragments and groups; UDP, ping and raw sockets are one for both families
+//! ([`Domain`]). It starts on an interface with [`Stack::enable_ipv6`]. [`dhcp`] and [`dns`] are clients on
+//! the stack's own sockets.
+//!
 //! There is no I/O and no clock in here: the owner of a [`Stack`] hands in frames and time and lends the
 //! devices. No input makes it panic; every packet that is dropped is counted under a
 //! [`SkbDropReason`]; in steady state no packet allocates ([`SkbPool`]).
@@ -45,6 +50,8 @@
 
 pub mod config;
 pub mod core;
+pub mod dhcp;
+pub mod dns;
 pub mod errno;
 pub mod ipv4;
 pub mod ipv6;

@@ -21,7 +21,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// A packet crosses the whole card: ping, UDP datagrams of every size, bad frames meanwhile.
+    /// A packet crosses the whole card: ping, UDP datagrams of every size while bad frames arrive, TCP streams.
     Demo(DemoArguments),
     /// The same as `demo --tap`.
     DemoTap(DemoArguments),
@@ -39,6 +39,9 @@ struct DemoArguments {
     /// UDP datagrams to exchange.
     #[arg(long, default_value_t = 10_304)]
     datagrams: u64,
+    /// Bytes to stream by TCP in each direction, in each of the two passes.
+    #[arg(long, default_value_t = 8 << 20)]
+    stream_bytes: u64,
     /// Where summary.json, demo.pcapng and demo.fst go.
     #[arg(long, default_value = "target/demo")]
     out: PathBuf,

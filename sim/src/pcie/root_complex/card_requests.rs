@@ -244,6 +244,10 @@ impl<M: HostMemory> RootComplex<M> {
                 self.scratch.extend([0x5a; 4]);
                 chunk.is_last = true;
             }
+            Some(CompletionFault::ShortData) if first => {
+                self.scratch.truncate(dword_bytes - 4);
+                chunk.is_last = true;
+            }
             _ => {}
         }
         let copies = if chunk.is_last && fault == Some(CompletionFault::Duplicate) {
