@@ -3,6 +3,7 @@
 mod bench;
 mod card;
 mod demo;
+mod serve;
 mod tap;
 
 use anyhow::Result;
@@ -24,6 +25,8 @@ enum Command {
     Demo(DemoArguments),
     /// The same as `demo --tap`.
     DemoTap(DemoArguments),
+    /// The card as a vfio-user device, for QEMU or any other client.
+    Serve(serve::ServeArguments),
     /// Line rate, PCIe bytes, latency, and the speed of the simulation itself.
     Bench(BenchArguments),
 }
@@ -72,6 +75,7 @@ fn main() -> Result<ExitCode> {
         Command::Demo(arguments) if arguments.tap => tap::run(&arguments),
         Command::DemoTap(arguments) => tap::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     }
 }
