@@ -29,7 +29,7 @@ fn bar(lab: &mut Lab) -> Result<u64> {
 /// The card's magic number: that it still answers, and right.
 fn alive(lab: &mut Lab) -> Result<()> {
     let address = bar(lab)? + u64::from(bar0::VENDOR + vendor::MAGIC);
-    ensure!(read(lab, address, 4)? == vendor::MAGIC_VALUE.into());
+    ensure!(read(lab, address, 4)? == u64::from(vendor::MAGIC_VALUE));
     Ok(())
 }
 
