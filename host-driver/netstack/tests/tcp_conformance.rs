@@ -583,10 +583,9 @@ fn both_may_begin_at_once() {
         socket.connect(stack, (peer, peer_port)).unwrap()
     });
     net.run(Duration::from_secs(5));
-    for n in 0..2 {
-        let stack = &mut net.hosts[n].stack;
-        assert_eq!(streams[n].info(stack).unwrap().state, TcpState::Established);
-        streams[n].write(stack, b"both").unwrap();
+    for (stream, host) in streams.iter().zip(&mut net.hosts) {
+        assert_eq!(stream.info(&host.stack).unwrap().state, TcpState::Established);
+        stream.write(&mut host.stack, b"both").unwrap();
     }
     net.run(Duration::from_secs(1));
     for (n, stream) in streams.into_iter().enumerate() {
