@@ -151,7 +151,8 @@ fn a_full_table_drops_the_unanswered_and_keeps_the_rest() {
     // The segments are made here; the hosts' own TCP must not answer them with resets.
     for node in [NODE_A, NODE_S] {
         let nf = lan.stack(node).netfilter_mut();
-        nf.set_policy(Table::Filter, NfHook::LocalIn, Policy::Drop).unwrap();
+        nf.set_policy(Table::Filter, NfHook::LocalIn, Policy::Drop)
+            .unwrap();
     }
     let nf = lan.stack(ROUTER).netfilter_mut();
     nf.enable_conntrack();
