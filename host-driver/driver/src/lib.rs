@@ -33,8 +33,10 @@ mod queue;
 pub mod rx;
 pub mod transport;
 pub mod tx;
+pub mod xdp;
 
 pub use card::CardCounters;
 pub use error::{DeviceFault, Error};
 pub use net::{Options, State, VirtioNet};
 pub use rx::NapiReceive;
+pub use xdp::{XdpAction, XdpBuff, XdpProgram};

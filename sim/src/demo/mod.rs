@@ -6,6 +6,7 @@
 
 mod echo;
 mod summary;
+pub mod timeline;
 
 pub use echo::EchoServer;
 pub(crate) use echo::{datagram, is_right};
@@ -148,7 +149,9 @@ pub fn run<C: CardPins>(
     mut progress: impl FnMut(Progress),
 ) -> Result<Summary, DemoError> {
     let mut demo = Demo::start(card, options)?;
-    demo.ping()?;
+    let timeline = timeline::Timeline::default();
+    timeline.record(|| demo.ping())?;
+    demo.summary.timeline = timeline.latest();
     demo.udp(&mut progress)?;
     let counted = counters(demo.host.net.function()).map_err(DemoError::Counters)?;
     demo.finish(counted)

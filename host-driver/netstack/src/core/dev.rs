@@ -16,6 +16,7 @@ use super::pool::SkbPool;
 use super::skb::{PktType, SkBuff};
 use super::tap::TapPacket;
 use super::time::Instant;
+use super::trace::Stage;
 use crate::errno::Errno;
 use crate::ipv4::devinet::InDevice;
 use crate::ipv6::addrconf::Inet6Dev;
@@ -270,6 +271,7 @@ impl Stack {
         skb.set_tstamp(timestamp);
         trace!(%ifindex, len = skb.len(), protocol = ?skb.protocol(), "netif_receive_skb");
         self.taps.deliver_skb(ifindex, timestamp, &skb);
+        self.trace_packet(&skb, Stage::NetifReceive);
         skb.reset_network_header();
         let protocol = skb.protocol();
         match PTYPE_BASE.iter().find(|p| p.ether_type == protocol) {
