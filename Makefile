@@ -11,13 +11,14 @@ SEED_FLAG := $(if $(SEED),--seed $(SEED))
 # rustup's directory is not on PATH right after its installation.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help demo demo-tap test lint rtl bench synth bootstrap
+.PHONY: help demo demo-tap test lint rtl bench synth bootstrap vm-test
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo [SEED=n]  the card in co-simulation with the driver and the stack; leaves target/demo/'
 	@echo 'make demo-tap       the same against the Linux kernel on a TAP device (root)'
 	@echo 'make test           every test of the workspace; HEMATITE_SEED=n replays a random one'
+	@echo 'make vm-test        stock Linux drives the card in QEMU, and our driver on VFIO in a guest (x86-64 Debian)'
 	@echo 'make lint           rustfmt, clippy, Verilator -Wall and Yosys on every configuration'
 	@echo 'make rtl            Verilog, file list and report of every configuration in target/rtl/'
 	@echo 'make bench          line rate, PCIe bytes and cycles a packet; leaves target/bench/summary.json'
@@ -44,6 +45,9 @@ demo-tap:
 
 test:
 	$(CARGO) test --workspace
+
+vm-test:
+	CARGO=$(CARGO) scripts/vm/test.sh
 
 lint:
 	$(CARGO) fmt --all --check

@@ -2,7 +2,7 @@
 //! is back; a write is posted and returns at once.
 
 use crate::machine::{Machine, MachineError};
-use crate::pcie::{RequestError, RootComplex, Status};
+use crate::pcie::{HostMemory, RequestError, RootComplex, Status};
 use crate::pins::CardPins;
 use crate::time::SimTime;
 use crate::wire::WireEndpoint;
@@ -17,7 +17,7 @@ const BAR_WINDOW: u64 = 0xe000_0000;
 const HIGH_BAR_WINDOW: u64 = 0x40_0000_0000;
 
 /// A machine that its driver and its stepper share; one thread, so no lock.
-pub type SharedMachine<C, E> = Rc<RefCell<Machine<C, E>>>;
+pub type SharedMachine<C, E, M = DmaSpace> = Rc<RefCell<Machine<C, E, M>>>;
 
 /// Where an OS places 64-bit BARs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,8 +30,8 @@ pub enum BarPlacement {
 }
 
 /// The card's function 0.
-pub struct SimFunction<C, E> {
-    machine: SharedMachine<C, E>,
+pub struct SimFunction<C, E, M = DmaSpace> {
+    machine: SharedMachine<C, E, M>,
     dma: DmaSpace,
     bars: Vec<(Bar, u64)>,
     express: Option<u16>,
@@ -45,11 +45,30 @@ impl<C: CardPins, E: WireEndpoint> SimFunction<C, E> {
     /// # Errors
     /// [`BusError::Gone`] when nobody answers; what the accesses reported.
     pub fn enumerate(machine: SharedMachine<C, E>, placement: BarPlacement) -> Result<Self, BusError> {
+        let dma = machine.borrow().rc.memory().clone();
+        Self::enumerate_over(machine, dma, placement)
+    }
+}
+
+impl<C: CardPins, E: WireEndpoint, M: HostMemory> SimFunction<C, E, M> {
+    /// Offset of Device Control in the PCI Express capability.
+    const DEVICE_CONTROL: u16 = 8;
+    /// Device Control: Initiate Function Level Reset.
+    pub const INITIATE_FLR: u16 = 1 << 15;
+
+    /// As [`SimFunction::enumerate`] for a machine over any memory; `dma` is where a driver here would allocate.
+    ///
+    /// # Errors
+    /// As [`SimFunction::enumerate`].
+    pub fn enumerate_over(
+        machine: SharedMachine<C, E, M>,
+        dma: DmaSpace,
+        placement: BarPlacement,
+    ) -> Result<Self, BusError> {
         machine
             .borrow_mut()
             .wait_for_reset()
             .map_err(|_| BusError::Gone)?;
-        let dma = machine.borrow().rc.memory().clone();
         let mut function = SimFunction {
             machine,
             dma,
@@ -80,6 +99,19 @@ impl<C: CardPins, E: WireEndpoint> SimFunction<C, E> {
         Ok(function)
     }
 
+    /// Gives the BARs their own addresses again, whatever was written to them.
+    ///
+    /// # Errors
+    /// What the accesses reported.
+    pub fn place(&mut self) -> Result<(), BusError> {
+        let mut next = BAR_WINDOW;
+        for (bar, address) in &mut self.bars {
+            *address = next.next_multiple_of(bar.size);
+            next = *address + bar.size;
+        }
+        self.program()
+    }
+
     /// Writes the BARs and Device Control.
     fn program(&mut self) -> Result<(), BusError> {
         for i in 0..self.bars.len() {
@@ -94,7 +126,6 @@ impl<C: CardPins, E: WireEndpoint> SimFunction<C, E> {
             let config = *self.machine.borrow().rc.config();
             self.machine.borrow_mut().rc.set_express_capability(at);
             const DEVICE_CAPABILITIES: u16 = 4;
-            const DEVICE_CONTROL: u16 = 8;
             const EXTENDED_TAG: u32 = 1 << 5;
             let capabilities = self.config_read(at + DEVICE_CAPABILITIES, Width::U32)?;
             let supported = 128u32 << (capabilities & 7).min(5);
@@ -106,13 +137,104 @@ impl<C: CardPins, E: WireEndpoint> SimFunction<C, E> {
             if capabilities & EXTENDED_TAG != 0 {
                 control |= 1 << 8;
             }
-            self.config_write(at + DEVICE_CONTROL, Width::U16, control)?;
+            self.config_write(at + Self::DEVICE_CONTROL, Width::U16, control)?;
+        }
+        Ok(())
+    }
+
+    /// Function-level reset as `pcie_flr` does it: requests stopped, outstanding ones waited for, reset, 100 ms of the
+    /// specification shortened to 100 us of virtual time (the card needs cycles, not milliseconds). Afterwards all of
+    /// configuration space is at its defaults, the BARs too.
+    ///
+    /// # Errors
+    /// [`BusError::Malformed`] when the function has no such reset; what the accesses reported.
+    pub fn function_level_reset(&mut self) -> Result<(), BusError> {
+        let at = self
+            .express
+            .ok_or(BusError::Malformed("no PCI Express capability"))?;
+        const DEVICE_CAPABILITIES: u16 = 4;
+        const FLR_CAPABLE: u32 = 1 << 28;
+        if self.config_read(at + DEVICE_CAPABILITIES, Width::U32)? & FLR_CAPABLE == 0 {
+            return Err(BusError::Malformed("no function-level reset"));
+        }
+        self.config_write(reg::COMMAND, Width::U16, 0)?;
+        self.settle()?;
+        let control = self.config_read(at + Self::DEVICE_CONTROL, Width::U16)?;
+        self.config_write(
+            at + Self::DEVICE_CONTROL,
+            Width::U16,
+            control | u32::from(Self::INITIATE_FLR),
+        )?;
+        self.follow_reset()
+    }
+
+    /// The function is in a function-level reset that configuration space was told to begin: waits for its end, and the
+    /// root complex forgets what it knew of the function.
+    ///
+    /// # Errors
+    /// [`BusError::Gone`] when the model stopped.
+    pub fn follow_reset(&mut self) -> Result<(), BusError> {
+        self.machine.borrow_mut().rc.function_was_reset();
+        self.vectors = 0;
+        self.settle()
+    }
+
+    fn settle(&mut self) -> Result<(), BusError> {
+        let mut machine = self.machine.borrow_mut();
+        machine
+            .run_for(SimTime::from_us(100))
+            .map_err(|error| bus_error(error.into()))
+    }
+
+    /// Offset of Device Control in configuration space.
+    pub fn device_control(&self) -> Option<u16> {
+        self.express.map(|at| at + Self::DEVICE_CONTROL)
+    }
+
+    /// Reads where the BARs are: after somebody else wrote configuration space, or after a reset.
+    ///
+    /// # Errors
+    /// What the accesses reported.
+    pub fn read_bar_addresses(&mut self) -> Result<(), BusError> {
+        for i in 0..self.bars.len() {
+            let (bar, _) = self.bars[i];
+            let at = reg::BAR0 + 4 * u16::from(bar.index);
+            let mut address = u64::from(self.config_read(at, Width::U32)? & !0xf);
+            if bar.is_64bit {
+                address |= u64::from(self.config_read(at + 4, Width::U32)?) << 32;
+            }
+            self.bars[i].1 = address;
+        }
+        Ok(())
+    }
+
+    /// Writes the MSI-X table: every vector with its message, unmasked. Memory decoding is on meanwhile.
+    ///
+    /// # Errors
+    /// What the accesses reported.
+    pub fn write_msix_table(&mut self, capability: MsixCapability) -> Result<(), BusError> {
+        let command = self.config_read(reg::COMMAND, Width::U16)?;
+        self.config_write(reg::COMMAND, Width::U16, command | u32::from(pci::COMMAND_MEMORY))?;
+        let written = self.write_msix_entries(capability, capability.table_size);
+        self.config_write(reg::COMMAND, Width::U16, command)?;
+        written
+    }
+
+    fn write_msix_entries(&mut self, capability: MsixCapability, vectors: u16) -> Result<(), BusError> {
+        let (bar, base) = capability.table;
+        for vector in 0..vectors {
+            let (address, data) = RootComplex::message(vector);
+            let entry = u64::from(base) + MsixCapability::ENTRY_LEN * u64::from(vector);
+            self.mmio_write(bar, entry, Width::U32, address & 0xffff_ffff)?;
+            self.mmio_write(bar, entry + 4, Width::U32, address >> 32)?;
+            self.mmio_write(bar, entry + 8, Width::U32, data.into())?;
+            self.mmio_write(bar, entry + 12, Width::U32, 0)?;
         }
         Ok(())
     }
 
     /// The machine, for whoever steps it.
-    pub fn machine(&self) -> &SharedMachine<C, E> {
+    pub fn machine(&self) -> &SharedMachine<C, E, M> {
         &self.machine
     }
 
@@ -158,7 +280,7 @@ fn bus_error(error: MachineError) -> BusError {
     }
 }
 
-impl<C: CardPins, E: WireEndpoint> PciFunction for SimFunction<C, E> {
+impl<C: CardPins, E: WireEndpoint, M: HostMemory> PciFunction for SimFunction<C, E, M> {
     fn config_read(&mut self, offset: u16, width: Width) -> Result<u32, BusError> {
         let (register, shift) = Self::config_at(offset, width)?;
         let mut machine = self.machine.borrow_mut();
@@ -232,7 +354,6 @@ impl<C: CardPins, E: WireEndpoint> PciFunction for SimFunction<C, E> {
                 available,
             });
         };
-        let (bar, base) = capability.table;
         // As pci_enable_msix_range: enabled with all vectors masked, table written, then unmasked (PCIe 7.7.2).
         let control = capability.offset + 2;
         let masked = u32::from(MsixCapability::ENABLE | MsixCapability::FUNCTION_MASK);
@@ -240,14 +361,7 @@ impl<C: CardPins, E: WireEndpoint> PciFunction for SimFunction<C, E> {
         // The table is behind memory decoding, which the driver may not have enabled yet.
         let command = self.config_read(reg::COMMAND, Width::U16)?;
         self.config_write(reg::COMMAND, Width::U16, command | u32::from(pci::COMMAND_MEMORY))?;
-        for vector in 0..vectors {
-            let (address, data) = RootComplex::message(vector);
-            let entry = u64::from(base) + MsixCapability::ENTRY_LEN * u64::from(vector);
-            self.mmio_write(bar, entry, Width::U32, address & 0xffff_ffff)?;
-            self.mmio_write(bar, entry + 4, Width::U32, address >> 32)?;
-            self.mmio_write(bar, entry + 8, Width::U32, data.into())?;
-            self.mmio_write(bar, entry + 12, Width::U32, 0)?;
-        }
+        self.write_msix_entries(capability, vectors)?;
         self.machine.borrow_mut().rc.set_vectors(vectors);
         self.vectors = vectors;
         self.config_write(control, Width::U16, u32::from(MsixCapability::ENABLE))
@@ -270,34 +384,9 @@ impl<C: CardPins, E: WireEndpoint> PciFunction for SimFunction<C, E> {
             .map(|(_, vector)| vector)
     }
 
-    /// Function-level reset as `pcie_flr` does it: requests stopped, outstanding ones waited for, reset, 100 ms of the
-    /// specification shortened to 100 us of virtual time (the card needs cycles, not milliseconds).
     fn reset(&mut self) -> Result<(), BusError> {
-        let at = self
-            .express
-            .ok_or(BusError::Malformed("no PCI Express capability"))?;
-        const DEVICE_CAPABILITIES: u16 = 4;
-        const DEVICE_CONTROL: u16 = 8;
-        const FLR_CAPABLE: u32 = 1 << 28;
-        const INITIATE_FLR: u32 = 1 << 15;
-        if self.config_read(at + DEVICE_CAPABILITIES, Width::U32)? & FLR_CAPABLE == 0 {
-            return Err(BusError::Malformed("no function-level reset"));
-        }
         let command = self.config_read(reg::COMMAND, Width::U16)?;
-        self.config_write(reg::COMMAND, Width::U16, 0)?;
-        let settle = SimTime::from_us(100);
-        self.machine
-            .borrow_mut()
-            .run_for(settle)
-            .map_err(|e| bus_error(e.into()))?;
-        let control = self.config_read(at + DEVICE_CONTROL, Width::U16)?;
-        self.config_write(at + DEVICE_CONTROL, Width::U16, control | INITIATE_FLR)?;
-        self.machine.borrow_mut().rc.function_was_reset();
-        self.machine
-            .borrow_mut()
-            .run_for(settle)
-            .map_err(|e| bus_error(e.into()))?;
-        self.vectors = 0;
+        self.function_level_reset()?;
         self.program()?;
         self.config_write(reg::COMMAND, Width::U16, command)
     }

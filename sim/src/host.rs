@@ -7,11 +7,9 @@ use crate::time::SimTime;
 use crate::wire::WireEndpoint;
 use crate::wire::host::instant;
 use hematite_bus::BusError;
-use hematite_driver::{NapiReceive, Options, VirtioNet};
+use hematite_driver::{Options, StackReceive, VirtioNet};
 use hematite_netstack::core::trace;
-use hematite_netstack::{
-    Errno, GroFlush, IfIndex, Instant, Ipv4Cidr, NetDevice, QdiscState, SkBuff, Stack, StackConfig,
-};
+use hematite_netstack::{Errno, IfIndex, Ipv4Cidr, NetDevice, QdiscState, Stack, StackConfig};
 use thiserror::Error;
 
 /// What the host's CPU costs, in virtual time.
@@ -59,31 +57,6 @@ pub struct Host<C, E> {
     pub stack: Stack,
     ifindex: IfIndex,
     cpu: CpuModel,
-}
-
-/// The stack as NAPI sees it.
-struct Upper<'a> {
-    stack: &'a mut Stack,
-    ifindex: IfIndex,
-    now: Instant,
-}
-
-impl NapiReceive for Upper<'_> {
-    fn napi_alloc_skb(&mut self, len: usize) -> Option<SkBuff> {
-        self.stack.skb_pool().alloc(len)
-    }
-
-    fn napi_gro_receive(&mut self, skb: SkBuff) {
-        self.stack.napi_gro_receive(self.ifindex, skb, self.now);
-    }
-
-    fn napi_gro_flush(&mut self, queue: u16, flush: GroFlush) -> bool {
-        self.stack.napi_gro_flush(self.ifindex, queue, flush, self.now)
-    }
-
-    fn napi_consume_skb(&mut self, skb: SkBuff) {
-        self.stack.skb_pool().recycle(skb);
-    }
 }
 
 /// How a host is set up.
@@ -187,7 +160,7 @@ impl<C: CardPins, E: WireEndpoint> Host<C, E> {
         while self.net.is_pending() {
             let machine = self.machine.clone();
             let clock = move || instant(machine.borrow().now());
-            let mut upper = Upper {
+            let mut upper = StackReceive {
                 stack: &mut self.stack,
                 ifindex: self.ifindex,
                 now: clock(),

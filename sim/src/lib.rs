@@ -21,6 +21,8 @@ mod soft_card;
 pub mod tap_demo;
 pub mod time;
 pub mod verilated;
+#[cfg(target_os = "linux")]
+pub mod vfio_user;
 pub mod wire;
 
 pub use function::{BarPlacement, SharedMachine, SimFunction};

@@ -1,9 +1,10 @@
 //! Virtual time and everything in it: the card, the root complex, the wire.
 
-use crate::pcie::{RequestError, RootComplex, Transaction};
+use crate::pcie::{HostMemory, RequestError, RootComplex, Transaction};
 use crate::pins::{CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs};
 use crate::time::SimTime;
 use crate::wire::{Wire, WireEndpoint};
+use hematite_bus::DmaSpace;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
@@ -61,10 +62,10 @@ struct Edge {
 }
 
 /// A card in a computer with a cable in it. See the crate's documentation.
-pub struct Machine<C, E> {
+pub struct Machine<C, E, M = DmaSpace> {
     card: C,
     /// The host's side.
-    pub rc: RootComplex,
+    pub rc: RootComplex<M>,
     /// The network's side.
     pub wire: Wire<E>,
     now: SimTime,
@@ -78,9 +79,9 @@ pub struct Machine<C, E> {
     sampled_gmii: GmiiSymbol,
 }
 
-impl<C: CardPins, E: WireEndpoint> Machine<C, E> {
+impl<C: CardPins, E: WireEndpoint, M: HostMemory> Machine<C, E, M> {
     /// Puts the parts together at time zero, with the card in reset.
-    pub fn new(card: C, rc: RootComplex, wire: Wire<E>, phases: ClockPhases) -> Self {
+    pub fn new(card: C, rc: RootComplex<M>, wire: Wire<E>, phases: ClockPhases) -> Self {
         Machine {
             card,
             rc,

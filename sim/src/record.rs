@@ -1,11 +1,15 @@
-//! Records what a run drives into the card, and replays it over a bare model: how fast would the model be alone?
+//! Records what a run drives into the card, to replay it over a bare model: how fast would the model be alone?
 
 use crate::pins::{CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs};
 
+/// A change of the card's inputs.
 #[derive(Clone, Copy, Debug)]
-enum Event {
+pub enum Event {
+    /// `core_reset`.
     Reset(bool),
+    /// The core-clock inputs.
     Pcie(PcieInputs),
+    /// The receive GMII.
     Gmii(GmiiSymbol),
 }
 
@@ -22,24 +26,14 @@ impl Recording {
         self.evaluations / 2
     }
 
-    /// Drives `card` with the recorded inputs and nothing else.
-    ///
-    /// # Errors
-    /// [`CardFault`].
-    pub fn replay(&self, card: &mut impl CardPins) -> Result<(), CardFault> {
-        let mut events = self.events.iter().peekable();
-        for at in 0..self.evaluations {
-            card.set_clocks(at % 2 == 1);
-            while let Some((_, event)) = events.next_if(|(when, _)| *when == at) {
-                match event {
-                    Event::Reset(asserted) => card.set_core_reset(*asserted),
-                    Event::Pcie(inputs) => card.drive_pcie(inputs),
-                    Event::Gmii(symbol) => card.drive_gmii(*symbol),
-                }
-            }
-            card.eval(at * 4_000)?;
-        }
-        Ok(())
+    /// Evaluations recorded, two a cycle: clocks low, clocks high.
+    pub fn evaluations(&self) -> u64 {
+        self.evaluations
+    }
+
+    /// What changed, each before the evaluation of that number.
+    pub fn events(&self) -> impl Iterator<Item = (u64, Event)> {
+        self.events.iter().copied()
     }
 }
 

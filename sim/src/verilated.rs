@@ -1,8 +1,9 @@
 //! The verilated card's pins.
 
 use crate::pins::{Beat, CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs};
+use crate::record::{Event, Recording};
 use crate::time::SimTime;
-use hematite_verilator::{Error, Model, Port};
+use hematite_verilator::{Drive, Error, Model, Port, Stimulus};
 use std::path::Path;
 
 /// A [`Model`] of the card with its ports looked up once.
@@ -40,6 +41,28 @@ struct Ports {
     credit_posted: Port<u8>,
     credit_nonposted: Port<u8>,
     credit_completion: Port<u8>,
+}
+
+impl Ports {
+    fn drive_pcie(&self, to: &mut impl Drive, inputs: &PcieInputs) {
+        let beat = inputs.rx.unwrap_or_default();
+        to.set(self.rx_valid, inputs.rx.is_some().into());
+        to.set(self.rx_data, beat.data);
+        to.set(self.rx_keep, beat.keep);
+        to.set(self.rx_last, beat.last.into());
+        to.set(self.rx_error, beat.error.into());
+        to.set(self.tx_ready, inputs.tx_ready.into());
+        to.set(self.link_up, inputs.link_up.into());
+        to.set(self.credit_posted, inputs.credits.posted.into());
+        to.set(self.credit_nonposted, inputs.credits.non_posted.into());
+        to.set(self.credit_completion, inputs.credits.completion.into());
+    }
+
+    fn drive_gmii(&self, to: &mut impl Drive, symbol: GmiiSymbol) {
+        to.set(self.gmii_rxd, symbol.data);
+        to.set(self.gmii_rx_dv, symbol.valid.into());
+        to.set(self.gmii_rx_er, symbol.error.into());
+    }
 }
 
 impl VerilatedCard {
@@ -81,6 +104,40 @@ impl VerilatedCard {
             ports,
             trace_until: None,
         })
+    }
+
+    /// What `recording` drives, as a stimulus for this card's model.
+    pub fn stimulus(&self, recording: &Recording) -> Stimulus {
+        let clocks = [
+            self.ports.core_clock,
+            self.ports.gmii_rx_clock,
+            self.ports.gmii_tx_clock,
+        ];
+        let mut stimulus = Stimulus::new(&clocks);
+        for (at, event) in recording.events() {
+            while stimulus.evaluations() < at {
+                stimulus.eval();
+            }
+            match event {
+                Event::Reset(asserted) => stimulus.set(self.ports.core_reset, asserted.into()),
+                Event::Pcie(inputs) => self.ports.drive_pcie(&mut stimulus, &inputs),
+                Event::Gmii(symbol) => self.ports.drive_gmii(&mut stimulus, symbol),
+            }
+        }
+        while stimulus.evaluations() < recording.evaluations() {
+            stimulus.eval();
+        }
+        stimulus
+    }
+
+    /// Runs `stimulus` in a C++ loop over the model.
+    ///
+    /// # Errors
+    /// [`CardFault`].
+    pub fn replay(&mut self, stimulus: &Stimulus) -> Result<(), CardFault> {
+        self.model
+            .replay(stimulus)
+            .map_err(|error| CardFault(error.to_string()))
     }
 
     /// Writes waves (FST) up to `until`. The model must have been built with waves.
@@ -128,20 +185,7 @@ impl CardPins for VerilatedCard {
     }
 
     fn drive_pcie(&mut self, inputs: &PcieInputs) {
-        let beat = inputs.rx.unwrap_or_default();
-        self.model.set(self.ports.rx_valid, inputs.rx.is_some().into());
-        self.model.set(self.ports.rx_data, beat.data);
-        self.model.set(self.ports.rx_keep, beat.keep);
-        self.model.set(self.ports.rx_last, beat.last.into());
-        self.model.set(self.ports.rx_error, beat.error.into());
-        self.model.set(self.ports.tx_ready, inputs.tx_ready.into());
-        self.model.set(self.ports.link_up, inputs.link_up.into());
-        self.model
-            .set(self.ports.credit_posted, inputs.credits.posted.into());
-        self.model
-            .set(self.ports.credit_nonposted, inputs.credits.non_posted.into());
-        self.model
-            .set(self.ports.credit_completion, inputs.credits.completion.into());
+        self.ports.drive_pcie(&mut self.model, inputs);
     }
 
     fn sample_pcie(&self) -> PcieOutputs {
@@ -159,9 +203,7 @@ impl CardPins for VerilatedCard {
     }
 
     fn drive_gmii(&mut self, symbol: GmiiSymbol) {
-        self.model.set(self.ports.gmii_rxd, symbol.data);
-        self.model.set(self.ports.gmii_rx_dv, symbol.valid.into());
-        self.model.set(self.ports.gmii_rx_er, symbol.error.into());
+        self.ports.drive_gmii(&mut self.model, symbol);
     }
 
     fn sample_gmii(&self) -> GmiiSymbol {

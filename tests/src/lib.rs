@@ -4,24 +4,24 @@
 
 pub mod lab;
 pub mod line;
+pub mod misuse;
 pub mod peer;
 pub mod raw_ring;
 pub mod traffic;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// The seed of a test: `HEMATITE_SEED=n`, a new one for `HEMATITE_SEED=random`, else always the same; printed.
+/// The seed of a test: the one in `HEMATITE_SEED`, else a new one; printed.
 ///
 /// # Panics
 /// When `HEMATITE_SEED` is no number.
 pub fn seed() -> u64 {
     let seed = match std::env::var("HEMATITE_SEED") {
-        // The standard library's hash keys are the only entropy at hand.
-        Ok(text) if text == "random" => RandomState::new().build_hasher().finish(),
         Ok(text) => text
             .parse()
             .unwrap_or_else(|error| panic!("HEMATITE_SEED={text}: {error}")),
-        Err(_) => 11,
+        // The standard library's hash keys are the only entropy at hand.
+        Err(_) => RandomState::new().build_hasher().finish(),
     };
     eprintln!("replay with HEMATITE_SEED={seed}");
     seed

@@ -22,6 +22,11 @@ pub mod flag {
     pub const USED: u16 = 1 << 15;
 }
 
+/// The receive queue.
+pub const RX: usize = 0;
+/// The transmit queue.
+pub const TX: usize = 1;
+
 /// Bytes of a queue's buffer area.
 pub const DATA: usize = 1 << 16;
 

@@ -53,7 +53,9 @@ pub struct TrafficCounters {
     pub lost: u64,
     /// Echoed with a wrong octet or length.
     pub corrupt: u64,
-    /// Echoed twice, or after having counted as lost.
+    /// Echoed with every octet right after having counted as lost.
+    pub late: u64,
+    /// Echoed twice, or never sent.
     pub stray: u64,
 }
 
@@ -63,6 +65,8 @@ pub struct Traffic {
     rng: ChaCha8Rng,
     /// Number to length and time of sending.
     outstanding: BTreeMap<u64, (usize, SimTime)>,
+    /// Number to length of those given up: a card that waits for a completion that never comes sends them late.
+    given_up: BTreeMap<u64, usize>,
     counters: TrafficCounters,
     buffer: Vec<u8>,
     scratch: Vec<u8>,
@@ -78,6 +82,7 @@ impl Traffic {
             socket: UdpSocket::bind(stack, (Ipv4Addr::UNSPECIFIED, 0))?,
             rng: ChaCha8Rng::seed_from_u64(seed),
             outstanding: BTreeMap::new(),
+            given_up: BTreeMap::new(),
             counters: TrafficCounters::default(),
             buffer: vec![0; 2048],
             scratch: Vec::new(),
@@ -125,14 +130,23 @@ impl Traffic {
                 self.counters.corrupt += 1;
                 continue;
             }
-            match number(bytes).and_then(|number| self.outstanding.remove(&number)) {
-                Some((sent, _)) if sent == len => self.counters.received += 1,
-                Some(_) => self.counters.corrupt += 1,
-                None => self.counters.stray += 1,
+            let number = number(bytes).unwrap_or(u64::MAX);
+            let waiting = self.outstanding.remove(&number).map(|(sent, _)| sent);
+            match (waiting, self.given_up.remove(&number)) {
+                (Some(sent), _) if sent == len => self.counters.received += 1,
+                (None, Some(sent)) if sent == len => self.counters.late += 1,
+                (None, None) => self.counters.stray += 1,
+                _ => self.counters.corrupt += 1,
             }
         }
-        let before = self.outstanding.len();
-        self.outstanding.retain(|_, (_, at)| *at >= deadline);
-        self.counters.lost += (before - self.outstanding.len()) as u64;
+        let (given_up, counters) = (&mut self.given_up, &mut self.counters);
+        self.outstanding.retain(|number, (len, at)| {
+            let keep = *at >= deadline;
+            if !keep {
+                given_up.insert(*number, *len);
+                counters.lost += 1;
+            }
+            keep
+        });
     }
 }

@@ -1,93 +1,17 @@
 //! A driver that breaks the rules of the ring: the card asks for a reset, or drops and counts, and works again after.
 
 use anyhow::{Result, ensure};
-use hematite_abi::{bar0, counter, vendor};
+use hematite_abi::{bar0, counter};
 use hematite_bus::{PciFunction, Width};
-use hematite_sim::SimTime;
-use hematite_sim::pcie::Violation;
-use hematite_sim::wire::Damage;
-use hematite_tests::lab::{Function, LabConfig, LabMachine, no_violations};
-use hematite_tests::raw_ring::{RawRings, flag};
+use hematite_tests::lab::{LabConfig, no_violations};
+use hematite_tests::misuse::{Misuse, count};
+use hematite_tests::raw_ring::{RX, RawRings, TX, flag};
 use hematite_tests::seed;
 use virtio_spec::DeviceStatus;
 
-const RX: usize = 0;
-const TX: usize = 1;
 const RING: u16 = 128;
 /// Nothing is mapped here.
 const NOWHERE: u64 = 0x4000_0000;
-
-fn count(function: &mut Function, index: usize) -> Result<u64> {
-    let at = u64::from(vendor::counter_offset(index));
-    Ok(function.mmio_read(0, at, Width::U32)?)
-}
-
-/// A machine on which misuse is followed by a reset and real traffic.
-struct Misuse {
-    config: LabConfig,
-    machine: LabMachine,
-    raw: hematite_tests::line::RawSymbols,
-}
-
-impl Misuse {
-    fn new() -> Result<Self> {
-        let config = LabConfig::new(seed());
-        let (machine, raw) = config.machine()?;
-        Ok(Misuse { config, machine, raw })
-    }
-
-    fn run(&self) -> Result<()> {
-        Ok(self.machine.borrow_mut().run_for(SimTime::from_us(60))?)
-    }
-
-    /// The card must ask for a reset, by status and by interrupt, and must have ended its DMA when the reset is done.
-    fn must_need_reset(&self, what: &str, mut rings: RawRings, failed_before: u64) -> Result<()> {
-        self.run()?;
-        let status = rings.transport.status()?;
-        ensure!(
-            status.contains(DeviceStatus::DEVICE_NEEDS_RESET),
-            "{what}: status {status:?}"
-        );
-        let mut vectors = Vec::new();
-        while let Some(vector) = rings.transport.function().take_interrupt() {
-            vectors.push(vector);
-        }
-        ensure!(
-            vectors.contains(&0),
-            "{what}: no configuration interrupt, only {vectors:?}"
-        );
-        let failed = count(rings.transport.function(), counter::QUEUE_FAILED)?;
-        ensure!(failed == failed_before + 1, "{what}: {failed} failures counted");
-        self.reset(rings)
-    }
-
-    fn reset(&self, mut rings: RawRings) -> Result<()> {
-        rings.transport.reset()?;
-        // The rings' memory is gone now: any further access is a fault.
-        drop(rings);
-        self.run()
-    }
-
-    /// Real traffic with the real driver.
-    fn recovers(self) -> Result<()> {
-        let mut lab = self.config.host(self.machine, self.raw)?;
-        lab.exchange(50)?;
-        lab.check()
-    }
-
-    /// Violations that the misuse itself caused: reads that the host never allowed.
-    fn only_read_faults(&self) -> Result<()> {
-        let seen = self.machine.borrow_mut().rc.violations.take();
-        for violation in &seen {
-            ensure!(
-                matches!(violation.violation, Violation::ReadFault { .. }),
-                "{violation:?}"
-            );
-        }
-        ensure!(!seen.is_empty(), "the card did not even try");
-        Ok(())
-    }
-}
 
 type Put = fn(&mut RawRings) -> Result<()>;
 
@@ -152,13 +76,7 @@ fn descriptors_that_no_driver_may_write() -> Result<()> {
             rings.kick(queue)?;
             if queue == RX {
                 // What is behind the first descriptors is only looked at when frames have taken them.
-                let frame = vec![0xff; 1000];
-                misuse
-                    .machine
-                    .borrow_mut()
-                    .wire
-                    .endpoint
-                    .send(frame, Damage::None);
+                misuse.send_frame(1000);
             }
             misuse.must_need_reset(&format!("queue {queue}: {what}"), rings, failed)?;
             failed += 1;
@@ -292,14 +210,24 @@ fn receive_buffers_of_one_octet() -> Result<()> {
         rings.queues[RX].put(data + u64::from(n), 1, flag::WRITE)?;
     }
     rings.kick(RX)?;
-    let frame = vec![0xff; 1000];
-    misuse
-        .machine
-        .borrow_mut()
-        .wire
-        .endpoint
-        .send(frame, Damage::None);
+    misuse.send_frame(1000);
     misuse.must_need_reset("one octet each", rings, 0)?;
+    no_violations(&misuse.machine)?;
+    misuse.recovers()
+}
+
+/// A frame for which the whole ring has no room: waiting for more buffers would be waiting for ever.
+#[test]
+fn receive_buffers_that_together_are_too_small() -> Result<()> {
+    let misuse = Misuse::new()?;
+    let mut rings = RawRings::bring_up(misuse.machine.clone(), 32, |_, areas| areas)?;
+    let data = rings.queues[RX].data.iova();
+    for n in 0..32 {
+        rings.queues[RX].put(data + 64 * n, 40, flag::WRITE)?;
+    }
+    rings.kick(RX)?;
+    misuse.send_frame(32 * 40);
+    misuse.must_need_reset("32 times 40 octets", rings, 0)?;
     no_violations(&misuse.machine)?;
     misuse.recovers()
 }

@@ -87,7 +87,7 @@ pub struct Card<const MAC: u64> {
     transmit_queue: TransmitEngine<TRANSMIT_USED_HOLD, EVENT_INTERVAL>,
     /// Fundamental reset or no link.
     down: Reg<Bit>,
-    /// That, or a reset of the function.
+    /// That, or the function says so.
     data_path_reset: Reg<Bit>,
 }
 
@@ -96,12 +96,14 @@ impl<const MAC: u64> Logic for Card<MAC> {
     fn update(&mut self) {
         registers!(self.core_clock => self.down, self.data_path_reset);
         self.down.d.next = self.core_reset.val() || !self.pcie_link_up.val();
-        self.data_path_reset.d.next = self.down.q.val() || self.function.function_reset.val();
+        self.data_path_reset.d.next = self.down.q.val() || self.function.data_path_reset.val();
         clocked!(self.core_clock, self.down.q => self.function);
-        clocked!(self.core_clock, self.data_path_reset.q => self.port, self.read_engine, self.write_engine);
+        clocked!(self.core_clock, self.down.q => self.port);
+        clocked!(self.core_clock, self.data_path_reset.q => self.read_engine, self.write_engine);
         clocked!(self.core_clock, self.data_path_reset.q => self.receive_queue, self.transmit_queue);
 
         // The wire.
+        self.port.restart.next = self.data_path_reset.q.val();
         self.port.gmii_rx_clock.next = self.gmii_rx_clock.val();
         self.port.gmii_rxd.next = self.gmii_rxd.val();
         self.port.gmii_rx_dv.next = self.gmii_rx_dv.val();
@@ -166,6 +168,7 @@ impl<const MAC: u64> Logic for Card<MAC> {
         self.read_engine.tlp.join(&mut self.function.read_tlp);
         self.write_engine.tlp.join(&mut self.function.write_tlp);
         self.function.dma_idle.next = self.read_engine.idle.val() && self.write_engine.idle.val();
+        self.function.reads_outstanding.next = self.read_engine.outstanding.val();
         self.read_engine.config.requester_id.next = self.function.dma.requester_id.val();
         self.read_engine.config.max_payload.next = self.function.dma.max_payload.val();
         self.read_engine.config.max_read_request.next = self.function.dma.max_read_request.val();

@@ -179,12 +179,20 @@ fn a_full_receive_fifo_drops_whole_frames_and_counts_each() {
     let dut = Dut::new(&Port::<6, 4, 6>::default()).unwrap();
     cases(10, |rng| {
         let mut s = setup(&dut, rng, ns(8))?;
-        s.bench[s.rx].pace(Pace::Percent(rng.random_range(0..12)));
         let mut expected = Expected::default();
-        for _ in 0..100 {
+        let mut carrier_in = |s: &mut Setup, rng: &mut Rng| {
             let symbols = random_carrier(rng);
             expected.add(&symbols, 1522);
             s.bench[s.wire_in].send(&symbols, 12);
+            expected.frames.iter().map(Vec::len).sum::<usize>()
+        };
+        // Nobody reads until more has come than the FIFO holds, then somebody reads slowly.
+        s.bench[s.rx].pace(Pace::Never);
+        while carrier_in(&mut s, rng) <= 2048 {}
+        s.run_dry()?;
+        s.bench[s.rx].pace(Pace::Percent(rng.random_range(0..12)));
+        for _ in 0..70 {
+            carrier_in(&mut s, rng);
         }
         s.run_dry()?;
         s.bench[s.rx].pace(Pace::Always);
@@ -244,6 +252,59 @@ fn a_core_clock_far_too_slow_loses_frames_but_never_forges_one() {
                 assert_eq!(carrier.bytes(), on_the_wire(frame));
             }
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_restart_cuts_no_frame_on_the_wire() {
+    let dut = Dut::new(&Port::<9, 6, 9>::default()).unwrap();
+    cases(12, |rng| {
+        let core = CORE_PERIODS[rng.random_range(0..CORE_PERIODS.len())];
+        let mut s = setup(&dut, rng, core)?;
+        let pace = Pace::random(rng);
+        let sent: Vec<_> = (0..30)
+            .map(|_| {
+                let length = rng.random_range(1..600);
+                Packet::random(rng, length)
+            })
+            .collect();
+        for packet in &sent {
+            s.bench[s.tx].send(packet.clone());
+        }
+        let frames: Vec<_> = (0..30).map(|n| random_frame(rng, 70 + n)).collect();
+        for frame in &frames {
+            s.bench[s.wire_in].send(&carrier(7, &with_fcs(frame)), 12);
+        }
+        for _ in 0..4 {
+            s.bench[s.tx].pace(pace);
+            s.bench.run(rng.random_range(1..1500))?;
+            s.bench.set("restart", 1)?;
+            s.bench[s.tx].pace(Pace::Never);
+            s.bench[s.tx].reset();
+            s.bench.tick()?;
+            s.bench[s.rx].reset();
+            s.bench[s.lengths].reset();
+            s.bench.run(7)?;
+            s.bench[s.rx].take();
+            s.lengths();
+            s.bench.set("restart", 0)?;
+        }
+        s.bench[s.tx].pace(pace);
+        s.run_dry()?;
+        let carriers = std::mem::take(&mut s.bench[s.wire_out].carriers);
+        let expected: Vec<_> = sent.iter().map(|p| on_the_wire(&p.data)).collect();
+        assert_eq!(carriers.iter().map(|c| c.bytes()).collect::<Vec<_>>(), expected);
+        assert!(carriers.iter().flat_map(|c| &c.symbols).all(|s| !s.error));
+        assert_eq!(s.bench[s.tx_events].counts, [sent.len() as u64, 0, 0]);
+        assert_eq!(s.bench.get("tx_space")?, 512);
+        let received = s.bench[s.rx].take();
+        assert_eq!(s.lengths(), bytes_of(&received));
+        let mut all = frames.iter();
+        assert!(
+            received.iter().all(|p| all.any(|f| *f == p.data)),
+            "half a frame, or a frame twice"
+        );
         Ok(())
     });
 }

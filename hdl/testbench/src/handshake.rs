@@ -209,6 +209,11 @@ impl<const N: usize> HandshakeSink<N> {
         self.pacer.pace = pace;
     }
 
+    /// The design's side is reset and this side is not: what is offered now may vanish.
+    pub fn reset(&mut self) {
+        self.watch = Watch::new();
+    }
+
     /// The oldest item that was not popped yet.
     pub fn pop(&mut self) -> Option<[u128; N]> {
         self.items.pop_front()
@@ -240,7 +245,7 @@ impl<const N: usize> Agent for HandshakeSink<N> {
 
     fn drive(&mut self, model: &mut Model, in_reset: bool) {
         if in_reset {
-            self.watch = Watch::new();
+            self.reset();
         }
         let willing = self.pacer.willing();
         self.channel.accept(model, !in_reset && willing);

@@ -1,5 +1,4 @@
-//! Seeds: the same cases each run, so that a change is what makes a test fail; `HEMATITE_SEED=random` looks for
-//! new ones, and `HEMATITE_SEED=n` replays one.
+//! Seeds: new ones each run, printed; `HEMATITE_SEED=n` replays one.
 
 use std::{
     env,
@@ -13,20 +12,14 @@ use crate::Error;
 /// The generator that everything random in a test comes from.
 pub type Rng = rand_chacha::ChaCha8Rng;
 
-/// Where the cases of an ordinary run come from.
-const BASE: u64 = 11;
-
-/// The seed of a whole run of cases: fixed, or another each time with `HEMATITE_SEED=random`.
-fn base() -> u64 {
-    match env::var("HEMATITE_SEED").as_deref() {
-        Ok("random") => RandomState::new().hash_one("hematite"),
-        _ => BASE,
-    }
+/// A seed from the standard library's hash keys, the only entropy at hand.
+fn fresh() -> u64 {
+    RandomState::new().hash_one("hematite")
 }
 
 /// The seed in `HEMATITE_SEED` (decimal, or hexadecimal with `0x`).
 fn given() -> Option<u64> {
-    let text = env::var("HEMATITE_SEED").ok().filter(|text| text != "random")?;
+    let text = env::var("HEMATITE_SEED").ok()?;
     let parsed = match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => text.parse(),
@@ -34,11 +27,11 @@ fn given() -> Option<u64> {
     Some(parsed.unwrap_or_else(|error| panic!("HEMATITE_SEED={text}: {error}")))
 }
 
-/// The seed in `HEMATITE_SEED`, else the run's, which is printed.
+/// The seed in `HEMATITE_SEED`, else a new one, which is printed.
 #[must_use]
 pub fn seed() -> u64 {
     given().unwrap_or_else(|| {
-        let seed = base();
+        let seed = fresh();
         println!("HEMATITE_SEED={seed}");
         seed
     })
@@ -63,7 +56,7 @@ pub fn cases(count: usize, mut case: impl FnMut(&mut Rng) -> Result<(), Error>) 
     let seeds: Vec<u64> = match given() {
         Some(seed) => vec![seed],
         None => {
-            let mut seeds = Rng::seed_from_u64(base());
+            let mut seeds = Rng::seed_from_u64(fresh());
             (0..count).map(|_| seeds.random()).collect()
         }
     };

@@ -112,6 +112,11 @@ impl StreamSource {
         self.pacer.pace = pace;
     }
 
+    /// The design's side is reset and this side is not: a packet in progress starts again.
+    pub fn reset(&mut self) {
+        (self.beat, self.at) = (None, 0);
+    }
+
     /// Whether every packet was taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -145,7 +150,7 @@ impl Agent for StreamSource {
     fn drive(&mut self, model: &mut Model, in_reset: bool) {
         let willing = self.pacer.willing();
         if in_reset {
-            (self.beat, self.at) = (None, 0);
+            self.reset();
         } else if willing && self.beat.is_none() {
             self.beat = self
                 .queue
@@ -187,6 +192,12 @@ impl StreamSink {
     /// Changes the pace.
     pub fn pace(&mut self, pace: Pace) {
         self.pacer.pace = pace;
+    }
+
+    /// The design's side is reset and this side is not: what is offered now may vanish, and a packet may never end.
+    pub fn reset(&mut self) {
+        self.watch = Watch::new();
+        self.partial.clear();
     }
 
     /// The oldest packet that was not popped yet.
@@ -250,8 +261,7 @@ impl Agent for StreamSink {
 
     fn drive(&mut self, model: &mut Model, in_reset: bool) {
         if in_reset {
-            self.watch = Watch::new();
-            self.partial.clear();
+            self.reset();
         }
         let willing = self.pacer.willing();
         self.channel.accept(model, !in_reset && willing);

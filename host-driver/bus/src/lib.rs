@@ -10,12 +10,15 @@
 //! | [`PciFunction`] | `struct pci_dev`, `pci_read_config_*`, `ioread*`/`iowrite*` |
 //! | [`DmaSpace::alloc`] | `dma_alloc_coherent` |
 //! | [`DmaBuf`] | a streaming mapping: `dma_map_single` ... `dma_unmap_single` |
+//! | [`vfio`] | `vfio-pci`, and vfio-user's client |
 //! | [`pci::capabilities`] | `pci_find_next_capability` |
 
 mod dma;
 mod error;
 mod function;
 pub mod pci;
+#[cfg(target_os = "linux")]
+pub mod vfio;
 
 pub use dma::{AllocError, Cpu, Device, DmaBuf, DmaFault, DmaRegion, DmaSpace, DmaStats, OutOfBounds, Owner};
 pub use error::BusError;

@@ -63,7 +63,7 @@ fn is_hematite<F: PciFunction>(transport: &mut VirtioPci<F>) -> Result<bool, Err
     let function = transport.function();
     let magic = read(function, bar0::VENDOR + vendor::MAGIC)?;
     let version = read(function, bar0::VENDOR + vendor::VERSION)?;
-    Ok(magic == vendor::MAGIC_VALUE.into() && version >> 16 == u64::from(vendor::VERSION_VALUE >> 16))
+    Ok(magic == u64::from(vendor::MAGIC_VALUE) && version >> 16 == u64::from(vendor::VERSION_VALUE >> 16))
 }
 
 fn read<F: PciFunction>(function: &mut F, offset: u32) -> Result<u64, Error> {

@@ -373,16 +373,18 @@ impl<C> PackedQueue<C> {
             return Ok(None);
         }
         let id = self.ring.read_u16(at + desc::ID)?;
-        // Without the WRITE flag the length is reserved (2.8.10).
-        let len = if flags & WRITE != 0 {
-            self.ring.read_u32(at + desc::LEN)?
-        } else {
-            0
-        };
         let slot = self
             .slots
             .get_mut(usize::from(id))
             .ok_or(DeviceFault::UsedIdRange { id })?;
+        // The length is reserved without the WRITE flag (2.8.10), but QEMU never sets the flag and Linux never asks for
+        // it: for a buffer that the device may write to, the length counts in any case.
+        let writable = slot.head.as_ref().is_some_and(|head| head.writable > 0);
+        let len = if flags & WRITE != 0 || writable {
+            self.ring.read_u32(at + desc::LEN)?
+        } else {
+            0
+        };
         let head = slot.head.take_if(|head| len <= head.writable);
         let Some(Head {
             cookie, descriptors, ..

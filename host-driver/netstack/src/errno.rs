@@ -18,6 +18,9 @@ pub enum Errno {
     /// Not a socket of this stack, or closed (EBADF).
     #[error("bad file descriptor")]
     BadF = 9,
+    /// No such thing (ENOENT).
+    #[error("no such file or directory")]
+    NoEnt = 2,
     /// Not permitted, such as a broadcast without `SO_BROADCAST` (EACCES).
     #[error("permission denied")]
     Access = 13,

@@ -20,6 +20,11 @@
 //!   socket queue, recv_from   socket.rs
 //! ```
 //!
+//! IPv6 goes the same way through [`ipv6`] (`ipv6_rcv`, `ip6_input`, `ip6_forward`, `ip6_output`, `ndisc`), with the
+//! same tables of routes, neighbours, fragments and groups; UDP, ping and raw sockets are one for both families
+//! ([`Domain`]). It starts on an interface with [`Stack::enable_ipv6`]. [`dhcp`] and [`dns`] are clients on
+//! the stack's own sockets.
+//!
 //! There is no I/O and no clock in here: the owner of a [`Stack`] hands in frames and time and lends the
 //! devices. No input makes it panic; every packet that is dropped is counted under a
 //! [`SkbDropReason`]; in steady state no packet allocates ([`SkbPool`]).
@@ -45,14 +50,18 @@
 
 pub mod config;
 pub mod core;
+pub mod dhcp;
+pub mod dns;
 pub mod errno;
 pub mod ipv4;
 pub mod ipv6;
 pub mod netfilter;
 mod prandom;
 pub mod sched;
+mod show;
 pub mod socket;
 mod stack;
+mod sysctl;
 pub mod tcp;
 #[cfg(test)]
 mod testing;
@@ -60,9 +69,11 @@ pub mod wire;
 
 pub use config::StackConfig;
 pub use core::addr::{Cidr, InetAddr, Ipv4Cidr, Ipv6Cidr};
+pub use core::af_packet::{PacketMeta, PacketSocket};
 pub use core::dev::{QdiscRun, QdiscState};
 pub use core::drop_reason::{DropCounters, SkbDropReason};
 pub use core::dst::PmtuDisc;
+pub use core::filter::{BpfError, BpfProgram, SockFilter, SocketFilter};
 pub use core::gro::{GroFlush, GroStats};
 pub use core::neighbour::{NeighEntry, NeighKey, NeighParms, NudState};
 pub use core::netdevice::{DeviceFlags, Features, IfIndex, NetDevice, RtnlLinkStats64, TxBusy};
@@ -74,6 +85,7 @@ pub use errno::Errno;
 pub use ipv4::devinet::{Ipv4DevConf, RpFilter};
 pub use ipv4::fib::{Route, RouteTable, RouteType};
 pub use ipv4::ping::{EchoReply, PingSocket};
+pub use ipv4::raw::RawSocket;
 pub use ipv4::snmp::Snmp;
 pub use ipv4::udp::UdpMeta;
 pub use ipv6::addrconf::{AddrOrigin, AddrState, Inet6IfAddr, Ipv6DevConf};

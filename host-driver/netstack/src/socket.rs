@@ -16,6 +16,8 @@ use crate::errno::Errno;
 use crate::ipv4::udp::UdpMeta;
 use crate::stack::Stack;
 
+mod options;
+
 bitflags! {
     /// What a socket is ready for, as epoll tells it.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +86,10 @@ impl<T> SockTable<T> {
             .get_mut(id.index as usize)
             .filter(|s| s.0 == id.generation);
         slot.and_then(|s| s.1.as_mut()).ok_or(Errno::BadF)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> + '_ {
+        self.slots.iter_mut().filter_map(|s| s.1.as_mut())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> + '_ {

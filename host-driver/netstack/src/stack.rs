@@ -21,6 +21,7 @@ use crate::ipv4::fib::Fib;
 use crate::ipv4::icmp::IcmpLimits;
 use crate::ipv4::inet_fragment::FragQueues;
 use crate::ipv4::ping::PingTable;
+use crate::ipv4::raw::RawTable;
 use crate::ipv4::snmp::Snmp;
 use crate::ipv4::udp::UdpTable;
 use crate::netfilter::Netfilter;
@@ -52,6 +53,7 @@ pub struct Stack {
     pub(crate) frags: FragQueues,
     pub(crate) udp: UdpTable,
     pub(crate) ping: PingTable,
+    pub(crate) raw: RawTable,
     pub(crate) tcp: Tcp,
     pub(crate) icmp_limits: IcmpLimits,
     pub(crate) idents: Vec<u16>,
@@ -81,6 +83,7 @@ impl Stack {
             frags: FragQueues::new(hash, config.ipfrag_high_thresh, config.ipfrag_time),
             udp: UdpTable::new(hash),
             ping: PingTable::new(HashMap::with_hasher(hash)),
+            raw: RawTable::new(hash),
             tcp: Tcp::new(hash, &mut prng),
             idents: (0..IP_IDENTS).map(|_| prng.next_u64() as u16).collect(),
             nf: Netfilter::new(hash, prng.fork()),

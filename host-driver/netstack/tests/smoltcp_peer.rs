@@ -3,11 +3,11 @@
 mod common;
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use common::{Host, seed};
-use hematite_netstack::{Instant, NeighKey, NudState, PingSocket, StackConfig, UdpSocket};
+use hematite_netstack::{Instant, Ipv6Cidr, NeighKey, NudState, PingSocket, StackConfig, UdpSocket};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::{icmp, udp};
@@ -231,4 +231,95 @@ fn smoltcp_answers_our_unicast_probe() {
     world.run();
     assert_eq!(state(&world), NudState::Reachable);
     assert_eq!(world.host.stack.snmp().arp.out_requests, 2);
+}
+
+const US6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+const PEER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+
+/// Both with IPv6, and our address checked.
+fn world6() -> World {
+    let mut world = World::new();
+    world
+        .iface
+        .update_ip_addrs(|a| a.push(IpCidr::new(PEER6.into(), 64)).unwrap());
+    let ifindex = world.host.ifindex;
+    world.host.stack.enable_ipv6(ifindex).unwrap();
+    world
+        .host
+        .stack
+        .add_ipv6_address(ifindex, Ipv6Cidr::new(US6, 64).unwrap())
+        .unwrap();
+    for _ in 0..3000 {
+        world.run();
+    }
+    world
+}
+
+#[test]
+fn neighbour_discovery_and_ping_with_smoltcp() {
+    let mut world = world6();
+    let ping = PingSocket::bind(&mut world.host.stack, None).unwrap();
+    let mut buf = [0; 2000];
+    for (sequence, len) in [0usize, 1, 56, 1452].into_iter().enumerate() {
+        let data: Vec<_> = (0..len).map(|i| (i * 7) as u8).collect();
+        ping.send_to(&mut world.host.stack, &data, PEER6, sequence as u16)
+            .unwrap();
+        world.run();
+        let reply = ping.recv_from(&mut world.host.stack, &mut buf).unwrap();
+        assert_eq!(
+            (reply.from, reply.sequence as usize, reply.len),
+            (PEER6.into(), sequence, len)
+        );
+        assert_eq!(&buf[..len], &data[..]);
+    }
+    let key = NeighKey {
+        ifindex: world.host.ifindex,
+        addr: PEER6.into(),
+    };
+    let entry = *world.host.stack.neighbours().get(key).unwrap();
+    assert_eq!(
+        (entry.state, entry.lladdr),
+        (NudState::Reachable, Some([2, 0, 0, 0, 0, 2].into()))
+    );
+}
+
+#[test]
+fn datagrams_over_ipv6_with_smoltcp_both_ways() {
+    let mut world = world6();
+    let peer = world.udp_peer(7);
+    let socket = UdpSocket::bind(&mut world.host.stack, (US6, 5000)).unwrap();
+    let mut buf = [0; 2000];
+    // smoltcp asks for us first: our answer to its solicitation is right.
+    let us = IpEndpoint::new(IpAddress::Ipv6(US6), 5000);
+    world
+        .sockets
+        .get_mut::<udp::Socket>(peer)
+        .send_slice(b"first", us)
+        .unwrap();
+    for _ in 0..5 {
+        world.run();
+    }
+    let (n, from) = socket.recv_from(&mut world.host.stack, &mut buf).unwrap();
+    assert_eq!((&buf[..n], from), (&b"first"[..], SocketAddr::from((PEER6, 7))));
+    for len in [0usize, 1, 999, 1452] {
+        let data: Vec<_> = (0..len).map(|i| (i * 3) as u8).collect();
+        socket.send_to(&mut world.host.stack, &data, from).unwrap();
+        world.run();
+        let (got, meta) = world.sockets.get_mut::<udp::Socket>(peer).recv().unwrap();
+        assert_eq!((got, meta.endpoint), (&data[..], us));
+        world
+            .sockets
+            .get_mut::<udp::Socket>(peer)
+            .send_slice(&data, us)
+            .unwrap();
+        world.run();
+        let n = socket.recv(&mut world.host.stack, &mut buf).unwrap();
+        assert_eq!(&buf[..n], &data[..]);
+    }
+    // Nobody at a port there: its error reaches us.
+    socket.connect(&mut world.host.stack, (PEER6, 9)).unwrap();
+    socket.send(&mut world.host.stack, b"x").unwrap();
+    world.run();
+    let error = socket.recv(&mut world.host.stack, &mut buf).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 }

@@ -48,7 +48,10 @@ pub struct EchoServer {
 
 impl EchoServer {
     /// Opens its socket.
-    pub(super) fn start(stack: &mut Stack) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// What the stack said.
+    pub fn start(stack: &mut Stack) -> io::Result<Self> {
         let socket = UdpSocket::bind(stack, (Ipv4Addr::UNSPECIFIED, ECHO_PORT))?;
         Ok(EchoServer {
             socket,

@@ -2,15 +2,20 @@
 //!
 //! The host pings a peer across the wire, then exchanges UDP datagrams of every size from 1 to 1472 bytes with an echo
 //! program on it; both ends check every byte. Meanwhile frames with a bad FCS, runts and symbol errors are injected:
-//! the card must count and drop each.
+//! the card must count and drop each. Then host and peer send each other a stream by TCP, over a good wire and over
+//! one that loses, duplicates, reorders and corrupts frames.
 
 mod echo;
 mod summary;
+mod tcp;
 pub mod timeline;
 
 pub use echo::EchoServer;
 pub(crate) use echo::{datagram, is_right};
-pub use summary::{IrqSummary, MacSummary, PingSummary, QueueSummary, SimSummary, Summary, UdpSummary};
+pub use summary::{
+    IrqSummary, MacSummary, PingSummary, QueueSummary, SimSummary, Summary, TcpSummary, UdpSummary,
+};
+pub use tcp::{STREAM_PORT, StreamServer};
 
 use crate::function::{BarPlacement, SimFunction};
 use crate::host::{CpuModel, Host, HostConfig, HostError};
@@ -18,14 +23,14 @@ use crate::machine::{ClockPhases, Machine};
 use crate::pcie::{RootComplex, RootComplexConfig};
 use crate::pins::CardPins;
 use crate::time::SimTime;
-use crate::wire::Wire;
 use crate::wire::capture::{Capture, CaptureError};
-use crate::wire::host::StackEndpoint;
+use crate::wire::host::{PeerApplication, StackEndpoint};
 use crate::wire::inject::{INJECTED_ETHERTYPE, Injector};
+use crate::wire::{Impairment, ImpairmentConfig, Wire};
 use echo::EchoClient;
 use hematite_bus::{BusError, DmaSpace};
 use hematite_driver::Options;
-use hematite_netstack::{Errno, Ipv4Cidr, MacAddr, PingSocket, StackConfig, TapPacket, UdpSocket};
+use hematite_netstack::{Errno, Ipv4Cidr, MacAddr, PingSocket, Stack, StackConfig, TapPacket, UdpSocket};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::cell::RefCell;
@@ -35,6 +40,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tcp::StreamEnd;
 use thiserror::Error;
 
 /// Largest UDP payload in one frame of MTU 1500.
@@ -50,8 +56,19 @@ const PEER_MAC: MacAddr = MacAddr([0x02, 0x70, 0x65, 0x65, 0x72, 0x02]);
 /// Virtual time without progress after which what is missing counts as lost.
 const PATIENCE: SimTime = SimTime::from_ms(20);
 
+/// The same for a stream: a retransmission timer may have run and doubled.
+const STREAM_PATIENCE: SimTime = SimTime::from_ms(500);
+/// The wire of the second pass.
+const BAD_WIRE: ImpairmentConfig = ImpairmentConfig {
+    loss: 0.005,
+    duplicate: 0.005,
+    reorder: 0.01,
+    corrupt: 0.001,
+    ..ImpairmentConfig::NONE
+};
+
 /// What stands at the far end of the demo's wire.
-pub type DemoWire = Injector<StackEndpoint<Option<EchoServer>>>;
+pub type DemoWire = Injector<StackEndpoint<Option<Peer>>>;
 
 /// What the user may choose.
 #[derive(Clone, Debug)]
@@ -62,6 +79,8 @@ pub struct DemoOptions {
     pub pings: u16,
     /// UDP datagrams.
     pub datagrams: u64,
+    /// Bytes by TCP in each direction, in each of the two passes.
+    pub stream_bytes: u64,
     /// One bad frame every so often, on average.
     pub bad_frame_interval: SimTime,
     /// The root complex.
@@ -78,6 +97,7 @@ impl Default for DemoOptions {
             seed: 1,
             pings: 20,
             datagrams: 7 * MAX_DATAGRAM as u64,
+            stream_bytes: 8 << 20,
             bad_frame_interval: SimTime::from_us(50),
             root_complex: RootComplexConfig::default(),
             phases: ClockPhases::ALIGNED,
@@ -117,12 +137,38 @@ pub enum DemoError {
     Counters(BusError),
 }
 
+/// What the demo does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Datagrams and bad frames.
+    Udp,
+    /// Streams over a good wire.
+    Tcp,
+    /// Streams over a bad one.
+    TcpImpaired,
+}
+
+/// The programs on the peer.
+pub struct Peer {
+    echo: EchoServer,
+    streams: StreamServer,
+}
+
+impl PeerApplication for Peer {
+    fn poll(&mut self, stack: &mut Stack) {
+        self.echo.poll(stack);
+        self.streams.poll(stack);
+    }
+}
+
 /// How far the demo is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Datagrams back.
+    /// What is being done.
+    pub phase: Phase,
+    /// Datagrams back, or bytes arrived.
     pub done: u64,
-    /// Datagrams to come back.
+    /// Datagrams to come back, or bytes to arrive.
     pub total: u64,
     /// Core cycles so far.
     pub cycles: u64,
@@ -153,6 +199,8 @@ pub fn run<C: CardPins>(
     timeline.record(|| demo.ping())?;
     demo.summary.timeline = timeline.latest();
     demo.udp(&mut progress)?;
+    demo.summary.tcp = demo.tcp(Phase::Tcp, &mut progress)?;
+    demo.summary.tcp_impaired = demo.tcp(Phase::TcpImpaired, &mut progress)?;
     let counted = counters(demo.host.net.function()).map_err(DemoError::Counters)?;
     demo.finish(counted)
 }
@@ -168,9 +216,11 @@ impl<C: CardPins> Demo<C> {
             PEER_MAC,
             Ipv4Cidr::new(PEER_ADDRESS, PREFIX).map_err(|_| Errno::Inval)?,
             |stack| {
-                EchoServer::start(stack)
-                    .map_err(|error| started = Err(error))
-                    .ok()
+                let peer = EchoServer::start(stack).and_then(|echo| {
+                    let streams = StreamServer::start(stack, options.stream_bytes)?;
+                    Ok(Peer { echo, streams })
+                });
+                peer.map_err(|error| started = Err(error)).ok()
             },
         )?;
         started?;
@@ -267,6 +317,7 @@ impl<C: CardPins> Demo<C> {
                 last_progress = self.host.now();
                 let cycles = self.host.machine().borrow().cycles();
                 progress(Progress {
+                    phase: Phase::Udp,
                     done: client.udp.received,
                     total: self.options.datagrams,
                     cycles,
@@ -285,6 +336,95 @@ impl<C: CardPins> Demo<C> {
         self.summary.udp = client.udp;
         socket.close(&mut self.host.stack);
         Ok(())
+    }
+
+    /// Both ends stream to each other over one connection.
+    fn tcp(&mut self, phase: Phase, progress: &mut impl FnMut(Progress)) -> Result<TcpSummary, DemoError> {
+        let total = self.options.stream_bytes;
+        let retransmits = self.retransmits();
+        let gro = self
+            .host
+            .stack
+            .gro_stats(self.host.ifindex(), 0)
+            .unwrap_or_default();
+        let start = self.host.now();
+        let mut end = StreamEnd::connect(&mut self.host.stack, (PEER_ADDRESS, STREAM_PORT), total)?;
+        self.host.flush()?;
+        let mut last_progress = start;
+        let mut impaired = phase != Phase::TcpImpaired;
+        while !(end.exchange.is_done() && self.peer(|_, peer| peer.streams.is_done()))
+            && self.host.now() - last_progress < STREAM_PATIENCE
+        {
+            let limit = self.host.now() + SimTime::from_us(100);
+            self.host.advance(limit)?;
+            if end.poll(&mut self.host.stack)? {
+                last_progress = self.host.now();
+                if !impaired {
+                    // The handshake is over: what it loses costs a second of virtual time.
+                    impaired = true;
+                    self.impair(Some(BAD_WIRE));
+                }
+                self.host.flush()?;
+                let cycles = self.host.machine().borrow().cycles();
+                progress(Progress {
+                    phase,
+                    done: end.exchange.received,
+                    total,
+                    cycles,
+                });
+            }
+        }
+        let elapsed = self.host.now() - start;
+        let impaired_frames = self.impair(None);
+        let after = self
+            .host
+            .stack
+            .gro_stats(self.host.ifindex(), 0)
+            .unwrap_or_default();
+        let merged = after.merged - gro.merged;
+        let received = after.received - gro.received;
+        let peer_corrupt = self.peer(|stack, peer| peer.streams.finish(stack));
+        let summary = TcpSummary {
+            bytes_wanted: total,
+            bytes_tx: end.exchange.sent,
+            bytes_rx: end.exchange.received,
+            corrupt: end.exchange.corrupt() + peer_corrupt,
+            retransmits: self.retransmits() - retransmits,
+            gro_segments_per_skb: received as f64 / (received - merged).max(1) as f64,
+            goodput_share: (total * 8_000) as f64 / elapsed.ps().max(1) as f64,
+            impaired_frames,
+        };
+        end.close(&mut self.host.stack);
+        self.host.flush()?;
+        let settle = self.host.now() + SimTime::from_ms(1);
+        self.host.run_until(settle)?;
+        Ok(summary)
+    }
+
+    /// Something on the peer's stack and its programs.
+    fn peer<R: Default>(&mut self, act: impl FnOnce(&mut Stack, &mut Peer) -> R) -> R {
+        let mut machine = self.host.machine().borrow_mut();
+        let peer = &mut machine.wire.endpoint.inner;
+        peer.with(|stack, programs| programs.as_mut().map_or_else(R::default, |p| act(stack, p)))
+    }
+
+    /// Sets or ends the wire's impairment in both directions; frames that were impaired until now.
+    fn impair(&mut self, config: Option<ImpairmentConfig>) -> u64 {
+        let stage = |stream| config.map(|config| Impairment::new(config, self.options.seed, stream));
+        let (to_card, from_card) = (stage(0x746f), stage(0x6672));
+        let mut machine = self.host.machine().borrow_mut();
+        let before = [
+            machine.wire.impair_to_card(to_card),
+            machine.wire.impair_from_card(from_card),
+        ];
+        let stages = before.iter().flatten();
+        stages.map(|stage| stage.counters().impaired_frames()).sum()
+    }
+
+    /// Segments that either end has sent again.
+    fn retransmits(&mut self) -> u64 {
+        let peer = self.peer(|stack, _| stack.snmp().tcp.retrans_segs);
+        self.host.stack.snmp().tcp.retrans_segs + peer
     }
 
     /// Octets on the line with preambles and gaps, both directions.
@@ -344,7 +484,7 @@ impl<C: CardPins> Demo<C> {
             .inner
             .application()
             .as_ref()
-            .map_or(0, |echo| echo.corrupt);
+            .map_or(0, |peer| peer.echo.corrupt);
         summary.wire = machine.wire.counters();
         summary.pcie = machine.rc.counters();
         summary.sim.cycles = machine.cycles();

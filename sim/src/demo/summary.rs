@@ -28,6 +28,34 @@ pub struct UdpSummary {
     pub bytes: u64,
 }
 
+/// `tcp.*` and `tcp_impaired.*`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct TcpSummary {
+    /// Bytes that the host was to write, and the peer.
+    pub bytes_wanted: u64,
+    /// Bytes that the host's program wrote.
+    pub bytes_tx: u64,
+    /// Bytes that the host's program read.
+    pub bytes_rx: u64,
+    /// Bytes that were wrong, missing or too many, at either end.
+    pub corrupt: u64,
+    /// Segments sent again, by both ends (`RetransSegs`).
+    pub retransmits: u64,
+    /// Frames of a packet that GRO handed to the host's stack, on average.
+    pub gro_segments_per_skb: f64,
+    /// Payload that arrived, both directions, over twice the line's capacity.
+    pub goodput_share: f64,
+    /// Frames that the wire lost, duplicated, reordered or corrupted.
+    pub impaired_frames: u64,
+}
+
+impl TcpSummary {
+    /// Whether every byte arrived once, in order and right.
+    pub fn is_success(&self) -> bool {
+        self.bytes_tx == self.bytes_wanted && self.bytes_rx == self.bytes_wanted && self.corrupt == 0
+    }
+}
+
 /// `mac.*`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MacSummary {
@@ -96,6 +124,10 @@ pub struct Summary {
     pub ping: PingSummary,
     /// Datagrams.
     pub udp: UdpSummary,
+    /// The TCP exchange over a good wire.
+    pub tcp: TcpSummary,
+    /// And over one that loses, duplicates, reorders and corrupts frames.
+    pub tcp_impaired: TcpSummary,
     /// Bad frames.
     pub mac: MacSummary,
     /// Interrupts.
@@ -129,6 +161,8 @@ impl Summary {
         self.ping.received == self.ping.sent
             && self.udp.received == self.udp.sent
             && self.udp.corrupt == 0
+            && self.tcp.is_success()
+            && self.tcp_impaired.is_success()
             && mac.bad_fcs_counted == mac.bad_fcs_injected
             && mac.runt_counted == mac.runt_injected
             && mac.symbol_error_counted == mac.symbol_error_injected

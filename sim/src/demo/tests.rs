@@ -9,6 +9,7 @@ fn options(seed: u64) -> DemoOptions {
         seed,
         pings: 5,
         datagrams: 1472,
+        stream_bytes: 200_000,
         ..DemoOptions::default()
     }
 }

@@ -24,6 +24,8 @@ pub enum CompletionFault {
     Unexpected,
     /// The first completion carries one double word more than its byte count (PCIe 2.3.2, malformed).
     ExcessData,
+    /// The first completion ends one double word before its Length says (PCIe 2.2.2, malformed).
+    ShortData,
 }
 
 /// Which reads a rule is for.

@@ -28,13 +28,36 @@ pub struct Transaction {
     tag: u8,
 }
 
+/// Where an endpoint may end a completion before its request ends: its Read Completion Boundary (PCIe 2.3.1.1).
+const BOUNDARY: u64 = 128;
+
+/// The bytes of a read of up to eight.
+#[derive(Clone, Copy, Debug, Default)]
+struct Value {
+    bytes: [u8; 8],
+    count: usize,
+}
+
+impl Value {
+    fn extend(&mut self, bytes: impl Iterator<Item = u8>) {
+        for byte in bytes {
+            if let Some(place) = self.bytes.get_mut(self.count) {
+                *place = byte;
+                self.count += 1;
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Slot {
     Free,
-    /// Waiting; `first_byte` and `len` say which bytes of the payload count (0 for writes).
+    /// Waiting; `first_byte` and `len` say which bytes count that are still to come (0 for writes), `value` holds
+    /// those that came.
     Outstanding {
         first_byte: u64,
         len: u32,
+        value: Value,
         attributes: u8,
         deadline: SimTime,
         config: bool,
@@ -78,6 +101,7 @@ impl Requester {
         self.slots[usize::from(tag)] = Slot::Outstanding {
             first_byte,
             len,
+            value: Value::default(),
             attributes: 0,
             deadline,
             config,
@@ -101,19 +125,21 @@ impl Requester {
             return;
         };
         let slot = self.slots.get_mut(usize::from(tag));
-        let Some(slot @ Slot::Outstanding { .. }) = slot else {
+        let Some(slot) = slot else {
             return report(Violation::UnexpectedCompletion(tag));
         };
         let Slot::Outstanding {
             first_byte,
             len,
+            value,
             attributes,
             config,
             ..
-        } = *slot
+        } = slot
         else {
-            return;
+            return report(Violation::UnexpectedCompletion(tag));
         };
+        let (first, wanted, config) = (*first_byte, *len, *config);
         let mut expect = |field, got: u32, expected: u32| {
             if got != expected {
                 report(Violation::CompletionField {
@@ -124,16 +150,25 @@ impl Requester {
                 });
             }
         };
-        expect("Attr", header.attributes.into(), attributes.into());
-        let wants_data = len > 0 && status == Status::Success;
+        expect("Attr", header.attributes.into(), (*attributes).into());
+        let wants_data = wanted > 0 && status == Status::Success;
         expect("Fmt (with data)", with_data.into(), wants_data.into());
         // PCIe 2.3.1.1: configuration completions, and all without data, have byte count 4, lower address 0.
         let memory = !config && wants_data;
         if memory {
-            expect("Byte Count", byte_count.into(), len);
-            expect("Lower Address", lower_address.into(), (first_byte & 0x7f) as u32);
-            let dwords = (first_byte + u64::from(len)).div_ceil(4) - first_byte / 4;
-            expect("Length", header.length.into(), dwords as u32);
+            expect("Byte Count", byte_count.into(), wanted);
+            expect("Lower Address", lower_address.into(), (first & 0x7f) as u32);
+            let dwords = |end: u64| (end.div_ceil(4) - first / 4) as u32;
+            let end = first + u64::from(wanted);
+            let boundary = (first / BOUNDARY + 1) * BOUNDARY;
+            if boundary < end && u32::from(header.length) == dwords(boundary) && !header.poisoned {
+                let part = (boundary - first) as usize;
+                value.extend(payload_bytes(payload, (first & 3) as usize, part));
+                *first_byte = boundary;
+                *len -= part as u32;
+                return;
+            }
+            expect("Length", header.length.into(), dwords(end));
         } else if config || status == Status::Success {
             expect("Byte Count", byte_count.into(), 4);
             expect("Lower Address", lower_address.into(), 0);
@@ -141,12 +176,12 @@ impl Requester {
         let result = match status {
             Status::Success if header.poisoned => Err(RequestError::Poisoned),
             Status::Success => {
-                let mut value = [0; 8];
-                let bytes = payload_bytes(payload, (first_byte & 3) as usize, (len as usize).min(8));
-                for (to, from) in value.iter_mut().zip(bytes) {
-                    *to = from;
-                }
-                Ok(u64::from_le_bytes(value))
+                value.extend(payload_bytes(
+                    payload,
+                    (first & 3) as usize,
+                    (wanted as usize).min(8),
+                ));
+                Ok(u64::from_le_bytes(value.bytes))
             }
             other => Err(RequestError::Status(other)),
         };
@@ -214,5 +249,80 @@ pub(crate) fn config_header(
         attributes: 0,
         poisoned: false,
         length: 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A successful completion of a memory read.
+    fn completion(tag: u8, byte_count: u16, lower_address: u8, length: u16) -> Header {
+        Header {
+            kind: Kind::Completion {
+                completer: Bdf(0x100),
+                status: Status::Success,
+                byte_count,
+                requester: Bdf(0),
+                tag,
+                lower_address,
+                with_data: true,
+            },
+            traffic_class: 0,
+            attributes: 0,
+            poisoned: false,
+            length,
+        }
+    }
+
+    fn read_of_eight_at_0x107c() -> (Requester, Transaction) {
+        let mut requester = Requester::new();
+        let transaction = requester.open(0x107d, 7, false, SimTime::from_us(50));
+        (requester, transaction.expect("tags are free"))
+    }
+
+    #[test]
+    fn a_read_across_the_completion_boundary_may_be_answered_in_two() {
+        let (mut requester, read) = read_of_eight_at_0x107c();
+        let none = |violation| panic!("{violation}");
+        requester.complete(&completion(read.tag(), 7, 0x7d, 1), &[0x3322_11ff], none);
+        assert_eq!(requester.take(read), None);
+        requester.complete(&completion(read.tag(), 4, 0x00, 1), &[0x7766_5544], none);
+        assert_eq!(requester.take(read), Some(Ok(0x0077_6655_4433_2211)));
+        let (mut requester, read) = read_of_eight_at_0x107c();
+        requester.complete(
+            &completion(read.tag(), 7, 0x7d, 2),
+            &[0x3322_11ff, 0x7766_5544],
+            none,
+        );
+        assert_eq!(requester.take(read), Some(Ok(0x0077_6655_4433_2211)));
+    }
+
+    #[test]
+    fn a_completion_that_ends_elsewhere_is_reported() {
+        let mut requester = Requester::new();
+        let read = requester
+            .open(0x1000, 8, false, SimTime::from_us(50))
+            .expect("tags are free");
+        let mut seen = vec![];
+        requester.complete(&completion(read.tag(), 8, 0, 1), &[1], |violation| {
+            seen.push(violation)
+        });
+        assert!(matches!(
+            seen[..],
+            [Violation::CompletionField { field: "Length", .. }]
+        ));
+        let (mut requester, read) = read_of_eight_at_0x107c();
+        requester.complete(&completion(read.tag(), 7, 0x7d, 1), &[0], |violation| {
+            panic!("{violation}")
+        });
+        let mut seen = vec![];
+        requester.complete(&completion(read.tag(), 7, 0x7d, 2), &[0, 0], |violation| {
+            seen.push(violation)
+        });
+        assert!(
+            !seen.is_empty(),
+            "the second completion goes on where the first ended"
+        );
     }
 }

@@ -157,6 +157,11 @@ impl Replay {
         Ok(Replay { frames, received: 0 })
     }
 
+    /// When the next frame is due.
+    pub fn next_due(&self) -> Option<SimTime> {
+        self.frames.front().map(|(due, _)| *due)
+    }
+
     /// Frames still to send.
     pub fn remaining(&self) -> usize {
         self.frames.len()

@@ -130,6 +130,11 @@ impl<A: PeerApplication> StackEndpoint<A> {
         &self.stack
     }
 
+    /// When it wants to be asked for frames next, if the card sends none: a timer.
+    pub fn deadline(&self) -> SimTime {
+        self.deadline
+    }
+
     /// Lets something be done on the stack outside of the program.
     pub fn with<R>(&mut self, act: impl FnOnce(&mut Stack, &mut A) -> R) -> R {
         let result = act(&mut self.stack, &mut self.application);

@@ -36,6 +36,24 @@ pub struct ImpairmentConfig {
     pub cut: f64,
 }
 
+impl ImpairmentConfig {
+    /// A good wire.
+    pub const NONE: ImpairmentConfig = ImpairmentConfig {
+        loss: 0.0,
+        duplicate: 0.0,
+        reorder: 0.0,
+        delay: 0.0,
+        max_delay: SimTime::ZERO,
+        corrupt: 0.0,
+        bad_fcs: 0.0,
+        runt: 0.0,
+        oversize: 0.0,
+        oversize_to: 0,
+        symbol_error: 0.0,
+        cut: 0.0,
+    };
+}
+
 /// What the stage did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ImpairmentCounters {
@@ -64,6 +82,11 @@ pub struct ImpairmentCounters {
 }
 
 impl ImpairmentCounters {
+    /// Good frames that were lost, duplicated, reordered or corrupted.
+    pub fn impaired_frames(&self) -> u64 {
+        self.lost + self.duplicated + self.reordered + self.corrupted
+    }
+
     /// Frames that a MAC must drop.
     pub fn bad_frames(&self) -> u64 {
         self.bad_fcs + self.runt + self.oversize + self.symbol_error + self.cut

@@ -103,14 +103,15 @@ impl<E: WireEndpoint> Wire<E> {
         }
     }
 
-    /// Impairs frames towards the card.
-    pub fn impair_to_card(&mut self, stage: Option<Impairment>) {
-        self.to_card = stage;
+    /// Impairs frames towards the card from now on; gives the stage back that did until now.
+    pub fn impair_to_card(&mut self, stage: Option<Impairment>) -> Option<Impairment> {
+        std::mem::replace(&mut self.to_card, stage)
     }
 
-    /// Impairs frames from the card (damages to the line do not apply: loss, order, content do).
-    pub fn impair_from_card(&mut self, stage: Option<Impairment>) {
-        self.from_card = stage;
+    /// Impairs frames from the card (damages to the line do not apply: loss, order, content do), as
+    /// [`Wire::impair_to_card`].
+    pub fn impair_from_card(&mut self, stage: Option<Impairment>) -> Option<Impairment> {
+        std::mem::replace(&mut self.from_card, stage)
     }
 
     /// The stage towards the card.

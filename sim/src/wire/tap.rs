@@ -82,6 +82,13 @@ impl Tap {
     }
 }
 
+impl AsRawFd for Tap {
+    /// Readable when the kernel has a frame.
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
 impl WireEndpoint for Tap {
     fn transmit(&mut self, now: SimTime, frame: &mut Frame) -> bool {
         if now < self.next_poll {

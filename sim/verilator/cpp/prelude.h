@@ -25,6 +25,14 @@ struct HematitePort {
     uint32_t direction;
 };
 
+// One change of an input before evaluation `at`: `Write` of src/stimulus.rs.
+struct HematiteWrite {
+    uint64_t at;
+    void* port;
+    uint64_t value;
+    uint32_t bytes;
+};
+
 struct HematiteTable {
     uint32_t abi;
     uint32_t port_count;
@@ -32,6 +40,8 @@ struct HematiteTable {
     void* (*create)(uint64_t seed, void** addresses);
     void (*destroy)(void* sim);
     int (*eval)(void* sim);
+    int (*replay)(void* sim, uint8_t* const* clocks, uint64_t clock_count, const HematiteWrite* writes,
+                  uint64_t write_count, uint64_t evaluations);
     int (*trace_open)(void* sim, const char* path);
     int (*trace_dump)(void* sim, uint64_t time);
     int (*trace_close)(void* sim);

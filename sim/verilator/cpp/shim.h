@@ -47,6 +47,28 @@ int sim_eval(void* p) {
     return guarded(sim, [sim] { sim->top->eval(); });
 }
 
+// A loop over the model and nothing else.
+int sim_replay(void* p, uint8_t* const* clocks, uint64_t clock_count, const HematiteWrite* writes,
+               uint64_t write_count, uint64_t evaluations) {
+    auto* sim = static_cast<Sim*>(p);
+    return guarded(sim, [=] {
+        const HematiteWrite* write = writes;
+        const HematiteWrite* const end = writes + write_count;
+        for (uint64_t at = 0; at < evaluations; ++at) {
+            for (uint64_t i = 0; i < clock_count; ++i) *clocks[i] = at & 1;
+            for (; write != end && write->at <= at; ++write) {
+                switch (write->bytes) {
+                    case 1: *static_cast<uint8_t*>(write->port) = static_cast<uint8_t>(write->value); break;
+                    case 2: *static_cast<uint16_t*>(write->port) = static_cast<uint16_t>(write->value); break;
+                    case 4: *static_cast<uint32_t*>(write->port) = static_cast<uint32_t>(write->value); break;
+                    default: *static_cast<uint64_t*>(write->port) = write->value;
+                }
+            }
+            sim->top->eval();
+        }
+    });
+}
+
 int sim_trace_close(void* p) {
     auto* sim = static_cast<Sim*>(p);
     return guarded(sim, [sim] {
@@ -93,7 +115,7 @@ void sim_destroy(void* p) {
 const char* sim_last_error(void* p) { return static_cast<Sim*>(p)->error.c_str(); }
 
 const HematiteTable table = {
-    1, hematite_port_count, hematite_ports, sim_create, sim_destroy, sim_eval,
+    2, hematite_port_count, hematite_ports, sim_create, sim_destroy, sim_eval, sim_replay,
     sim_trace_open, sim_trace_dump, sim_trace_close, sim_last_error,
 };
 

@@ -2,8 +2,10 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
+use crate::stimulus::Write;
+
 /// Version of [`ModelTable`]'s layout. A table with another one is refused.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// One top-level port, as the shim describes it.
 #[repr(C)]
@@ -24,6 +26,14 @@ pub struct ModelTable {
     pub(crate) create: unsafe extern "C" fn(seed: u64, addresses: *mut *mut c_void) -> *mut c_void,
     pub(crate) destroy: unsafe extern "C" fn(*mut c_void),
     pub(crate) eval: unsafe extern "C" fn(*mut c_void) -> c_int,
+    pub(crate) replay: unsafe extern "C" fn(
+        *mut c_void,
+        clocks: *const *mut u8,
+        clock_count: u64,
+        writes: *const Write,
+        write_count: u64,
+        evaluations: u64,
+    ) -> c_int,
     pub(crate) trace_open: unsafe extern "C" fn(*mut c_void, *const c_char) -> c_int,
     pub(crate) trace_dump: unsafe extern "C" fn(*mut c_void, u64) -> c_int,
     pub(crate) trace_close: unsafe extern "C" fn(*mut c_void) -> c_int,

@@ -28,12 +28,14 @@ pub mod ffi;
 mod model;
 mod port;
 mod runtime;
+mod stimulus;
 mod toolchain;
 mod verilate;
 
 pub use error::{Error, StopKind};
 pub use model::{Model, Verilated};
 pub use port::{Direction, Port, PortAny, PortInfo, PortValue, WidePort};
+pub use stimulus::{Drive, Stimulus};
 pub use toolchain::{Optimization, Toolchain};
 pub use verilate::Verilate;
 

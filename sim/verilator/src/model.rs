@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    Direction, Error, Port, PortAny, PortInfo, PortValue, StopKind, WidePort,
+    Direction, Error, Port, PortAny, PortInfo, PortValue, Stimulus, StopKind, WidePort,
     ffi::{ABI, ModelEntry, ModelTable},
     port::{Raw, storage_bits},
 };
@@ -393,6 +393,39 @@ impl Model {
         }
         // SAFETY: `sim` is this table's live instance and `&mut self` is the only user.
         let status = unsafe { (self.verilated.inner.table.eval)(self.sim.as_ptr()) };
+        if status == 0 {
+            return Ok(());
+        }
+        self.stopped = Some((stop_kind(status), self.last_error()));
+        self.stop_error()
+    }
+
+    /// Evaluates the model in a C++ loop of its own, with all that `stimulus` drives and nothing else: the
+    /// speed that nothing around the model can exceed. Outputs can be read afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`], as [`Model::eval`].
+    ///
+    /// # Panics
+    /// If `stimulus` drives a port of another model.
+    pub fn replay(&mut self, stimulus: &Stimulus) -> Result<(), Error> {
+        if self.stopped.is_some() {
+            return self.stop_error();
+        }
+        stimulus.ports().for_each(|raw| self.check(raw, true));
+        let (clocks, writes) = (stimulus.clock_addresses(), stimulus.writes());
+        // SAFETY: `sim` is live and `&mut self` is the only user. Every address is that of an input of this
+        // instance (`check`), written in that port's size; both slices outlive the call.
+        let status = unsafe {
+            (self.verilated.inner.table.replay)(
+                self.sim.as_ptr(),
+                clocks.as_ptr(),
+                clocks.len() as u64,
+                writes.as_ptr(),
+                writes.len() as u64,
+                stimulus.evaluations(),
+            )
+        };
         if status == 0 {
             return Ok(());
         }

@@ -38,6 +38,8 @@ pub trait PortValue: Copy + sealed::Sealed {
     fn mask(bits: u32) -> Self;
     #[doc(hidden)]
     fn and(self, mask: Self) -> Self;
+    #[doc(hidden)]
+    fn widen(self) -> u64;
 }
 
 /// The width of the integer that holds a port of `bits` bits; `None` for one that needs several words.
@@ -62,6 +64,9 @@ macro_rules! port_values {
             }
             fn and(self, mask: Self) -> Self {
                 self & mask
+            }
+            fn widen(self) -> u64 {
+                self.into()
             }
         }
     )* };

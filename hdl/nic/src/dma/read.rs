@@ -57,6 +57,8 @@ pub struct ReadEngine<const N: usize, const TIMEOUT: usize> {
     pub config: DmaConfigIn,
     /// Completion Timeout Disable (Device Control 2): reads wait for ever.
     pub completion_timeout_disable: Signal<In, Bit>,
+    /// A read has left and waits for completions.
+    pub outstanding: Signal<Out, Bit>,
     /// No request, read or response inside.
     pub idle: Signal<Out, Bit>,
     /// A read was answered with Unsupported Request.
@@ -195,6 +197,7 @@ impl<const N: usize, const TIMEOUT: usize> Logic for ReadEngine<N, TIMEOUT> {
             self.responses[i].link(&mut self.drain.responses[i]);
         }
 
+        self.outstanding.next = self.tags.outstanding.val();
         self.idle.next = self.splitter.idle.val()
             && !self.output_valid.q.val()
             && self.tags.idle.val()

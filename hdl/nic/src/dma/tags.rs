@@ -108,6 +108,8 @@ pub struct TagTable<const TIMEOUT: usize> {
     /// The oldest taken read's buffer is free.
     pub released: Signal<In, Bit>,
 
+    /// Some read waits for completions.
+    pub outstanding: Signal<Out, Bit>,
     /// All slots are free.
     pub idle: Signal<Out, Bit>,
 
@@ -275,6 +277,7 @@ impl<const TIMEOUT: usize> Logic for TagTable<TIMEOUT> {
         if self.released.val() && !self.allocate.val() {
             self.used.d.next = self.used.q.val() - 1;
         }
+        self.outstanding.next = self.waiting.q.val().any();
         self.idle.next = !self.used.q.val().any();
     }
 }

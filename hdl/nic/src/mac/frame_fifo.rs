@@ -53,6 +53,8 @@ pub struct FrameFifo<const A: usize, const L: usize, const WAIT: bool> {
     pub clock: Signal<In, Clock>,
     /// Drops everything. The next beat taken starts a frame.
     pub reset: Signal<In, Bit>,
+    /// Drops the frame being written; its writer was reset. The next beat taken starts a frame.
+    pub abandon: Signal<In, Bit>,
     /// Any frames.
     pub input: StreamIn,
     /// Good frames; `error` is never set.
@@ -137,7 +139,7 @@ impl<const A: usize, const L: usize, const WAIT: bool> Logic for FrameFifo<A, L,
         let hopeless = self.dropping.q.val() || self.beats.q.val().get_bit(A);
         let ready = if WAIT { room || hopeless } else { true };
         self.input.ready.next = ready;
-        let take = self.input.valid.val() && ready;
+        let take = self.input.valid.val() && ready && !self.abandon.val();
         let last = self.input.last.val();
         let error = self.input.error.val();
         let top = top_of(self.input.keep.val());
@@ -167,6 +169,11 @@ impl<const A: usize, const L: usize, const WAIT: bool> Logic for FrameFifo<A, L,
                     self.was_missed.d.next = !error;
                 }
             }
+        }
+        if self.abandon.val() {
+            write = self.start.q.val();
+            self.beats.d.next = bits::<16>(0);
+            self.dropping.d.next = false;
         }
         self.write.d.next = write;
         self.free.d.next = self.limit.q.val() - write;

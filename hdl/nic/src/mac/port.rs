@@ -29,8 +29,11 @@ pub type GigabitPort = Port<11, 8, 10>;
 pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     /// Rising edge: the core clock.
     pub clock: Signal<In, Clock>,
-    /// Drops everything.
+    /// Drops everything, also what is on the wire.
     pub reset: Signal<In, Bit>,
+    /// Reader and writer are reset: drops all frames received and the one being handed over for transmission. Frames
+    /// handed over whole are still sent.
+    pub restart: Signal<In, Bit>,
     /// Rising edge: RX_CLK.
     pub gmii_rx_clock: Signal<In, Clock>,
     /// RXD.
@@ -76,6 +79,7 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     pub tx_discarded: Signal<Out, Bit>,
     /// A frame was cut short on the wire: the core clock is too slow.
     pub tx_underrun: Signal<Out, Bit>,
+    any_reset: Signal<Local, Bit>,
     rx_resets: ResetCrossing,
     rx_limit: Synchronizer<Bits<16>>,
     receiver: Receive,
@@ -104,7 +108,8 @@ impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, F
         registers!(self.clock, self.reset => self.missed_later);
 
         // Receive, in the clock of the PHY.
-        clocked!(self.clock, self.reset => self.rx_resets);
+        self.any_reset.next = self.reset.val() || self.restart.val();
+        clocked!(self.clock, self.any_reset => self.rx_resets);
         self.rx_resets.far_clock.next = self.gmii_rx_clock.val();
         self.rx_limit.clock.next = self.gmii_rx_clock.val();
         self.rx_limit.d.next = self.max_frame.val();
@@ -127,7 +132,8 @@ impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, F
 
         // Receive, in the core clock.
         clocked!(self.clock => self.rx_frames);
-        self.rx_frames.reset.next = self.reset.val() || self.rx_resets.near_reset.val();
+        self.rx_frames.reset.next = self.any_reset.val() || self.rx_resets.near_reset.val();
+        self.rx_frames.abandon.next = false;
         self.rx_crossing.read_clock.next = self.clock.val();
         self.rx_crossing.read_reset.next = self.rx_resets.near_reset.val();
         let received = self.rx_crossing.read_data.val();
@@ -142,6 +148,7 @@ impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, F
 
         // Transmit, in the core clock.
         clocked!(self.clock, self.reset => self.tx_frames, self.tx_resets);
+        self.tx_frames.abandon.next = self.restart.val();
         self.tx.link(&mut self.tx_frames.input);
         self.tx_space.next = self.tx_frames.space.val();
         self.tx_discarded.next = self.tx_frames.discarded.val() || self.tx_frames.missed.val();

@@ -27,8 +27,12 @@ const SOURCES: usize = 3;
 /// vendor block and MSI-X, and the way of the DMA engines to the link.
 ///
 /// Every TLP is handled as its part says: see `Receive`, `Writer`, `Completer`, `Transmit`.
-/// `function_reset` resets everything behind the function (function-level reset, D3hot to D0); at `reset`
-/// the card resets everything itself.
+/// `data_path_reset` resets everything behind the function (see `Quiesce`); at `reset` the card resets
+/// everything itself.
+///
+/// While Bus Master Enable is clear no request leaves, from before the completion of the write that
+/// cleared it on, whether the DMA engines have begun it or not: it waits at `Transmit` until the bit is set
+/// again, or a reset of the device or the function discards it.
 ///
 /// The back end keeps at most 16 non-posted requests inside the function: beyond that `tlp_rx` stalls
 /// until a completion leaves.
@@ -56,6 +60,8 @@ pub struct Function {
     pub write_tlp: StreamIn,
     /// To the DMA engines.
     pub dma: DmaConfigOut,
+    /// Reads of the DMA engines have left and wait for completions.
+    pub reads_outstanding: Signal<In, Bit>,
     /// The DMA engines hold no request, no data and no outstanding read.
     pub dma_idle: Signal<In, Bit>,
     /// Completion Timeout Disable: reads wait for ever.
@@ -80,7 +86,7 @@ pub struct Function {
     /// VIRTIO_NET_F_MRG_RXBUF was negotiated.
     pub mrg_rxbuf: Signal<Out, Bit>,
     /// Resets everything behind the function.
-    pub function_reset: Signal<Out, Bit>,
+    pub data_path_reset: Signal<Out, Bit>,
     receive: Receive,
     writer: Writer,
     completer: Completer,
@@ -100,7 +106,7 @@ impl Logic for Function {
         clocked!(self.clock, self.reset => self.configuration, self.counters, self.transmit, self.quiesce);
         clocked!(self.clock => self.msix, self.registers);
         let function_reset = self.quiesce.function_reset.val();
-        self.function_reset.next = function_reset;
+        self.data_path_reset.next = self.quiesce.data_path_reset.val();
         self.msix.reset.next = self.reset.val() || function_reset;
         self.registers.reset.next = self.reset.val() || function_reset;
         self.configuration.function_reset.next = function_reset;
@@ -151,12 +157,17 @@ impl Logic for Function {
         self.configuration.poisoned_completion.next = self.events[counter::DMA_READ_POISONED].val();
         self.configuration.completion_error.next = self.events[counter::DMA_READ_TIMEOUT].val()
             || self.events[counter::DMA_UNEXPECTED_COMPLETION].val();
-        self.configuration.transactions_pending.next = !self.dma_idle.val();
+        // Requests that wait for Bus Master Enable were not issued.
+        self.configuration.transactions_pending.next = self.reads_outstanding.val();
 
-        // Function-level reset.
+        // Function-level reset, and the end of requests.
         self.quiesce.request.next = self.configuration.reset_request.val();
         self.receive.hold.next = self.quiesce.hold.val();
-        self.transmit.hold.next = self.quiesce.hold.val();
+        // A device reset must not wait for requests that cannot leave; answers to those that left still come.
+        self.quiesce.discard.next = self.registers.resetting.val()
+            && !self.configuration.bus_master.val()
+            && !self.reads_outstanding.val();
+        self.transmit.hold.next = self.quiesce.hold.val() || !self.configuration.bus_master.val();
         self.quiesce.receive_held.next = self.receive.held.val();
         self.quiesce.transmit_held.next = self.transmit.held.val();
 
@@ -174,6 +185,7 @@ impl Logic for Function {
         self.registers.dma_idle.next = self.dma_idle.val();
         self.mrg_rxbuf.next = self.registers.mrg_rxbuf.val();
         self.msix.enable.next = self.configuration.msix_enable.val();
+        self.msix.cut.next = self.quiesce.data_path_reset.val();
         self.msix.mask.next = self.configuration.msix_mask.val();
         self.msix.bus_master.next = self.configuration.bus_master.val();
         self.msix.discard.next = self.registers.resetting.val();

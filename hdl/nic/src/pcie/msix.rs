@@ -34,6 +34,8 @@ pub struct Msix<const VECTORS: usize, const A: usize, const SOURCES: usize> {
     pub enable: Signal<In, Bit>,
     /// MSI-X Function Mask.
     pub mask: Signal<In, Bit>,
+    /// The write engine is reset: it will not take the message under way. Pending vectors stay.
+    pub cut: Signal<In, Bit>,
     /// Bus Master Enable.
     pub bus_master: Signal<In, Bit>,
     /// Drop requests and pending vectors, begin no message.
@@ -67,6 +69,7 @@ pub struct Msix<const VECTORS: usize, const A: usize, const SOURCES: usize> {
     low: Reg<Bits<32>>,
     high: Reg<Bits<32>>,
     payload: Reg<Bits<32>>,
+    cut_or_reset: Signal<Local, Bit>,
     /// A source's request.
     asked: Reg<Bit>,
     asked_vector: Reg<Bits<16>>,
@@ -79,12 +82,14 @@ pub struct Msix<const VECTORS: usize, const A: usize, const SOURCES: usize> {
 impl<const VECTORS: usize, const A: usize, const SOURCES: usize> Logic for Msix<VECTORS, A, SOURCES> {
     fn update(&mut self) {
         assert!(VECTORS <= 32 && VECTORS <= 1 << A);
-        registers!(self.clock, self.reset => self.state, self.asked, self.done);
+        registers!(self.clock, self.reset => self.asked, self.done);
         registers!(self.clock => self.asked_vector, self.asked_of_queue, self.chosen, self.low, self.high, self.payload, self.read);
         for v in 0..VECTORS {
             registers!(self.clock, self.reset => self.masks[v], self.pending[v]);
         }
         clocked!(self.clock => self.address_low, self.address_high, self.data);
+        registers!(self.clock, self.cut_or_reset => self.state);
+        self.cut_or_reset.next = self.reset.val() || self.cut.val();
         self.irq_sent.next = false;
         self.idle.next = matches!(self.state.q.val(), State::Idle) && !self.asked.q.val();
 

@@ -58,7 +58,7 @@ pub struct ReceiveEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
     pub interrupt: InterruptOut,
     /// Counter event: a frame waits because there is no buffer, or the queue does not run.
     pub rx_no_buffer: Signal<Out, Bit>,
-    /// Counter event: a frame was discarded because its buffer is too small.
+    /// Counter event: a frame was discarded because the buffers are too small.
     pub rx_too_long: Signal<Out, Bit>,
     /// Counter event: a frame was delivered.
     pub rx_delivered: Signal<Out, Bit>,
@@ -122,6 +122,7 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
         self.read_mux.first_response.join(&mut self.fetch.response);
 
         self.planner.stop.next = stop;
+        self.planner.size.next = self.config.size.val();
         self.planner.mergeable.next = self.mergeable.val();
         self.planner.frame_length.next = self.frame_length.val();
         self.planner.frame_length_valid.next = self.frame_length_valid.val();

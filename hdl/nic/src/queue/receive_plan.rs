@@ -56,8 +56,9 @@ const SEGMENTS: u64 = 64;
 /// With `mergeable` a packet takes as many buffers as it needs and fills all but the last. Without it,
 /// a frame that is longer than the single-element buffer at hand is discarded and the buffer kept.
 /// Fails, until reset, on a chain of several elements that is too short for its frame without
-/// `mergeable`, and on buffers so small that a packet takes 64 segments. While `stop` is high, every
-/// frame is discarded; a packet that waits for buffers then is abandoned.
+/// `mergeable`, on buffers so small that a packet takes 64 segments, and on a ring whose buffers
+/// together do not hold a packet: the driver has no slot left for another one, so none will come.
+/// While `stop` is high, every frame is discarded; a packet that waits for buffers then is abandoned.
 #[hw]
 pub struct ReceivePlanner {
     /// Rising edge.
@@ -70,6 +71,8 @@ pub struct ReceivePlanner {
     pub stop: Signal<In, Bit>,
     /// VIRTIO_NET_F_MRG_RXBUF was negotiated.
     pub mergeable: Signal<In, Bit>,
+    /// Descriptors in the ring.
+    pub size: Signal<In, Bits<16>>,
     /// Bytes of the next frame.
     pub frame_length: Signal<In, Bits<16>>,
     /// There is one.
@@ -104,7 +107,7 @@ pub struct ReceivePlanner {
     pub failed: Signal<Out, Bit>,
     /// A frame waits for a buffer, or is discarded because the queue does not run.
     pub rx_no_buffer: Signal<Out, Bit>,
-    /// A frame was discarded because its buffer is too small.
+    /// A frame was discarded because the buffers are too small.
     pub rx_too_long: Signal<Out, Bit>,
     state: Reg<PlanState>,
     /// Bytes of header and frame without a place.
@@ -115,6 +118,8 @@ pub struct ReceivePlanner {
     used_length: Reg<Bits<16>>,
     /// Segments of this packet.
     taken: Reg<Bits<8>>,
+    /// They are the whole ring's.
+    whole_ring: Reg<Bit>,
     /// The wait for a buffer was counted.
     counted: Reg<Bit>,
     /// What is left of the packet fits in the element.
@@ -136,6 +141,7 @@ impl Logic for ReceivePlanner {
         registers!(self.clock, self.forget => self.segment_due);
         registers!(self.clock => self.fits, self.segment_made, self.plan_made);
         registers!(self.clock => self.remaining, self.buffers, self.used_length, self.taken, self.counted);
+        registers!(self.clock => self.whole_ring);
         clocked!(self.clock, self.reset => self.plans);
         clocked!(self.clock, self.forget => self.segments);
         self.forget.next = self.reset.val() || self.clear.val();
@@ -183,6 +189,7 @@ impl Logic for ReceivePlanner {
         self.failed.next = false;
         self.rx_no_buffer.next = false;
         self.rx_too_long.next = false;
+        self.whole_ring.d.next = self.taken.q.val().resize::<16>() == self.size.val();
         let room = segment_room && plan_room;
         match self.state.q.val() {
             PlanState::Length => {
@@ -192,6 +199,7 @@ impl Logic for ReceivePlanner {
                 self.used_length.d.next = 0.into();
                 self.taken.d.next = 0.into();
                 self.counted.d.next = false;
+                self.whole_ring.d.next = false;
                 if self.frame_length_valid.val() && plan_room {
                     self.frame_length_ready.next = true;
                     if self.stop.val() {
@@ -207,6 +215,10 @@ impl Logic for ReceivePlanner {
                 if self.stop.val() && plan_room {
                     discard = true;
                     self.state.d.next = PlanState::Length;
+                } else if self.whole_ring.q.val() && plan_room {
+                    discard = true;
+                    self.rx_too_long.next = true;
+                    self.state.d.next = PlanState::Failed;
                 } else if self.element_valid.val() {
                     self.state.d.next = PlanState::Fit;
                 } else if self.asleep.val() && !self.counted.q.val() {
@@ -228,6 +240,7 @@ impl Logic for ReceivePlanner {
                         || self.taken.q.val() == bits::<8>(SEGMENTS - 1)
                     {
                         discard = true;
+                        self.rx_too_long.next = true;
                         self.state.d.next = PlanState::Failed;
                     } else {
                         self.element_ready.next = true;

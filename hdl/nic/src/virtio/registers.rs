@@ -58,7 +58,8 @@ fn merge64(old: Bits<64>, new: Bits<32>, enables: Bits<4>, high: Bit) -> Bits<64
 /// * Writing 0 to the status stops the queues; the status reads 0, and everything is back at its start
 ///   value, once they, the MSI-X block and the DMA engines are idle (2.4).
 /// * A failing queue sets DEVICE_NEEDS_RESET and raises a configuration change (2.1.2).
-/// * `queue_reset` reads 1 until the queue is idle, then it and `queue_enable` read 0 (4.1.4.3.1).
+/// * `queue_reset` reads 1 until the queue is idle, then it and `queue_enable` read 0 (4.1.4.3.1). Requests that
+///   wait for Bus Master Enable keep a queue from that; a reset of the device discards them.
 /// * A queue's size, vector and addresses cannot be changed while it is enabled; a size outside
 ///   32..=4096 is ignored; a vector that the MSI-X table lacks reads back 0xffff.
 /// * A doorbell is the 16-bit index of an enabled queue at that queue's place (4.1.5.2); others are

@@ -149,6 +149,8 @@ pub struct Host {
     pub messages: Handle<StreamSink>,
     pub interrupts: [Handle<HandshakeSource<1>>; 2],
     pub engines: [Handle<Engine>; 2],
+    /// Memory requests of the DMA engines that came while the host waited for completions.
+    pub requests: Vec<Vec<u32>>,
     tag: u8,
 }
 
@@ -201,6 +203,7 @@ impl Host {
             messages,
             interrupts,
             engines,
+            requests: vec![],
             tag: 0,
         })
     }
@@ -316,6 +319,24 @@ impl Host {
         Ok(words(&self.bench[tx].pop().expect("one came")))
     }
 
+    /// Waits for a completion; memory requests that come before it go to `requests`.
+    fn receive_completion(&mut self) -> Result<Vec<u32>, Error> {
+        loop {
+            let tlp = self.receive()?;
+            if tlp[0] >> 24 & 0x1f != 0 {
+                return Ok(tlp);
+            }
+            self.requests.push(tlp);
+        }
+    }
+
+    /// What the DMA engines have sent since the last time.
+    pub fn take_requests(&mut self) -> Vec<Vec<u32>> {
+        let tx = self.tx;
+        self.requests.extend(self.bench[tx].take().iter().map(words));
+        std::mem::take(&mut self.requests)
+    }
+
     /// Collects and checks the completions of a request.
     pub fn answer(&mut self, request: &Outstanding) -> Result<Result<Vec<u32>, Refusal>, Error> {
         let mut data = vec![];
@@ -323,7 +344,7 @@ impl Host {
         let mut address = request.address & !3;
         let (mut low, _) = request.enabled();
         loop {
-            let tlp = self.receive()?;
+            let tlp = self.receive_completion()?;
             let kind = tlp[0] >> 24;
             assert_eq!(
                 kind & 0x1f,
@@ -403,6 +424,17 @@ impl Host {
         let request = self.send_read(BAR + u64::from(offset), 2, 0xf, 0xf);
         let data = self.answer(&request)?.expect("counters answer");
         Ok(u64::from(data[0]) | u64::from(data[1]) << 32)
+    }
+
+    /// Forgets messages under way, as the write engine does in its reset, which is on now.
+    pub fn reset_messages(&mut self) -> Result<(), Error> {
+        self.bench.tick()?;
+        let (requests, data) = (self.message_requests, self.messages);
+        self.bench[requests].take();
+        self.bench[requests].reset();
+        self.bench[data].take();
+        self.bench[data].reset();
+        Ok(())
     }
 
     /// The MSI-X messages that reached the write engine.

@@ -1,16 +1,23 @@
 //! The mapping behind a DMA space, and the only place that dereferences a pointer into it.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-/// An anonymous, zeroed, page-aligned mapping. Unmapped on drop.
+/// Bytes of a huge page on x86-64 and on arm64 with 4 KiB pages.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// A zeroed, page-aligned mapping. Unmapped on drop.
 ///
 /// Every method takes offsets that the caller has checked against [`len`](Self::len); the methods check
 /// again, since this is where a mistake would become a wild access.
 pub(super) struct Arena {
     base: NonNull<u8>,
     len: usize,
+    /// What other processes can map, if the arena is shared.
+    file: Option<File>,
 }
 
 // SAFETY: the mapping is plain memory without thread affinity, and the struct owns it. Shared access from
@@ -46,14 +53,36 @@ macro_rules! scalar {
 impl Arena {
     /// Maps `len` bytes (rounded up to pages by the kernel); reserved, not committed.
     pub(super) fn map(len: usize) -> io::Result<Self> {
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches no existing memory.
+        Self::mmap(
+            len,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            None,
+        )
+    }
+
+    /// Maps `len` bytes of a new memfd that can't shrink: in huge pages when the system has some to spare and `len`
+    /// is a multiple of them, else in small ones.
+    pub(super) fn map_shared(len: usize) -> io::Result<Self> {
+        if len.is_multiple_of(HUGE_PAGE)
+            && let Ok(file) = memfd(len, libc::MFD_HUGETLB)
+            // Populated, so that a shortage is seen here and not at the first access.
+            && let Ok(arena) = Self::mmap(len, libc::MAP_SHARED | libc::MAP_POPULATE, Some(file))
+        {
+            return Ok(arena);
+        }
+        Self::mmap(len, libc::MAP_SHARED, Some(memfd(len, 0)?))
+    }
+
+    fn mmap(len: usize, flags: libc::c_int, file: Option<File>) -> io::Result<Self> {
+        let fd = file.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
         let p = unsafe {
             libc::mmap(
                 ptr::null_mut(),
                 len,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
+                flags,
+                fd,
                 0,
             )
         };
@@ -61,7 +90,17 @@ impl Arena {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(p.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Self { base, len })
+        Ok(Self { base, len, file })
+    }
+
+    /// What another process maps to reach the same memory.
+    pub(super) fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Where the mapping is in this process: for the kernel, which pins it.
+    pub(super) fn host_address(&self) -> NonNull<u8> {
+        self.base
     }
 
     /// Size of the mapping in bytes.
@@ -106,6 +145,25 @@ impl Arena {
         // SAFETY: `at` is at most `len`, so the result is inside the mapping or one past its end.
         unsafe { self.base.as_ptr().add(at) }
     }
+}
+
+/// A memfd of `len` bytes, sealed: whoever maps it need not fear that it gets shorter.
+fn memfd(len: usize, flags: libc::c_uint) -> io::Result<File> {
+    let flags = flags | libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // SAFETY: a C string and flags.
+    let fd = unsafe { libc::memfd_create(c"hematite-dma".as_ptr(), flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(len as u64)?;
+    // SAFETY: a descriptor and numbers.
+    let sealed = unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW) };
+    if sealed < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(file)
 }
 
 impl Drop for Arena {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -101,14 +103,23 @@ impl DmaSpace {
     /// `InvalidInput` when the base isn't page aligned (4096), the length is zero or the end isn't
     /// representable; else what the kernel said.
     pub fn with_window(iova_base: u64, len: usize) -> io::Result<Self> {
-        let end = u64::try_from(len).ok().and_then(|len| iova_base.checked_add(len));
-        if !iova_base.is_multiple_of(4096) || len == 0 || end.is_none() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let len = len
-            .checked_next_multiple_of(4096)
-            .ok_or(io::ErrorKind::InvalidInput)?;
-        let arena = Arena::map(len)?;
+        Ok(Self::over(iova_base, Arena::map(checked_len(iova_base, len)?)?))
+    }
+
+    /// As [`with_window`](Self::with_window), in memory that a device in another process, or the kernel on behalf of
+    /// one, can map: huge pages when the system has them to spare.
+    ///
+    /// # Errors
+    /// As [`with_window`](Self::with_window).
+    pub fn shared(iova_base: u64, len: usize) -> io::Result<Self> {
+        Ok(Self::over(
+            iova_base,
+            Arena::map_shared(checked_len(iova_base, len)?)?,
+        ))
+    }
+
+    fn over(iova_base: u64, arena: Arena) -> Self {
+        let len = arena.len();
         let live = (0..len / GRANULE).map(|_| AtomicU8::new(0)).collect();
         // The first guard keeps IOVA == window base dead: an off-by-some address below the first allocation
         // faults.
@@ -117,14 +128,24 @@ impl DmaSpace {
             cursor: GUARD,
         });
         let (quarantined, faults) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Self(Arc::new(Shared {
+        Self(Arc::new(Shared {
             iova_base,
             arena,
             live,
             allocator,
             quarantined,
             faults,
-        })))
+        }))
+    }
+
+    /// What a device in another process maps; `None` unless the space is [`shared`](Self::shared).
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.0.arena.file()
+    }
+
+    /// Where the window is in this process, for the kernel to pin.
+    pub(crate) fn host_address(&self) -> NonNull<u8> {
+        self.0.arena.host_address()
     }
 
     /// The window's I/O virtual addresses.
@@ -196,6 +217,15 @@ impl DmaSpace {
             DmaFault { iova, len }
         })
     }
+}
+
+/// The window's length in whole pages.
+fn checked_len(iova_base: u64, len: usize) -> io::Result<usize> {
+    let end = u64::try_from(len).ok().and_then(|len| iova_base.checked_add(len));
+    let pages = len.checked_next_multiple_of(4096);
+    pages
+        .filter(|_| iova_base.is_multiple_of(4096) && len > 0 && end.is_some())
+        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
 impl std::fmt::Debug for DmaSpace {

@@ -19,14 +19,13 @@ use model::{Model, Settings};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// The generator of a random test, seeded from `HEMATITE_SEED`: a number, `random`, or always the same. Prints the seed, which the harness
-/// shows when the test fails.
+/// The generator of a random test, seeded from `HEMATITE_SEED` or anew. Prints the seed, which the harness shows
+/// when the test fails.
 pub fn seeded() -> ChaCha8Rng {
     use std::hash::{BuildHasher, Hasher};
     let seed = match std::env::var("HEMATITE_SEED") {
-        Ok(seed) if seed == "random" => std::hash::RandomState::new().build_hasher().finish(),
         Ok(seed) => seed.parse().expect("HEMATITE_SEED is a number"),
-        Err(_) => 1,
+        Err(_) => std::hash::RandomState::new().build_hasher().finish(),
     };
     println!("HEMATITE_SEED={seed}");
     ChaCha8Rng::seed_from_u64(seed)

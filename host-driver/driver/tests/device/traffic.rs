@@ -41,6 +41,7 @@ fn random_traffic_arrives_whole() {
             max_queue: 300,
             vectors: rng.random_range(2..5),
             mtu,
+            used_write_flag: rng.random(),
             ..Settings::default()
         };
         let model_rng = rand::SeedableRng::seed_from_u64(rng.random());

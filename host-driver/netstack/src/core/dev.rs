@@ -112,6 +112,10 @@ impl NetDevs {
         self.devs.iter()
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut NetDev> + '_ {
+        self.devs.iter_mut()
+    }
+
     pub(crate) fn is_up(&self, ifindex: IfIndex) -> bool {
         self.get(ifindex)
             .is_some_and(|d| d.flags.contains(DeviceFlags::UP))

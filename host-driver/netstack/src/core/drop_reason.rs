@@ -69,6 +69,8 @@ drop_reasons! {
     IpNoProto = "IP_NOPROTO",
     /// No socket wants the packet.
     NoSocket = "NO_SOCKET",
+    /// The socket's filter did not want the packet.
+    SocketFilter = "SOCKET_FILTER",
     /// The socket's receive buffer is full.
     SocketRcvbuff = "SOCKET_RCVBUFF",
     /// The UDP checksum is wrong.

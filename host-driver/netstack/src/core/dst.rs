@@ -83,6 +83,14 @@ impl DstEntry {
         }
     }
 
+    /// The address to be resolved on the link.
+    pub(crate) fn nexthop(&self) -> IpAddr {
+        match self {
+            Self::V4(rt) => rt.nexthop.into(),
+            Self::V6(rt) => rt.nexthop.into(),
+        }
+    }
+
     /// Largest packet of the path, IP header included.
     pub(crate) fn mtu(&self) -> usize {
         match self {

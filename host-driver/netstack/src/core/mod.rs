@@ -1,10 +1,12 @@
 //! Protocol-independent networking, as in the kernel's net/core.
 
 pub mod addr;
+pub mod af_packet;
 pub mod checksum;
 pub mod dev;
 pub mod drop_reason;
 pub(crate) mod dst;
+pub mod filter;
 pub(crate) mod fnhe;
 pub mod gro;
 mod gso;

@@ -4,9 +4,11 @@
 //! so also those that the stack will drop. On transmit it sees a frame just before the driver
 //! (`dev_queue_xmit_nit`), with its checksums if software makes them.
 
+use super::af_packet::PacketSock;
 use super::netdevice::IfIndex;
 use super::skb::{PktType, SkBuff};
 use super::time::Instant;
+use crate::socket::SockTable;
 
 /// A frame as a tap sees it.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +44,8 @@ pub struct TapHandle(u64);
 pub(crate) struct Taps {
     taps: Vec<(u64, Box<dyn PacketTap>)>,
     next: u64,
+    /// Packet sockets, which see what taps see.
+    pub sockets: SockTable<PacketSock>,
     /// A frame in one piece, for packets that are not; kept to be used again.
     scratch: Vec<u8>,
 }
@@ -63,7 +67,7 @@ impl Taps {
 
     /// A received packet, from its link-layer header on; one that GRO merged as it is after that.
     pub(crate) fn deliver_skb(&mut self, ifindex: IfIndex, timestamp: Instant, skb: &SkBuff) {
-        if self.taps.is_empty() {
+        if self.taps.is_empty() && self.sockets.iter().next().is_none() {
             return;
         }
         let Some(head) = skb.mac_header() else { return };
@@ -89,6 +93,9 @@ impl Taps {
     pub(crate) fn deliver(&mut self, packet: &TapPacket<'_>) {
         for (_, tap) in &mut self.taps {
             tap.packet(packet);
+        }
+        for socket in self.sockets.iter_mut() {
+            socket.deliver(packet);
         }
     }
 }

@@ -218,7 +218,7 @@ impl Stack {
         };
         let known = self.deliver_icmp_error(iph.protocol, &error);
         // Only an error about a datagram that a socket of ours may have sent changes the path.
-        if let Some(mtu) = mtu.filter(|_| known) {
+        if let Some(mtu) = error.mtu.filter(|_| known) {
             let validity = self.config.ip_mtu_expires;
             self.fnhe.set_mtu(iph.daddr().into(), mtu, self.now, validity);
         }
@@ -228,11 +228,12 @@ impl Stack {
     /// Gives an error to the protocol that sent the datagram (`net_protocol->err_handler`). False if no
     /// socket did.
     pub(crate) fn deliver_icmp_error(&mut self, protocol: u8, error: &IcmpError<'_>) -> bool {
-        match protocol {
+        let raw = self.raw_err(protocol, error);
+        raw | match protocol {
             IPPROTO_TCP => self.tcp_err(error),
             IPPROTO_UDP => self.udp_err(error),
             IPPROTO_ICMP | IPPROTO_ICMPV6 => self.ping_err(error),
-            _ => true,
+            _ => false,
         }
     }
 

@@ -71,7 +71,12 @@ impl Stack {
             self.mib.ip.reasm_fails += 1;
             return None;
         };
-        let len = skb.len() as u16;
+        // The first fragment may have more options than the last, which told the length.
+        let Ok(len) = u16::try_from(skb.len()) else {
+            self.mib.ip.reasm_fails += 1;
+            self.kfree_skb(skb, SkbDropReason::PktTooBig);
+            return None;
+        };
         if let Some(iph) = skb.header_mut::<IpHdr>() {
             iph.tot_len = len.into();
             iph.frag_off = 0.into();
@@ -172,7 +177,7 @@ impl Stack {
 }
 
 /// The checksum of a header with options (`ip_send_check`).
-fn ip_send_check(skb: &mut SkBuff, header_len: usize) {
+pub(super) fn ip_send_check(skb: &mut SkBuff, header_len: usize) {
     let Some(iph) = skb.header_mut::<IpHdr>() else {
         return;
     };

@@ -211,10 +211,15 @@ impl Stack {
             iif,
             dst,
         };
+        let raw = self.raw_local_deliver(&skb, &ip);
         match INET_PROTOS.iter().find(|p| p.protocol == ip.protocol) {
             Some(proto) => {
                 self.mib.ip.in_delivers += 1;
                 (proto.handler)(self, skb, &ip);
+            }
+            None if raw => {
+                self.mib.ip.in_delivers += 1;
+                self.pool.recycle(skb);
             }
             None => {
                 // RFC 1122 section 3.2.2.1.

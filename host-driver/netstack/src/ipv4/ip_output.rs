@@ -138,7 +138,7 @@ impl Stack {
 
     /// An identification that repeats late for one destination (`__ip_select_ident`): counters, one for each
     /// hash of the destination, that start anywhere.
-    fn ip_select_ident(&mut self, daddr: Ipv4Addr, protocol: u8) -> u16 {
+    pub(super) fn ip_select_ident(&mut self, daddr: Ipv4Addr, protocol: u8) -> u16 {
         use std::hash::BuildHasher;
         let slot = self.hash.hash_one((daddr, protocol)) as usize % self.idents.len();
         match self.idents.get_mut(slot) {

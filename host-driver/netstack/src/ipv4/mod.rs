@@ -13,6 +13,7 @@ mod ip_input;
 mod ip_options;
 pub(crate) mod ip_output;
 pub mod ping;
+pub mod raw;
 pub mod route;
 pub mod snmp;
 pub mod udp;

@@ -151,6 +151,13 @@ impl Stack {
             .ok_or(Errno::NetUnreach)
     }
 
+    /// Removes exactly this route, whatever its metric (`fib_table_delete`).
+    pub(crate) fn del_route(&mut self, route: &Route) {
+        self.fnhe.flush();
+        let same = |r: &Route| (r.gateway, r.oif, r.metric) == (route.gateway, route.oif, route.metric);
+        self.fib.remove(RouteTable::Main, route.dst, same);
+    }
+
     /// All routes, as `ip route show table all` lists them.
     pub fn routes(&self) -> impl Iterator<Item = (RouteTable, &Route)> + '_ {
         self.fib.iter()
@@ -246,7 +253,13 @@ impl Stack {
                 .iter()
                 .find_map(|d| d.in_dev.select_addr(None).filter(|a| !a.is_loopback()))
         };
-        let saddr = saddr.or(source).or_else(any).ok_or(Errno::AddrNotAvail)?;
+        // A host without address may broadcast on a link, to get one (RFC 1122 section 3.2.1.3 (a)).
+        let nobody = (daddr.is_broadcast() && link.is_some()).then_some(Ipv4Addr::UNSPECIFIED);
+        let saddr = saddr
+            .or(source)
+            .or(nobody)
+            .or_else(any)
+            .ok_or(Errno::AddrNotAvail)?;
         // The loopback network stays in the host (RFC 1122 section 3.2.1.3 (g)).
         if saddr.is_loopback() && oif != IfIndex::LOOPBACK {
             return Err(Errno::Inval);

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::core::drop_reason::SkbDropReason;
 use crate::core::dst::{AddrType, DstEntry, PmtuDisc};
+use crate::core::filter::SocketFilter;
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::SkBuff;
 use crate::core::sock::Sock;
@@ -81,6 +82,7 @@ pub(crate) struct UdpSock {
     pub tos: u8,
     pub pmtudisc: PmtuDisc,
     pub mcast: McastOpts,
+    pub filter: Option<SocketFilter>,
     pub queue: VecDeque<Datagram>,
 }
 
@@ -148,6 +150,7 @@ impl Stack {
                 oif: None,
                 groups: Vec::new(),
             },
+            filter: None,
             queue: VecDeque::new(),
         })
     }
@@ -156,6 +159,9 @@ impl Stack {
         let Some(s) = self.udp.remove(id) else {
             return;
         };
+        for (ifindex, group) in s.mcast.groups {
+            self.mcast_leave(ifindex, group);
+        }
         for datagram in s.queue {
             self.kfree_skb(datagram.skb, SkbDropReason::SocketClose);
         }

@@ -171,7 +171,7 @@ impl Stack {
             payload,
         };
         let known = self.deliver_icmp_error(protocol, &error);
-        if let Some(mtu) = mtu.filter(|_| known) {
+        if let Some(mtu) = error.mtu.filter(|_| known) {
             let validity = self.config.ip_mtu_expires;
             self.fnhe.set_mtu(daddr, mtu, self.now, validity);
         }

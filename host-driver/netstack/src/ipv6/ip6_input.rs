@@ -199,10 +199,15 @@ impl Stack {
             iif,
             dst,
         };
+        let raw = self.raw_local_deliver(&skb, &ip);
         match INET6_PROTOS.iter().find(|p| p.protocol == ip.protocol) {
             Some(proto) => {
                 self.mib.ip6.in_delivers += 1;
                 (proto.handler)(self, skb, &ip);
+            }
+            None if raw => {
+                self.mib.ip6.in_delivers += 1;
+                self.pool.recycle(skb);
             }
             None if ip.protocol == NEXTHDR_NONE => self.pool.recycle(skb),
             None => {

@@ -20,8 +20,16 @@ impl Stack {
         let Some((at, nhoff)) = find_fragment_header(skb.data()) else {
             return Some(skb);
         };
-        let ip6h = skb.header::<Ipv6Hdr>().copied()?;
-        let (fh, _) = FragHdr::read_from_prefix(skb.data().get(at..)?).ok()?;
+        let fh = skb
+            .data()
+            .get(at..)
+            .and_then(|d| FragHdr::read_from_prefix(d).ok());
+        let (Some(ip6h), Some((fh, _))) = (skb.header::<Ipv6Hdr>().copied(), fh) else {
+            // RFC 7112: cut short, and no router may have done that.
+            self.mib.ip6.in_hdr_errors += 1;
+            self.kfree_skb(skb, SkbDropReason::PktTooSmall);
+            return None;
+        };
         self.mib.ip6.reasm_reqds += 1;
         if fh.offset() == 0 && !fh.more() {
             // RFC 6946: an atomic fragment has nothing to wait for, and nothing else belongs to it.
@@ -95,8 +103,13 @@ impl Stack {
             self.mib.ip6.reasm_fails += 1;
             return None;
         };
-        let (nhoff, nexthdr) = first?;
-        let payload_len = skb.len().saturating_sub(IPV6_HLEN) as u16;
+        // The headers of the first fragment may be longer than those of the last, which told the length.
+        let payload_len = u16::try_from(skb.len().saturating_sub(IPV6_HLEN));
+        let (Some((nhoff, nexthdr)), Ok(payload_len)) = (first, payload_len) else {
+            self.mib.ip6.reasm_fails += 1;
+            self.kfree_skb(skb, SkbDropReason::PktTooBig);
+            return None;
+        };
         if let Some(byte) = skb.data_mut().get_mut(nhoff) {
             *byte = nexthdr;
         }

@@ -100,6 +100,11 @@ impl IpHdr {
         self.saddr.into()
     }
 
+    /// Sets the source address; the checksum is the caller's.
+    pub fn set_saddr(&mut self, saddr: Ipv4Addr) {
+        self.saddr = saddr.octets();
+    }
+
     /// Destination address.
     pub fn daddr(&self) -> Ipv4Addr {
         self.daddr.into()

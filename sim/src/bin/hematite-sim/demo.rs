@@ -3,7 +3,7 @@
 use crate::{DemoArguments, card};
 use anyhow::{Context, Result};
 use hematite_sim::SimTime;
-use hematite_sim::demo::{self, DemoOptions, Summary};
+use hematite_sim::demo::{self, DemoOptions, Phase, Summary, TcpSummary};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -17,6 +17,7 @@ pub fn run(arguments: &DemoArguments) -> Result<ExitCode> {
     let options = DemoOptions {
         seed: arguments.seed,
         datagrams: arguments.datagrams,
+        stream_bytes: arguments.stream_bytes,
         capture: Some(out.join("demo.pcapng")),
         ..DemoOptions::default()
     };
@@ -25,7 +26,7 @@ pub fn run(arguments: &DemoArguments) -> Result<ExitCode> {
         card.trace(&out.join("demo.fst"), WAVES)?;
     }
     let bar = ProgressBar::new(options.datagrams);
-    let style = "{elapsed_precise} [{wide_bar}] {pos}/{len} datagrams, {msg}";
+    let style = "{elapsed_precise} [{wide_bar}] {pos}/{len} {msg}";
     bar.set_style(ProgressStyle::with_template(style)?);
     bar.set_message("bringing the card up");
     let start = Instant::now();
@@ -38,8 +39,14 @@ pub fn run(arguments: &DemoArguments) -> Result<ExitCode> {
             card::mac_counters(function)
         },
         |progress| {
+            let what = match progress.phase {
+                Phase::Udp => "datagrams back",
+                Phase::Tcp => "bytes by TCP",
+                Phase::TcpImpaired => "bytes by TCP over a bad wire",
+            };
+            bar.set_length(progress.total);
             bar.set_position(progress.done);
-            bar.set_message(format!("{:.1} M cycles", progress.cycles as f64 * 1e-6));
+            bar.set_message(format!("{what}, {:.1} M cycles", progress.cycles as f64 * 1e-6));
         },
     )?;
     let seconds = start.elapsed().as_secs_f64();
@@ -68,6 +75,20 @@ pub fn run(arguments: &DemoArguments) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
+fn print_tcp(name: &str, tcp: &TcpSummary) {
+    println!(
+        "  {name:<12} {:.1} MB out, {:.1} MB in at once, {} bytes wrong; {} frames impaired, {} segments sent again; \
+         {:.1} frames a GRO packet, {:.0} % of line rate",
+        tcp.bytes_tx as f64 * 1e-6,
+        tcp.bytes_rx as f64 * 1e-6,
+        tcp.corrupt,
+        tcp.impaired_frames,
+        tcp.retransmits,
+        tcp.gro_segments_per_skb,
+        tcp.goodput_share * 100.0
+    );
+}
+
 /// One screen.
 fn print(s: &Summary, seconds: f64) {
     let mac = &s.mac;
@@ -80,6 +101,8 @@ fn print(s: &Summary, seconds: f64) {
         s.udp.corrupt,
         s.udp.bytes as f64 * 1e-6
     );
+    print_tcp("TCP", &s.tcp);
+    print_tcp("bad wire", &s.tcp_impaired);
     println!("  bad frames   injected / counted by the card");
     println!(
         "    bad FCS    {:>6} / {}",

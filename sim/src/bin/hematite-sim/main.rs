@@ -3,6 +3,7 @@
 mod bench;
 mod card;
 mod demo;
+mod serve;
 mod tap;
 
 use anyhow::Result;
@@ -20,10 +21,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// A packet crosses the whole card: ping, UDP datagrams of every size, bad frames meanwhile.
+    /// A packet crosses the whole card: ping, UDP datagrams of every size while bad frames arrive, TCP streams.
     Demo(DemoArguments),
     /// The same as `demo --tap`.
     DemoTap(DemoArguments),
+    /// The card as a vfio-user device, for QEMU or any other client.
+    Serve(serve::ServeArguments),
     /// Line rate, PCIe bytes, latency, and the speed of the simulation itself.
     Bench(BenchArguments),
 }
@@ -36,6 +39,9 @@ struct DemoArguments {
     /// UDP datagrams to exchange.
     #[arg(long, default_value_t = 10_304)]
     datagrams: u64,
+    /// Bytes to stream by TCP in each direction, in each of the two passes.
+    #[arg(long, default_value_t = 8 << 20)]
+    stream_bytes: u64,
     /// Where summary.json, demo.pcapng and demo.fst go.
     #[arg(long, default_value = "target/demo")]
     out: PathBuf,
@@ -69,6 +75,7 @@ fn main() -> Result<ExitCode> {
         Command::Demo(arguments) if arguments.tap => tap::run(&arguments),
         Command::DemoTap(arguments) => tap::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     }
 }

@@ -1,16 +1,17 @@
 //! The card's side: its writes, messages and reads as they arrive, and the completions of the reads.
 
 use super::DOWN_QUEUE;
-use super::{MESSAGE_BASE, MESSAGE_LEN, NON_POSTED, POSTED, RootComplex, class_of};
+use super::{MESSAGE_BASE, MESSAGE_LEN, NON_POSTED, POSTED, RootComplex, class_of, message};
 use crate::pcie::completer::PendingRead;
 use crate::pcie::faults::CompletionFault;
+use crate::pcie::memory::HostMemory;
 use crate::pcie::rules::Violation;
 use crate::pcie::tlp::{Bdf, Direction, Header, Kind, Status, enabled_span};
 use crate::time::SimTime;
 use hematite_netstack::core::trace;
 use rand::RngExt;
 
-impl RootComplex {
+impl<M: HostMemory> RootComplex<M> {
     /// A packet of the card has reached the root complex.
     pub(super) fn arrive(&mut self, now: SimTime, words: &[u32]) {
         if class_of(words[0]) == POSTED {
@@ -103,7 +104,7 @@ impl RootComplex {
 
     fn message_write(&mut self, now: SimTime, header: &Header, address: u64, data: u32) {
         let vector = ((address - MESSAGE_BASE) / 4) as u16;
-        if header.length != 1 || vector >= self.vectors || Self::message(vector) != (address, data) {
+        if header.length != 1 || vector >= self.vectors || message(vector) != (address, data) {
             return self
                 .violations
                 .push(now, Violation::UnknownMessage { address, data });
@@ -243,6 +244,10 @@ impl RootComplex {
             Some(CompletionFault::ExcessData) if first => {
                 header.length += 1;
                 self.scratch.extend([0x5a; 4]);
+                chunk.is_last = true;
+            }
+            Some(CompletionFault::ShortData) if first => {
+                self.scratch.truncate(dword_bytes - 4);
                 chunk.is_last = true;
             }
             _ => {}

@@ -1,12 +1,13 @@
 //! The host's side: configuration and BAR accesses that the root complex sends to the card.
 
 use super::RootComplex;
+use crate::pcie::memory::HostMemory;
 use crate::pcie::requester::{RequestError, Transaction, config_header};
 use crate::pcie::rules::FunctionState;
 use crate::pcie::tlp::{Direction, Header, pack_payload};
 use crate::time::SimTime;
 
-impl RootComplex {
+impl<M: HostMemory> RootComplex<M> {
     /// Starts a configuration read of the double word at `register`.
     pub fn start_config_read(&mut self, now: SimTime, register: u16) -> Result<Transaction, RequestError> {
         let transaction = self
@@ -61,9 +62,13 @@ impl RootComplex {
         }
     }
 
-    /// After a function-level or conventional reset: the card's registers are back at their defaults.
+    /// After a function-level reset: the card's registers are back at their defaults, but for Max_Payload_Size
+    /// (PCIe 6.6.2).
     pub fn function_was_reset(&mut self) {
-        self.function = FunctionState::reset(self.function.id);
+        self.function = FunctionState {
+            max_payload: self.function.max_payload,
+            ..FunctionState::reset(self.function.id)
+        };
         self.bus_master_off = None;
         self.set_vectors(0);
     }
@@ -89,6 +94,11 @@ impl RootComplex {
         let mut payload = Vec::with_capacity(bytes.len() / 4 + 2);
         pack_payload(address, bytes, &mut payload);
         self.send(now, &header, &payload);
+    }
+
+    /// Packets for the card that it has not taken yet.
+    pub fn backlog(&self) -> usize {
+        self.down.len()
     }
 
     /// Sends any packet to the card, legal or not: for tests of bad input.

@@ -13,6 +13,7 @@ use super::completer::{PendingRead, Split};
 use super::counters::PcieCounters;
 use super::faults::FaultPlan;
 use super::link::{Deframed, Deframer, Framer, InFlight, Lane, LinkConfig};
+use super::memory::HostMemory;
 use super::requester::Requester;
 use super::rules::{FunctionState, Violation, Violations};
 use super::tlp::{Bdf, Header};
@@ -119,11 +120,18 @@ fn class_of(dw0: u32) -> usize {
     }
 }
 
+fn message(vector: u16) -> (u64, u32) {
+    (
+        MESSAGE_BASE + 4 * u64::from(vector),
+        MESSAGE_DATA + u32::from(vector),
+    )
+}
+
 /// See the module's documentation.
-pub struct RootComplex {
+pub struct RootComplex<M = DmaSpace> {
     config: RootComplexConfig,
     rng: ChaCha8Rng,
-    memory: DmaSpace,
+    memory: M,
     id: Bdf,
     function: FunctionState,
     express_capability: Option<u16>,
@@ -158,8 +166,15 @@ pub struct RootComplex {
 }
 
 impl RootComplex {
+    /// The message of a vector: address and data, to be written into the MSI-X table.
+    pub fn message(vector: u16) -> (u64, u32) {
+        message(vector)
+    }
+}
+
+impl<M: HostMemory> RootComplex<M> {
     /// A root complex over `memory`; everything random in it comes from `seed`.
-    pub fn new(config: RootComplexConfig, memory: DmaSpace, seed: u64) -> Self {
+    pub fn new(config: RootComplexConfig, memory: M, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(0x5243);
         let credits = Credits {
@@ -212,8 +227,13 @@ impl RootComplex {
     }
 
     /// Memory that the card may use.
-    pub fn memory(&self) -> &DmaSpace {
+    pub fn memory(&self) -> &M {
         &self.memory
+    }
+
+    /// The same, to map and unmap.
+    pub fn memory_mut(&mut self) -> &mut M {
+        &mut self.memory
     }
 
     /// The card's configuration as written by the host.
@@ -245,14 +265,6 @@ impl RootComplex {
     pub fn set_vectors(&mut self, vectors: u16) {
         self.vectors = vectors;
         self.raised.clear();
-    }
-
-    /// The message of a vector: address and data, to be written into the MSI-X table.
-    pub fn message(vector: u16) -> (u64, u32) {
-        (
-            MESSAGE_BASE + 4 * u64::from(vector),
-            MESSAGE_DATA + u32::from(vector),
-        )
     }
 
     /// The oldest interrupt that has arrived, with its arrival time.

@@ -64,6 +64,8 @@ pub struct Settings {
     pub mac: [u8; 6],
     /// The BAR of all structures. The card's is 0.
     pub bar: u8,
+    /// Whether used descriptors have `VIRTQ_DESC_F_WRITE` (2.8.10). QEMU's have not.
+    pub used_write_flag: bool,
 }
 
 impl Default for Settings {
@@ -76,6 +78,7 @@ impl Default for Settings {
             dma: DmaSpace::new().unwrap(),
             mac: MAC,
             bar: 4,
+            used_write_flag: true,
         }
     }
 }
@@ -284,7 +287,10 @@ impl Model {
                 len += part.len() as u32;
                 rest = more;
             }
-            batch.push(UsedElem::of(chain, len));
+            batch.push(UsedElem {
+                write: self.settings.used_write_flag,
+                ..UsedElem::of(chain, len)
+            });
         }
         self.misbehave(&mut batch, &chains)?;
         self.complete(0, &batch)?;

@@ -266,3 +266,20 @@ fn the_periodic_collector_takes_what_is_unused_above_thresh1() {
     assert_eq!(n.len(), small, "below gc_thresh1 nothing is taken");
     assert_eq!(n.next_deadline(), None);
 }
+
+#[test]
+fn rfc4861_section_7_2_5_without_override_another_address_only_raises_doubt() {
+    let mut n = reachable();
+    assert_eq!(
+        n.update(KEY, OTHER, NudState::Reachable, Claim::Weak, at(1)),
+        None
+    );
+    let entry = *n.get(KEY).unwrap();
+    assert_eq!((entry.state, entry.lladdr), (NudState::Stale, Some(MAC)));
+    n.update(KEY, OTHER, NudState::Stale, Claim::Weak, at(2));
+    assert_eq!(n.get(KEY).unwrap().lladdr, Some(MAC), "doubtful already: ignored");
+    n.update(KEY, MAC, NudState::Reachable, Claim::Weak, at(3));
+    assert_eq!(state(&n), NudState::Reachable);
+    n.update(KEY, OTHER, NudState::Stale, Claim::Override, at(4));
+    assert_eq!(n.get(KEY).unwrap().lladdr, Some(OTHER));
+}

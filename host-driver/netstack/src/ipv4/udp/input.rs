@@ -9,6 +9,7 @@ use super::{Datagram, UdpMeta, mapped};
 use crate::core::checksum::Sum;
 use crate::core::drop_reason::SkbDropReason;
 use crate::core::dst::{AddrType, IcmpError, IpIn, PmtuDisc, Severity};
+use crate::core::filter::BpfContext;
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::{IpSummed, SkBuff};
 use crate::core::trace::{self, Stage};
@@ -100,6 +101,22 @@ impl Stack {
         let Ok(s) = self.udp.get_mut(id) else {
             return self.kfree_skb(skb, SkbDropReason::NoSocket);
         };
+        if let Some(filter) = &mut s.filter {
+            let context = BpfContext {
+                protocol: skb.protocol().0,
+                pkt_type: skb.pkt_type() as u8,
+                ifindex: ip.iif.get(),
+            };
+            // The header stays, whatever the filter says (`sk_filter_trim_cap`).
+            match filter.run(skb.data(), &context) {
+                0 => {
+                    s.sock.drops += 1;
+                    self.mib.udp.in_errors += 1;
+                    return self.kfree_skb(skb, SkbDropReason::SocketFilter);
+                }
+                keep => skb.trim(keep.max(UDP_HLEN)),
+            }
+        }
         if !s.sock.rmem_schedule(skb.truesize()) {
             self.mib.udp.rcvbuf_errors += 1;
             self.mib.udp.in_errors += 1;

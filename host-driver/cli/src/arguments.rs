@@ -1,0 +1,113 @@
+//! The command line.
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use hematite_netstack::Ipv4Cidr;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+/// Driver and IP stack of the Hematite network card (or any virtio-net device with packed rings) in user space.
+#[derive(Parser)]
+#[command(name = "hematite", version)]
+pub struct Arguments {
+    /// The device: a PCI function bound to vfio-pci (0000:01:00.0), `vfio-user:SOCKET`, or `system`: no card, the
+    /// operating system's own sockets, for comparison.
+    #[arg(long, global = true)]
+    device: Option<String>,
+    /// The interface's address and prefix length.
+    #[arg(long, global = true, value_name = "ADDRESS/PREFIX")]
+    ip: Option<String>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Brings the interface up: answers pings and echoes UDP datagrams (with `--device system` TCP too) until SIGTERM or SIGINT.
+    Up {
+        /// Ends after this time.
+        #[arg(long)]
+        seconds: Option<u64>,
+        /// The echo server's port.
+        #[arg(long, default_value_t = 7)]
+        port: u16,
+    },
+    /// Echo requests, checked byte by byte.
+    Ping(PingOptions),
+    /// Datagrams to an echo server (RFC 862) and back, checked byte by byte.
+    Udp(TransferOptions),
+    /// A byte stream to an echo server and back, checked byte by byte (so far with `--device system` only).
+    Tcp(TransferOptions),
+    /// Takes a PCI function from its kernel driver and gives it to vfio-pci.
+    Bind {
+        /// Domain, bus, device, function: 0000:01:00.0
+        bdf: String,
+    },
+    /// Gives it back to the kernel.
+    Unbind {
+        /// Domain, bus, device, function: 0000:01:00.0
+        bdf: String,
+    },
+}
+
+#[derive(clap::Args)]
+pub struct PingOptions {
+    /// Whom.
+    pub host: Ipv4Addr,
+    /// How many.
+    #[arg(short, long, default_value_t = 5)]
+    pub count: u16,
+    /// Bytes of data.
+    #[arg(short, long, default_value_t = 56)]
+    pub size: usize,
+    /// How long to wait for an answer, milliseconds.
+    #[arg(short, long, default_value_t = 5000)]
+    pub timeout: u64,
+}
+
+#[derive(clap::Args)]
+pub struct TransferOptions {
+    /// The echo server.
+    pub host: Ipv4Addr,
+    /// Its port.
+    #[arg(long, default_value_t = 7)]
+    pub port: u16,
+    /// Bytes to send; as many must come back.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub bytes: u64,
+    /// What the bytes are made from.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Without progress for so long the transfer has failed, milliseconds.
+    #[arg(long, default_value_t = 10_000)]
+    pub timeout: u64,
+}
+
+/// What `--device` names.
+pub enum Device<'a> {
+    VfioUser(&'a Path),
+    Function(&'a str),
+    System,
+}
+
+impl Arguments {
+    pub fn device(&self) -> Result<Device<'_>> {
+        let device = self.device.as_deref().context(
+            "which device? --device 0000:01:00.0 (bound to vfio-pci), --device vfio-user:SOCKET or --device system",
+        )?;
+        Ok(match device.strip_prefix("vfio-user:") {
+            Some(path) => Device::VfioUser(Path::new(path)),
+            None if device == "system" => Device::System,
+            None => Device::Function(device),
+        })
+    }
+
+    pub fn address(&self) -> Result<Ipv4Cidr> {
+        let text = self.ip.as_deref().context("which address? --ip 10.0.0.1/24")?;
+        let parsed = text.split_once('/').and_then(|(address, prefix)| {
+            let address: Ipv4Addr = address.parse().ok()?;
+            Ipv4Cidr::new(address, prefix.parse().ok()?).ok()
+        });
+        parsed.with_context(|| format!("`{text}` is not an address with a prefix length, as in 10.0.0.1/24"))
+    }
+}

@@ -1,0 +1,151 @@
+//! Checked transfers to an echo server and back, the same over the card and over the operating system's sockets.
+
+use crate::arguments::TransferOptions;
+use crate::session::Session;
+use anyhow::Result;
+use hematite_bus::vfio::Port;
+use hematite_netstack::UdpSocket;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::{Duration, Instant};
+
+/// Datagrams on their way at once.
+const WINDOW: usize = 24;
+/// Largest datagram of one frame of MTU 1500.
+const MOST: usize = 1472;
+/// Sequence number.
+const HEADER: usize = 8;
+
+/// Datagrams to one echo server.
+pub trait Datagrams {
+    /// Sends one; `WouldBlock` when it has to wait.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Receives one that is there.
+    fn receive(&mut self, into: &mut [u8]) -> io::Result<usize>;
+    /// Sleeps until something may have changed; false when the user wants the end.
+    fn turn(&mut self, timeout: Duration) -> Result<bool>;
+}
+
+/// A stream of bytes that either end can make from its seed.
+pub struct Pattern(u64);
+
+impl Pattern {
+    /// The same seed is the same stream.
+    pub fn new(seed: u64) -> Self {
+        Pattern(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(0x1405_7b7e_f767_814f);
+        self.0 >> 33
+    }
+
+    /// The stream's next bytes.
+    pub fn fill(&mut self, out: &mut [u8]) {
+        out.fill_with(|| self.next() as u8);
+    }
+}
+
+/// A datagram's content comes from its number, so that either end can check it.
+fn fill(out: &mut Vec<u8>, seed: u64, number: u64) {
+    let mut pattern = Pattern::new(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let len = HEADER + (pattern.next() as usize) % (MOST - HEADER + 1);
+    out.clear();
+    out.extend_from_slice(&number.to_be_bytes());
+    out.resize(len, 0);
+    pattern.fill(&mut out[HEADER..]);
+}
+
+/// Sends until `bytes` are sent, and checks each datagram that comes back.
+pub fn echo(port: &mut impl Datagrams, options: &TransferOptions) -> Result<bool> {
+    let limit = Duration::from_millis(options.timeout);
+    let begun = Instant::now();
+    let (mut progress, mut sent_bytes, mut next) = (begun, 0u64, 0u64);
+    let (mut received, mut received_bytes, mut corrupt) = (0u64, 0u64, 0u64);
+    let mut outstanding = BTreeMap::new();
+    let (mut datagram, mut expected, mut buffer) = (Vec::new(), Vec::new(), vec![0; 65_536]);
+    loop {
+        while sent_bytes < options.bytes && outstanding.len() < WINDOW {
+            fill(&mut datagram, options.seed, next);
+            match port.send(&datagram) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+            outstanding.insert(next, datagram.len());
+            sent_bytes += datagram.len() as u64;
+            next += 1;
+        }
+        while let Ok(len) = port.receive(&mut buffer) {
+            progress = Instant::now();
+            let bytes = &buffer[..len];
+            let number = bytes
+                .first_chunk::<HEADER>()
+                .map(|number| u64::from_be_bytes(*number));
+            let known = number.filter(|number| outstanding.remove(number).is_some());
+            if let Some(number) = known {
+                fill(&mut expected, options.seed, number);
+            }
+            if known.is_some() && expected == bytes {
+                received += 1;
+                received_bytes += len as u64;
+            } else {
+                corrupt += 1;
+            }
+        }
+        let done = sent_bytes >= options.bytes && outstanding.is_empty();
+        if done || progress.elapsed() >= limit || !port.turn(limit.saturating_sub(progress.elapsed()))? {
+            break;
+        }
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    println!(
+        "udp: {next} datagrams ({sent_bytes} bytes) sent, {received} came back right, {corrupt} wrong, {} not; \
+         {seconds:.2} s, {:.0} kB/s each way",
+        outstanding.len(),
+        received_bytes as f64 / seconds * 1e-3
+    );
+    Ok(received == next && corrupt == 0 && sent_bytes >= options.bytes)
+}
+
+struct OnCard<'a, P: Port> {
+    session: &'a mut Session<P>,
+    socket: UdpSocket,
+    to: SocketAddrV4,
+}
+
+impl<P: Port> Datagrams for OnCard<'_, P> {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket
+            .send_to(&mut self.session.stack, bytes, self.to)
+            .map(drop)
+    }
+
+    fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.socket
+            .recv_from(&mut self.session.stack, into)
+            .map(|(len, _)| len)
+    }
+
+    fn turn(&mut self, timeout: Duration) -> Result<bool> {
+        self.session.turn(timeout)?;
+        Ok(!self.session.is_stopping())
+    }
+}
+
+/// `hematite udp` over the card.
+pub fn udp<P: Port>(session: &mut Session<P>, options: &TransferOptions) -> Result<bool> {
+    let socket = UdpSocket::bind(&mut session.stack, (Ipv4Addr::UNSPECIFIED, 0))?;
+    let mut port = OnCard {
+        session,
+        socket,
+        to: SocketAddrV4::new(options.host, options.port),
+    };
+    let right = echo(&mut port, options)?;
+    port.socket.close(&mut port.session.stack);
+    Ok(right)
+}

@@ -1,0 +1,171 @@
+//! The `hematite` command in a process of its own against the simulated card in this one, over vfio-user.
+
+use hematite_netstack::{Ipv4Cidr, MacAddr, StackConfig};
+use hematite_sim::demo::EchoServer;
+use hematite_sim::verilated::VerilatedCard;
+use hematite_sim::vfio_user::{RealTime, Report, Server, Setup};
+use hematite_sim::wire::host::StackEndpoint;
+use std::io::{BufRead, BufReader};
+use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
+
+const PEER: &str = "10.0.0.2";
+
+/// A served card with an echo server at the far end of its wire.
+struct Served {
+    directory: tempfile::TempDir,
+    stop: UnixStream,
+    thread: JoinHandle<Report>,
+}
+
+impl Served {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let server = Server::bind(&directory.path().join("card")).expect("a socket");
+        let (stop, stopped) = UnixStream::pair().expect("a pair");
+        let thread = std::thread::spawn(move || {
+            let model = hematite_card::card().instantiate(1).expect("an instance");
+            let card = VerilatedCard::new(model).expect("the card's ports");
+            let address = Ipv4Cidr::new(Ipv4Addr::new(10, 0, 0, 2), 24).expect("an address");
+            let mac = MacAddr([2, 0, 0, 0, 0, 2]);
+            let peer = StackEndpoint::new(StackConfig::default(), 7, mac, address, |stack| {
+                EchoServer::start(stack).ok()
+            });
+            let setup = Setup {
+                seed: 1,
+                capture: None,
+                stop: stopped,
+                rest: true,
+            };
+            let peer = RealTime::new(peer.expect("a peer"));
+            server.serve(card, peer, setup).expect("the simulation runs")
+        });
+        Served {
+            directory,
+            stop,
+            thread,
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("card")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hematite"));
+        command
+            .arg(format!("--device=vfio-user:{}", self.socket().display()))
+            .arg("--ip=10.0.0.1/24")
+            .args(arguments);
+        command
+    }
+
+    /// Runs a command to its end, which must be a good one.
+    fn run(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().expect("the command runs");
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+        text(&output)
+    }
+
+    fn end(self) -> Report {
+        drop(self.stop);
+        self.thread.join().expect("no panic")
+    }
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// `hematite up`, from the moment when its interface is up.
+fn up(served: &Served) -> Child {
+    let mut child = served
+        .command(&["up"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().expect("a pipe"))
+        .read_line(&mut line)
+        .expect("a line");
+    assert!(line.contains("link up"), "{line}");
+    child
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    let status = Command::new("kill")
+        .args(["-s", name, &pid])
+        .status()
+        .expect("kill");
+    assert!(status.success());
+}
+
+#[test]
+fn pings_and_datagrams_cross_the_card() {
+    let served = Served::start();
+    let ping = served.run(&["ping", PEER, "--count", "4", "--size", "1000"]);
+    assert!(ping.contains("4 sent, 4 answered"), "{ping}");
+    let udp = served.run(&["udp", PEER, "--bytes", "100000"]);
+    assert!(udp.contains(" 0 wrong, 0 not"), "{udp}");
+    let report = served.end();
+    assert_eq!(report.clients, 2);
+    assert_eq!(report.broken_rules, 0, "{:?}", report.broken);
+    assert_eq!(report.faults, 0);
+    // What the card counted is what crossed the wire.
+    let counter = |name| {
+        report
+            .card
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map_or(0, |(_, value)| *value)
+    };
+    assert_eq!((counter("rx_delivered"), counter("tx_good")), report.frames);
+    // An idle client lets the simulation rest.
+    assert!(report.rests > 0);
+}
+
+#[test]
+fn one_client_at_a_time_and_the_next_when_it_is_gone() {
+    let served = Served::start();
+    let mut first = up(&served);
+    let second = served
+        .command(&["ping", PEER])
+        .output()
+        .expect("the command runs");
+    assert!(!second.status.success());
+    assert!(
+        text(&second).contains("serves one client at a time"),
+        "{}",
+        text(&second)
+    );
+    signal(&first, "TERM");
+    assert!(first.wait().expect("it ends").success(), "SIGTERM is a clean end");
+    served.run(&["ping", PEER, "--count", "2"]);
+    // One that dies without a word leaves nothing behind either.
+    let mut killed = up(&served);
+    signal(&killed, "KILL");
+    killed.wait().expect("it ends");
+    served.run(&["ping", PEER, "--count", "2"]);
+    let report = served.end();
+    assert_eq!(report.clients, 4);
+    assert_eq!(report.broken_rules, 0, "{:?}", report.broken);
+}
+
+#[test]
+fn what_can_not_be_opened_says_what_to_do() {
+    let said = |device: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_hematite"))
+            .args(["--device", device, "--ip", "10.0.0.1/24", "ping", PEER])
+            .output()
+            .expect("the command runs");
+        assert!(!output.status.success(), "{device}");
+        text(&output)
+    };
+    assert!(said("vfio-user:/nonexistent/socket").contains("start one: hematite-sim serve"));
+    assert!(said("eth0").contains("is not a PCI address"));
+    assert!(said("ffff:ff:1f.7").contains("no such PCI function"));
+}

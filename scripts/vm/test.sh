@@ -1,0 +1,132 @@
+#!/usr/bin/env bash
+# make vm-test: software that nobody here wrote drives the card, and our driver drives a card that nobody here wrote.
+#   linux  a stock Debian kernel's virtio_net on the simulated card: link, ping, checked transfers, counters
+#   churn  the same with interface, driver and function taken down in the middle of traffic, ROUNDS times
+#   vfio   the hematite command on the kernel's VFIO with an IOMMU: on the simulated card and on QEMU's virtio-net-pci
+#   tap    as linux, with another kernel's stack (this machine's, in a network namespace) at the far end: UDP and TCP;
+#          needs root
+# Usage: test.sh [linux] [tap] [churn] [vfio]. Consoles and captures stay in target/vm.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+target=${CARGO_TARGET_DIR:-target}
+vm=$target/vm
+tests=("$@")
+[ ${#tests[@]} -gt 0 ] || tests=(linux tap churn vfio)
+bytes=${BYTES:-400000}
+rounds=${ROUNDS:-20}
+
+skip() { echo "vm-test: skipped: $*"; exit 0; }
+scripts/vm/setup.sh || { [ $? = 77 ] && skip "see above"; exit 1; }
+musl=x86_64-unknown-linux-musl
+cargo=${CARGO:-cargo}
+if ! [ -d "$(rustc --print sysroot)/lib/rustlib/$musl" ]; then
+    command -v rustup >/dev/null && rustup target add $musl ||
+        skip "Rust's $musl target is not installed and can't be (rustup target add $musl)"
+fi
+$cargo build --quiet --package hematite-sim --package hematite-cli
+$cargo build --quiet --target $musl --package hematite-cli
+export GUEST_FILES=$target/$musl/debug/hematite
+
+work=$(mktemp -d)
+pids=()
+cleanup() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+# serve NAME: the card behind a vfio-user socket, with the in-process peer on its wire.
+serve() {
+    ${2:-} "$target/debug/hematite-sim" serve --socket "$work/$1" --seed "${SEED:-1}" --wire "${3:-peer}" \
+        --capture "$vm/$1.pcapng" >"$vm/$1.server" 2>&1 &
+    server=$!
+    pids+=("$server")
+    for _ in $(seq 100); do
+        grep -q '^serving' "$vm/$1.server" && break
+        sleep 0.1
+    done
+    card=("-device" "pcie-root-port,id=port0,chassis=1,slot=1"
+        "-device" '{"driver":"vfio-user-pci","bus":"port0","x-msg-timeout":60000,"socket":{"type":"unix","path":"'"$work/$1"'"}}')
+}
+# stop_server NAME: ends it and looks at what it says.
+stop_server() {
+    kill "$server"
+    if ! wait "$server"; then
+        echo "vm-test: $1: the card broke rules:"
+        tail -20 "$vm/$1.server"
+        return 1
+    fi
+}
+report() {
+    if [ "$2" = 0 ]; then
+        grep -E '^OK' "$vm/$1.console" | sed "s/^/vm-test: $1: /"
+        return
+    fi
+    echo "vm-test: $1: FAILED ($2), the guest said:"
+    tail -80 "$vm/$1.console"
+    echo "the server said:"
+    tail -20 "$vm/$1.server" 2>/dev/null
+    exit 1
+}
+# The value of a counter in the server's last report.
+counter() { sed -n 's/^card: //p' "$vm/linux.server" | tr ',' '\n' | awk -v name="$1" '$1 == name { print $2 }'; }
+
+for test in "${tests[@]}"; do
+    status=0
+    case $test in
+    linux)
+        serve linux
+        GUEST_SETTINGS="MAC=02:48:65:6d:61:31 BYTES=$bytes TCP=${TCP:-0}" \
+            scripts/vm/boot.sh linux scripts/vm/guest-linux.sh "${card[@]}" || status=$?
+        stop_server linux || status=1
+        report linux $status
+        read -r _ _ rx _ tx _ errors < <(grep '^COUNTERS' "$vm/linux.console")
+        if [ "$rx $tx $errors" != "$(counter rx_delivered) $(counter tx_good) 0" ]; then
+            echo "vm-test: linux: FAILED: the guest counts rx $rx, tx $tx, errors $errors; the card" \
+                "$(counter rx_delivered) and $(counter tx_good)"
+            exit 1
+        fi
+        echo "vm-test: linux: counters agree: rx $rx, tx $tx"
+        ;;
+    tap)
+        if [ "$(id -u)" != 0 ] || ! [ -c /dev/net/tun ]; then
+            echo "vm-test: tap: skipped: a TAP device needs root and /dev/net/tun"
+            continue
+        fi
+        # The namespace is the server's, and goes with it; the echo server joins it.
+        serve tap "unshare --net --" tap:card
+        nsenter --target "$server" --net "$target/debug/hematite" --device system up >"$vm/echo.tap" 2>&1 &
+        pids+=($!)
+        GUEST_SETTINGS="MAC=02:48:65:6d:61:31 BYTES=$bytes TCP=1" \
+            scripts/vm/boot.sh tap scripts/vm/guest-linux.sh "${card[@]}" || status=$?
+        stop_server tap || status=1
+        report tap $status
+        ;;
+    churn)
+        serve churn
+        GUEST_SETTINGS="ROUNDS=$rounds" VM_TIMEOUT=900 \
+            scripts/vm/boot.sh churn scripts/vm/guest-churn.sh "${card[@]}" || status=$?
+        stop_server churn || status=1
+        report churn $status
+        ;;
+    vfio)
+        serve vfio
+        "$target/debug/hematite" --device system up --port 7007 >"$vm/echo.server" 2>&1 &
+        pids+=($!)
+        # Both behind the IOMMU; QEMU's own device with packed rings.
+        GUEST_SETTINGS="BYTES=$bytes TCP=${TCP:-0} CARDS='0000:01:00.0 10.0.0.1/24 10.0.0.2 7
+0000:02:00.0 10.0.2.15/24 10.0.2.2 7007'" KERNEL_ARGUMENTS=intel_iommu=on \
+            scripts/vm/boot.sh vfio scripts/vm/guest-vfio.sh \
+            -device intel-iommu,intremap=on,caching-mode=on "${card[@]}" \
+            -device pcie-root-port,id=port1,chassis=2,slot=2 -netdev user,id=net0 \
+            -device virtio-net-pci,bus=port1,netdev=net0,packed=on,iommu_platform=on,disable-legacy=on,romfile= ||
+            status=$?
+        stop_server vfio || status=1
+        report vfio $status
+        ;;
+    *)
+        echo "vm-test: there is no test $test"
+        exit 1
+        ;;
+    esac
+done
