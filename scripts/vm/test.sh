@@ -76,7 +76,7 @@ for test in "${tests[@]}"; do
     case $test in
     linux)
         serve linux
-        GUEST_SETTINGS="MAC=02:48:65:6d:61:31 BYTES=$bytes TCP=${TCP:-0}" \
+        GUEST_SETTINGS="MAC=02:48:65:6d:61:31 BYTES=$bytes TCP=${TCP:-1}" \
             scripts/vm/boot.sh linux scripts/vm/guest-linux.sh "${card[@]}" || status=$?
         stop_server linux || status=1
         report linux $status
@@ -114,7 +114,7 @@ for test in "${tests[@]}"; do
         "$target/debug/hematite" --device system up --port 7007 >"$vm/echo.server" 2>&1 &
         pids+=($!)
         # Both behind the IOMMU; QEMU's own device with packed rings.
-        GUEST_SETTINGS="BYTES=$bytes TCP=${TCP:-0} CARDS='0000:01:00.0 10.0.0.1/24 10.0.0.2 7
+        GUEST_SETTINGS="BYTES=$bytes TCP=${TCP:-1} CARDS='0000:01:00.0 10.0.0.1/24 10.0.0.2 7
 0000:02:00.0 10.0.2.15/24 10.0.2.2 7007'" KERNEL_ARGUMENTS=intel_iommu=on \
             scripts/vm/boot.sh vfio scripts/vm/guest-vfio.sh \
             -device intel-iommu,intremap=on,caching-mode=on "${card[@]}" \

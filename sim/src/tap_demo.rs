@@ -1,5 +1,7 @@
-//! The demo against the Linux kernel's stack on a TAP device: the kernel pings the card and talks UDP with it, both
-//! ways. The caller puts the thread into a network namespace first.
+//! The demo against the Linux kernel's stack on a TAP device: the kernel pings the card and talks UDP and TCP with it,
+//! both ways, TCP over IPv4 and IPv6. The caller puts the thread into a network namespace first.
+
+mod tcp;
 
 use crate::BarPlacement;
 use crate::demo::{
@@ -16,12 +18,13 @@ use crate::wire::capture::Capture;
 use crate::wire::tap::{self, Tap};
 use hematite_bus::DmaSpace;
 use hematite_driver::Options;
-use hematite_netstack::{Errno, Ipv4Cidr, PingSocket, StackConfig, UdpSocket};
+use hematite_netstack::{Errno, Ipv4Cidr, Ipv6Cidr, Ipv6DevConf, PingSocket, StackConfig, UdpSocket};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
+pub use tcp::StreamSummary;
 
 /// Virtual time that an answer may take.
 const PATIENCE: SimTime = SimTime::from_ms(5);
@@ -37,6 +40,8 @@ pub struct TapOptions {
     pub pings: u16,
     /// Datagrams, each way.
     pub datagrams: u64,
+    /// Bytes by TCP in each direction, for each role and IP version.
+    pub stream_bytes: u64,
     /// Where the packet capture goes.
     pub capture: Option<PathBuf>,
 }
@@ -48,6 +53,7 @@ impl Default for TapOptions {
             device: "hematite0".into(),
             pings: 10,
             datagrams: 1000,
+            stream_bytes: 1 << 20,
             capture: None,
         }
     }
@@ -66,6 +72,8 @@ pub struct TapSummary {
     pub kernel_udp: UdpSummary,
     /// Datagrams of the card's host, echoed by a program on the kernel.
     pub card_udp: UdpSummary,
+    /// TCP with the kernel, by who connects and IP version.
+    pub tcp: Vec<StreamSummary>,
     /// Rules that the card broke.
     pub violations: u64,
     /// Core cycles.
@@ -81,7 +89,7 @@ impl TapSummary {
         let udp = [self.kernel_udp, self.card_udp]
             .iter()
             .all(|u| u.sent > 0 && u.sent == u.received);
-        pings && udp && self.violations == 0
+        pings && udp && self.tcp.iter().all(StreamSummary::is_success) && self.violations == 0
     }
 }
 
@@ -89,6 +97,8 @@ struct TapDemo<C> {
     host: Host<C, Tap>,
     options: TapOptions,
     summary: TapSummary,
+    /// The kernel has IPv6.
+    ipv6: bool,
     buffer: Vec<u8>,
     scratch: Vec<u8>,
 }
@@ -100,6 +110,7 @@ struct TapDemo<C> {
 pub fn run<C: CardPins>(card: C, options: TapOptions) -> Result<TapSummary, DemoError> {
     let device = Tap::create(&options.device)?;
     device.configure(PEER_ADDRESS, Ipv4Addr::new(255, 255, 255, 0))?;
+    let ipv6 = device.configure_ipv6(tcp::KERNEL_ADDRESS6, tcp::PREFIX6).is_ok();
     let rc = RootComplex::new(RootComplexConfig::default(), DmaSpace::new()?, options.seed);
     let machine = Machine::new(card, rc, Wire::new(device), ClockPhases::ALIGNED);
     let machine = Rc::new(RefCell::new(machine));
@@ -117,7 +128,19 @@ pub fn run<C: CardPins>(card: C, options: TapOptions) -> Result<TapSummary, Demo
         placement: BarPlacement::Low,
         seed: options.seed,
     };
-    let host = Host::bring_up(machine, config)?;
+    let mut host = Host::bring_up(machine, config)?;
+    if ipv6 {
+        let ifindex = host.ifindex();
+        let address = Ipv6Cidr::new(tcp::CARD_ADDRESS6, tcp::PREFIX6).map_err(|_| Errno::Inval)?;
+        // A second of virtual time for nothing: the addresses are ours alone.
+        let conf = Ipv6DevConf {
+            dad_transmits: 0,
+            ..host.stack.ipv6_devconf(ifindex).unwrap_or_default()
+        };
+        host.stack.set_ipv6_devconf(ifindex, conf)?;
+        host.stack.enable_ipv6(ifindex)?;
+        host.stack.add_ipv6_address(ifindex, address)?;
+    }
     let summary = TapSummary {
         seed: options.seed,
         ..TapSummary::default()
@@ -126,6 +149,7 @@ pub fn run<C: CardPins>(card: C, options: TapOptions) -> Result<TapSummary, Demo
         host,
         options,
         summary,
+        ipv6,
         buffer: vec![0; 65_536],
         scratch: Vec::new(),
     };
@@ -133,6 +157,7 @@ pub fn run<C: CardPins>(card: C, options: TapOptions) -> Result<TapSummary, Demo
     demo.card_pings()?;
     demo.kernel_udp()?;
     demo.card_udp()?;
+    demo.tcp()?;
     let machine = demo.host.machine().clone();
     let mut machine = machine.borrow_mut();
     demo.summary.violations = machine.rc.violations.total();
@@ -302,10 +327,17 @@ mod tests {
         }
         let options = TapOptions {
             datagrams: 100,
+            stream_bytes: 100_000,
             ..TapOptions::default()
         };
         let summary = run(SoftCard::endpoint(), options).expect("finished");
         assert!(summary.is_success(), "{summary:#?}");
+        let versions = if std::path::Path::new("/proc/sys/net/ipv6").exists() {
+            2
+        } else {
+            1
+        };
+        assert_eq!(summary.tcp.len(), 2 * versions, "{summary:#?}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Brings the interface up: answers pings and echoes UDP datagrams (with `--device system` TCP too) until SIGTERM or SIGINT.
+    /// Brings the interface up: answers pings and echoes UDP datagrams (with `--device system` TCP streams too) until SIGTERM or SIGINT.
     Up {
         /// Ends after this time.
         #[arg(long)]
@@ -36,7 +36,7 @@ pub enum Command {
     Ping(PingOptions),
     /// Datagrams to an echo server (RFC 862) and back, checked byte by byte.
     Udp(TransferOptions),
-    /// A byte stream to an echo server and back, checked byte by byte (so far with `--device system` only).
+    /// A byte stream to an echo server and back, checked byte by byte.
     Tcp(TransferOptions),
     /// Takes a PCI function from its kernel driver and gives it to vfio-pci.
     Bind {

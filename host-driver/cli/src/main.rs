@@ -53,9 +53,7 @@ fn on_card<P: Port>(function: VfioFunction<P>, arguments: &Arguments, command: &
         Command::Up { seconds, port } => session.serve(*seconds, *port),
         Command::Ping(options) => ping::run(&mut session, options),
         Command::Udp(options) => transfer::udp(&mut session, options),
-        Command::Tcp(_) => Err(anyhow::anyhow!(
-            "this build's own stack has no TCP; --device system checks the operating system's"
-        )),
+        Command::Tcp(options) => transfer::tcp(&mut session, options),
         Command::Bind { .. } | Command::Unbind { .. } => Ok(true),
     };
     let ended = session.end();

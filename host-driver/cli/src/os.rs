@@ -1,12 +1,12 @@
 //! `--device system`: the same checks over the operating system's own sockets.
 
 use crate::arguments::{Command, TransferOptions};
-use crate::transfer::{Datagrams, Pattern, echo};
+use crate::transfer::{ByteStream, Datagrams, echo, stream_echo};
 use anyhow::{Result, bail};
 use std::io;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub fn run(command: &Command) -> Result<bool> {
     match command {
@@ -66,47 +66,33 @@ fn udp(options: &TransferOptions) -> Result<bool> {
     echo(&mut System(socket), options)
 }
 
-/// Both directions at once: this thread checks what another one sends.
+impl ByteStream for TcpStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.set_nonblocking(true)?;
+        Write::write(self, bytes)
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.set_nonblocking(true)?;
+        Read::read(self, into)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+
+    fn turn(&mut self, timeout: Duration) -> Result<bool> {
+        // Room to write is not waited for, so this looks again soon.
+        const TICK: Duration = Duration::from_millis(5);
+        self.set_nonblocking(false)?;
+        self.set_read_timeout(Some(timeout.clamp(Duration::from_millis(1), TICK)))?;
+        let _ = self.peek(&mut [0; 1]);
+        Ok(true)
+    }
+}
+
 fn tcp(options: &TransferOptions) -> Result<bool> {
     let limit = Duration::from_millis(options.timeout);
-    let begun = Instant::now();
-    let stream = TcpStream::connect_timeout(&SocketAddr::from((options.host, options.port)), limit)?;
-    stream.set_read_timeout(Some(limit))?;
-    stream.set_write_timeout(Some(limit))?;
-    let (mut writer, bytes, seed) = (stream.try_clone()?, options.bytes, options.seed);
-    let sender = std::thread::spawn(move || -> io::Result<()> {
-        let mut pattern = Pattern::new(seed);
-        let (mut buffer, mut left) = (vec![0; 16_384], bytes);
-        while left > 0 {
-            let here = left.min(buffer.len() as u64) as usize;
-            pattern.fill(&mut buffer[..here]);
-            writer.write_all(&buffer[..here])?;
-            left -= here as u64;
-        }
-        writer.shutdown(Shutdown::Write)
-    });
-    let mut pattern = Pattern::new(seed);
-    let (mut buffer, mut expected) = (vec![0; 16_384], vec![0; 16_384]);
-    let (mut received, mut wrong) = (0u64, 0u64);
-    let mut reader = &stream;
-    let ended = loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => break Ok(()),
-            Ok(len) => {
-                pattern.fill(&mut expected[..len]);
-                wrong += u64::from(expected[..len] != buffer[..len]);
-                received += len as u64;
-            }
-            Err(error) => break Err(error),
-        }
-    };
-    let sent = sender.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
-    let seconds = begun.elapsed().as_secs_f64();
-    println!(
-        "tcp: {bytes} bytes sent, {received} came back, {wrong} reads with wrong bytes; {seconds:.2} s, {:.0} kB/s each way",
-        received as f64 / seconds * 1e-3
-    );
-    sent?;
-    ended?;
-    Ok(received == bytes && wrong == 0)
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((options.host, options.port)), limit)?;
+    stream_echo(&mut stream, options)
 }

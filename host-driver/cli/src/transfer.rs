@@ -4,10 +4,10 @@ use crate::arguments::TransferOptions;
 use crate::session::Session;
 use anyhow::Result;
 use hematite_bus::vfio::Port;
-use hematite_netstack::UdpSocket;
+use hematite_netstack::{TcpStream, UdpSocket};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 /// Datagrams on their way at once.
@@ -112,6 +112,80 @@ pub fn echo(port: &mut impl Datagrams, options: &TransferOptions) -> Result<bool
     Ok(received == next && corrupt == 0 && sent_bytes >= options.bytes)
 }
 
+/// A byte stream to one echo server.
+pub trait ByteStream {
+    /// Writes what there is room for; `WouldBlock` when it has to wait.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Reads what is there; 0 at the stream's end.
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
+    /// Nothing more will be written.
+    fn finish(&mut self) -> io::Result<()>;
+    /// Sleeps until something may have changed; false when the user wants the end.
+    fn turn(&mut self, timeout: Duration) -> Result<bool>;
+}
+
+/// Waiting is no error.
+fn unless_blocked(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
+        Ok(len) => Ok(Some(len)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends `bytes` and checks the stream that comes back, both at once, up to its end.
+pub fn stream_echo(port: &mut impl ByteStream, options: &TransferOptions) -> Result<bool> {
+    const CHUNK: usize = 16 << 10;
+    let limit = Duration::from_millis(options.timeout);
+    let begun = Instant::now();
+    let (mut sending, mut expecting) = (Pattern::new(options.seed), Pattern::new(options.seed));
+    let (mut unsent, mut buffer, mut expected) = (Vec::new(), vec![0; CHUNK], vec![0; CHUNK]);
+    let (mut progress, mut made, mut received, mut wrong) = (begun, 0u64, 0u64, 0u64);
+    let (mut finished, mut ended) = (false, false);
+    while !ended && progress.elapsed() < limit {
+        let mut moved = false;
+        if unsent.is_empty() && made < options.bytes {
+            unsent.resize((options.bytes - made).min(CHUNK as u64) as usize, 0);
+            sending.fill(&mut unsent);
+            made += unsent.len() as u64;
+        }
+        if !unsent.is_empty()
+            && let Some(written) = unless_blocked(port.write(&unsent))?
+        {
+            unsent.drain(..written);
+            moved = true;
+        }
+        if unsent.is_empty() && made == options.bytes && !finished {
+            port.finish()?;
+            finished = true;
+        }
+        if let Some(len) = unless_blocked(port.read(&mut buffer))? {
+            expecting.fill(&mut expected[..len]);
+            wrong += u64::from(expected[..len] != buffer[..len]);
+            received += len as u64;
+            ended = len == 0;
+            moved = true;
+        }
+        if moved {
+            progress = Instant::now();
+        }
+        let wait = if moved {
+            Duration::ZERO
+        } else {
+            limit.saturating_sub(progress.elapsed())
+        };
+        if !port.turn(wait)? {
+            break;
+        }
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    println!(
+        "tcp: {made} bytes sent, {received} came back, {wrong} wrong reads; {seconds:.2} s, {:.0} kB/s each way",
+        received as f64 / seconds * 1e-3
+    );
+    Ok(ended && received == options.bytes && wrong == 0)
+}
+
 struct OnCard<'a, P: Port> {
     session: &'a mut Session<P>,
     socket: UdpSocket,
@@ -147,5 +221,38 @@ pub fn udp<P: Port>(session: &mut Session<P>, options: &TransferOptions) -> Resu
     };
     let right = echo(&mut port, options)?;
     port.socket.close(&mut port.session.stack);
+    Ok(right)
+}
+
+struct StreamOnCard<'a, P: Port> {
+    session: &'a mut Session<P>,
+    stream: TcpStream,
+}
+
+impl<P: Port> ByteStream for StreamOnCard<'_, P> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(&mut self.session.stack, bytes)
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(&mut self.session.stack, into)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.stream.shutdown(&mut self.session.stack, Shutdown::Write)
+    }
+
+    fn turn(&mut self, timeout: Duration) -> Result<bool> {
+        self.session.turn(timeout)?;
+        Ok(!self.session.is_stopping())
+    }
+}
+
+/// `hematite tcp` over the card.
+pub fn tcp<P: Port>(session: &mut Session<P>, options: &TransferOptions) -> Result<bool> {
+    let stream = TcpStream::connect(&mut session.stack, SocketAddrV4::new(options.host, options.port))?;
+    let mut port = StreamOnCard { session, stream };
+    let right = stream_echo(&mut port, options)?;
+    port.stream.close(&mut port.session.stack);
     Ok(right)
 }

@@ -1,9 +1,8 @@
 //! The `hematite` command in a process of its own against the simulated card in this one, over vfio-user.
 
 use hematite_netstack::{Ipv4Cidr, MacAddr, StackConfig};
-use hematite_sim::demo::EchoServer;
 use hematite_sim::verilated::VerilatedCard;
-use hematite_sim::vfio_user::{RealTime, Report, Server, Setup};
+use hematite_sim::vfio_user::{Echo, RealTime, Report, Server, Setup};
 use hematite_sim::wire::host::StackEndpoint;
 use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
@@ -32,7 +31,7 @@ impl Served {
             let address = Ipv4Cidr::new(Ipv4Addr::new(10, 0, 0, 2), 24).expect("an address");
             let mac = MacAddr([2, 0, 0, 0, 0, 2]);
             let peer = StackEndpoint::new(StackConfig::default(), 7, mac, address, |stack| {
-                EchoServer::start(stack).ok()
+                Echo::start(stack).ok()
             });
             let setup = Setup {
                 seed: 1,
@@ -105,14 +104,19 @@ fn signal(child: &Child, name: &str) {
 }
 
 #[test]
-fn pings_and_datagrams_cross_the_card() {
+fn pings_datagrams_and_streams_cross_the_card() {
     let served = Served::start();
     let ping = served.run(&["ping", PEER, "--count", "4", "--size", "1000"]);
     assert!(ping.contains("4 sent, 4 answered"), "{ping}");
     let udp = served.run(&["udp", PEER, "--bytes", "100000"]);
     assert!(udp.contains(" 0 wrong, 0 not"), "{udp}");
+    let tcp = served.run(&["tcp", PEER, "--bytes", "100000"]);
+    assert!(
+        tcp.contains("100000 bytes sent, 100000 came back, 0 wrong"),
+        "{tcp}"
+    );
     let report = served.end();
-    assert_eq!(report.clients, 2);
+    assert_eq!(report.clients, 3);
     assert_eq!(report.broken_rules, 0, "{:?}", report.broken);
     assert_eq!(report.faults, 0);
     // What the card counted is what crossed the wire.

@@ -195,6 +195,7 @@ fn simulate(seed: u64) -> (usize, u64) {
         },
     };
     let mut net = TcpNet::new(seed, impairment, configs);
+    net.gro = rng.random_range(0..2) == 0;
     let start = net.now;
     let mut pairs = Vec::new();
     for n in 0..rng.random_range(1..=4u64) {
@@ -274,7 +275,15 @@ fn simulate(seed: u64) -> (usize, u64) {
             panic!("seed {seed}: still open after {}: {infos:#?}", net.now);
         }
         // Lazy programs look again after a while.
-        let next = net.now + Duration::from_millis(20);
+        let lazy = pairs.iter().flat_map(|p| &p.ends).any(|e| e.program.lazy > 0);
+        let waiting = pairs.iter().any(|p| p.programs.is_some());
+        let early = net.now < start + Duration::from_secs(10);
+        let pause = match (lazy || waiting, early) {
+            (true, true) => Duration::from_millis(20),
+            (true, false) => Duration::from_secs(1),
+            (false, _) => Duration::from_secs(1000),
+        };
+        let next = net.now + pause;
         net.step(next);
     }
     for pair in &pairs {

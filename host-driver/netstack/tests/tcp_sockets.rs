@@ -149,8 +149,6 @@ fn the_fast_path_takes_nearly_all_of_a_transfer() {
         "{} of {segments}",
         rx.hp_hits
     );
-    let tx = net.hosts[0].stack.snmp().tcp_ext;
-    assert!(tx.hp_acks > tx.pure_acks, "{} {}", tx.hp_acks, tx.pure_acks);
     client.close(&mut net.hosts[0].stack);
     server.close(&mut net.hosts[1].stack);
     listener.close(&mut net.hosts[1].stack);

@@ -14,6 +14,7 @@ pub(crate) use echo::{datagram, is_right};
 pub use summary::{
     IrqSummary, MacSummary, PingSummary, QueueSummary, SimSummary, Summary, TcpSummary, UdpSummary,
 };
+pub(crate) use tcp::{Exchange, Side, StreamEnd};
 pub use tcp::{STREAM_PORT, StreamServer};
 
 use crate::function::{BarPlacement, SimFunction};
@@ -39,7 +40,6 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tcp::StreamEnd;
 use thiserror::Error;
 
 /// Largest UDP payload in one frame of MTU 1500.

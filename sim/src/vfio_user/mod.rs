@@ -16,6 +16,7 @@
 mod backend;
 mod device;
 mod door;
+mod echo;
 mod engine;
 mod link;
 mod maps;
@@ -23,6 +24,7 @@ mod peer;
 mod vectors;
 
 pub use door::{ServeError, Server};
+pub use echo::Echo;
 pub use engine::{Report, Setup};
 pub use maps::{Access, MapTable};
 pub use peer::{Peer, RealTime, Rest, ServedEndpoint};

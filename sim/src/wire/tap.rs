@@ -6,7 +6,7 @@ use super::{Frame, WireEndpoint};
 use crate::time::SimTime;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -66,7 +66,7 @@ impl Tap {
     pub fn configure(&self, address: Ipv4Addr, netmask: Ipv4Addr) -> io::Result<()> {
         // Router solicitations and multicast reports would only be noise; a kernel without IPv6 has no such file.
         let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", self.name), "1");
-        let control = socket(libc::SOCK_DGRAM, 0)?;
+        let control = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
         let mut request = interface_request(&self.name)?;
         request.ifr_ifru.ifru_addr = socket_address(address);
         ioctl(control.as_raw_fd(), libc::SIOCSIFADDR, &mut request)?;
@@ -74,6 +74,40 @@ impl Tap {
         ioctl(control.as_raw_fd(), libc::SIOCSIFNETMASK, &mut request)?;
         request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
         ioctl(control.as_raw_fd(), libc::SIOCSIFFLAGS, &mut request)
+    }
+
+    /// Gives the kernel's side, which must be up, an IPv6 address as well, without duplicate address detection.
+    ///
+    /// # Errors
+    /// What the kernel says; `ENOENT` or `EAFNOSUPPORT` from one without IPv6.
+    pub fn configure_ipv6(&self, address: Ipv6Addr, prefix: u8) -> io::Result<()> {
+        let conf = format!("/proc/sys/net/ipv6/conf/{}", self.name);
+        for (setting, value) in [
+            ("accept_dad", "0"),
+            ("router_solicitations", "0"),
+            ("disable_ipv6", "0"),
+        ] {
+            std::fs::write(format!("{conf}/{setting}"), value)?;
+        }
+        let control = socket(libc::AF_INET6, libc::SOCK_DGRAM, 0)?;
+        let mut request = interface_request(&self.name)?;
+        ioctl(control.as_raw_fd(), libc::SIOCGIFINDEX, &mut request)?;
+        let mut request = libc::in6_ifreq {
+            ifr6_addr: libc::in6_addr {
+                s6_addr: address.octets(),
+            },
+            ifr6_prefixlen: prefix.into(),
+            // SAFETY: SIOCGIFINDEX has filled this member.
+            ifr6_ifindex: unsafe { request.ifr_ifru.ifru_ifindex },
+        };
+        // SAFETY: on an AF_INET6 socket this code takes a `struct in6_ifreq *`, which lives through the call.
+        check(unsafe {
+            libc::ioctl(
+                control.as_raw_fd(),
+                libc::SIOCSIFADDR as _,
+                std::ptr::from_mut(&mut request),
+            )
+        })
     }
 
     /// Frames from the kernel, frames to the kernel, and those of the latter that it refused.
@@ -122,14 +156,14 @@ impl WireEndpoint for Tap {
 /// # Errors
 /// `EPERM` without CAP_NET_RAW.
 pub fn icmp_socket() -> io::Result<UdpSocket> {
-    let socket = UdpSocket::from(socket(libc::SOCK_RAW, libc::IPPROTO_ICMP)?);
+    let socket = UdpSocket::from(socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)?);
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
-fn socket(kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
+fn socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
     // SAFETY: `socket` takes three numbers.
-    let fd = unsafe { libc::socket(libc::AF_INET, kind | libc::SOCK_CLOEXEC, protocol) };
+    let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) };
     check(fd)?;
     // SAFETY: the descriptor is new and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

@@ -21,27 +21,30 @@ impl Sum {
     /// (`csum_partial`).
     ///
     /// RFC 1071 section 2(B) lets the words be added in any byte order and swapped once at the end, and 2(C)
-    /// lets them be added wider than 16 bits: the loop adds 32-bit halves into 64 bits, eight bytes a step.
+    /// lets them be added wider than 16 bits: the loop is a chain of 64-bit additions, each with the carry of
+    /// the one before.
     #[must_use]
     pub fn add_bytes(self, data: &[u8]) -> Self {
-        let mut even = 0u64;
-        let mut odd = 0u64;
-        let (blocks, rest) = data.as_chunks::<8>();
+        let (blocks, rest) = data.as_chunks::<64>();
+        let mut sum = 0u64;
         for block in blocks {
-            let word = u64::from_ne_bytes(*block);
-            // Two accumulators of 32-bit halves: neither can overflow below 2^32 blocks.
-            even += word & 0xffff_ffff;
-            odd += word >> 32;
+            sum = add_words(sum, block.as_chunks::<8>().0);
         }
+        let (words, rest) = rest.as_chunks::<8>();
+        sum = add_words(sum, words);
         if !rest.is_empty() {
             let mut last = [0u8; 8];
             last[..rest.len()].copy_from_slice(rest);
-            let word = u64::from_ne_bytes(last);
-            even += word & 0xffff_ffff;
-            odd += word >> 32;
+            sum = add_words(sum, &[last]);
         }
-        let native = fold64(even) as u64 + fold64(odd) as u64;
-        Self(self.0 + u64::from(u16::from_be(fold64(native))))
+        Self(self.0 + u64::from(u16::from_be(fold64(sum))))
+    }
+
+    /// Adds two 16-bit words at once.
+    #[must_use]
+    pub const fn add_u32(self, words: u32) -> Self {
+        // 2^16 is 1 modulo 2^16 - 1, so the upper word needs no shift.
+        Self(self.0 + words as u64)
     }
 
     /// Adds one 16-bit word.
@@ -52,7 +55,7 @@ impl Sum {
 
     fn add_addr(self, addr: IpAddr) -> Self {
         match addr {
-            IpAddr::V4(addr) => self.add_bytes(&addr.octets()),
+            IpAddr::V4(addr) => self.add_u32(addr.to_bits()),
             IpAddr::V6(addr) => self.add_bytes(&addr.octets()),
         }
     }
@@ -87,6 +90,20 @@ impl Sum {
     pub const fn is_valid(self) -> bool {
         fold64(self.0) == 0xffff
     }
+}
+
+/// One's complement addition of 64-bit words in memory order.
+#[inline]
+fn add_words(mut sum: u64, words: &[[u8; 8]]) -> u64 {
+    // Compiles to a chain of additions with carry.
+    let mut carry = false;
+    for word in words {
+        let (s, c1) = sum.overflowing_add(u64::from_ne_bytes(*word));
+        let (s, c2) = s.overflowing_add(u64::from(carry));
+        (sum, carry) = (s, c1 | c2);
+    }
+    let (sum, carry) = sum.overflowing_add(u64::from(carry));
+    sum + u64::from(carry)
 }
 
 const fn fold64(mut sum: u64) -> u16 {

@@ -545,7 +545,8 @@ fn validate_xmit_skb(
     ready: &mut VecDeque<SkBuff>,
 ) -> Result<(), SkBuff> {
     let before = ready.len();
-    if skb.gso().is_some() {
+    let tso = features.contains(Features::TSO | Features::HW_CSUM) && !skb.is_nonlinear();
+    if skb.gso().is_some() && !tso {
         skb_gso_segment(skb, pool, ready)?;
     } else {
         ready.push_back(pool.linearize(skb)?);

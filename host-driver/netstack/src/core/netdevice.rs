@@ -62,6 +62,9 @@ bitflags! {
     pub struct Features: u64 {
         /// Fills in any checksum given by start and offset (`NETIF_F_HW_CSUM`).
         const HW_CSUM = 1 << 3;
+        /// Cuts TCP packets over IPv4 or IPv6 into segments ([`SkBuff::gso`]; `NETIF_F_TSO | NETIF_F_TSO6`).
+        /// Needs [`Features::HW_CSUM`].
+        const TSO = 1 << 16 | 1 << 20;
         /// Received segments are merged by the stack (`NETIF_F_GRO`).
         const GRO = 1 << 14;
         /// Verifies checksums on receive (`NETIF_F_RXCSUM`).

@@ -43,7 +43,8 @@ impl Stack {
             PmtuDisc::Want => total <= mtu,
             PmtuDisc::Do | PmtuDisc::Probe => true,
         };
-        if total > usize::from(u16::MAX) || total > mtu && dont_fragment {
+        // A GSO packet is cut before it leaves.
+        if total > usize::from(u16::MAX) || total > mtu && dont_fragment && skb.gso().is_none() {
             self.mib.ip.frag_fails += 1;
             self.kfree_skb(skb, SkbDropReason::PktTooBig);
             return Err(Errno::MsgSize);

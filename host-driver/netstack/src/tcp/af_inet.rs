@@ -8,7 +8,6 @@ use super::sock::{PortHold, Shut, TcpSock, TcpState};
 use super::tcp_ipv4::{advertised_mss, select_initial_window};
 use super::write_queue::{Sacked, TcpSkb};
 use super::*;
-use crate::core::checksum::Sum;
 use crate::core::dst::AddrType;
 use crate::core::netdevice::{Features, IfIndex};
 use crate::errno::Errno;
@@ -177,7 +176,6 @@ impl Stack {
             end_seq: isn + 1,
             flags: TcpFlags::SYN,
             sacked: Sacked::empty(),
-            csum: Sum::ZERO,
             stamp: net.now,
         });
         net.mib.tcp.active_opens += 1;

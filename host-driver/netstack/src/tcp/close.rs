@@ -6,7 +6,6 @@ use super::inet_hashtables::{TcpSlot, TcpSockId};
 use super::sock::{PortHold, Shut, TcpSock, TcpState};
 use super::write_queue::{Sacked, TcpSkb};
 use super::*;
-use crate::core::checksum::Sum;
 use crate::errno::Errno;
 use crate::wire::tcp::TcpFlags;
 
@@ -154,7 +153,6 @@ impl TcpSock {
             end_seq: self.write_seq + 1,
             flags: TcpFlags::FIN,
             sacked: Sacked::empty(),
-            csum: Sum::ZERO,
             stamp: now,
         });
         self.write_seq += 1;

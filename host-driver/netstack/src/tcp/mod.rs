@@ -53,7 +53,7 @@ use crate::core::pool::SkbPool;
 use crate::core::skb::SkBuff;
 use crate::core::time::Instant;
 use crate::ipv4::snmp::Snmp;
-use crate::prandom::{Prng, SeededState};
+use crate::prandom::{Prng, SeededState, SipState};
 use crate::stack::Stack;
 use sock::TcpSock;
 
@@ -103,7 +103,7 @@ pub(crate) struct Tcp {
     pub socks: TcpTable,
     pub challenge: ChallengeLimit,
     /// Secret of sequence numbers, timestamps and cookies (net/core/secure_seq.c).
-    pub secret: SeededState,
+    pub secret: SipState,
     /// Entries in TIME-WAIT.
     pub tw_count: usize,
     /// Sockets that stopped since queues of devices are full of theirs (`tsq_tasklet.head`).
@@ -115,7 +115,7 @@ impl Tcp {
         Self {
             socks: TcpTable::new(hash, prng.fork()),
             challenge: ChallengeLimit::default(),
-            secret: SeededState::new(prng),
+            secret: SipState::new(prng),
             tw_count: 0,
             tsq: Vec::new(),
         }

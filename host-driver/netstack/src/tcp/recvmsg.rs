@@ -61,7 +61,8 @@ impl TcpSock {
                 break;
             };
             let offset = seq.since(rx.seq) as usize;
-            let room = buf.get_mut(copied..).unwrap_or(&mut []);
+            let left = (rx.end_seq.since(seq) as usize).min(buf.len() - copied);
+            let room = buf.get_mut(copied..copied + left).unwrap_or(&mut []);
             let len = rx.skb.copy_bits(offset, room);
             copied += len;
             seq += len as u32;

@@ -161,7 +161,7 @@ pub(crate) struct Segment {
     pub opt: TcpOptions,
 }
 
-/// Received payload in a queue; the buffer holds all of it.
+/// Received payload in a queue. The buffer may go on behind its end, with what another one holds.
 #[derive(Debug)]
 pub(crate) struct RxSkb {
     pub skb: SkBuff,
@@ -170,6 +170,13 @@ pub(crate) struct RxSkb {
     pub end_seq: Seq,
     /// A FIN follows.
     pub fin: bool,
+}
+
+impl RxSkb {
+    /// Whether more can be appended to the buffer.
+    pub(crate) fn is_extensible(&self) -> bool {
+        !self.fin && !self.skb.is_nonlinear() && self.skb.len() as u32 == self.end_seq.since(self.seq)
+    }
 }
 
 /// State of delayed acknowledgments (`icsk_ack`).
@@ -279,8 +286,8 @@ pub(crate) struct TcpSock {
     /// A FIN was received (`SOCK_DONE`).
     pub done: bool,
     pub dst: Option<DstEntry>,
-    /// The device of the route makes checksums.
-    pub csum_offload: bool,
+    /// Segments that go as one packet (`sk_gso_max_segs`).
+    pub gso_max_segs: usize,
 
     // Send.
     pub iss: Seq,
@@ -413,7 +420,7 @@ impl TcpSock {
             dead: false,
             done: false,
             dst: None,
-            csum_offload: false,
+            gso_max_segs: 1,
             iss: Seq(0),
             snd_una: Seq(0),
             snd_nxt: Seq(0),

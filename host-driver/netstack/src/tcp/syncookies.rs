@@ -37,7 +37,7 @@ fn hash_addr(hasher: &mut impl Hasher, addr: SocketAddr) {
     hasher.write_u16(addr.port());
 }
 
-fn cookie_hash(secret: SeededState, local: SocketAddr, peer: SocketAddr, count: u32, which: u8) -> u32 {
+fn cookie_hash(secret: SipState, local: SocketAddr, peer: SocketAddr, count: u32, which: u8) -> u32 {
     let mut hasher = secret.build_hasher();
     hash_addr(&mut hasher, local);
     hash_addr(&mut hasher, peer);
@@ -48,19 +48,19 @@ fn cookie_hash(secret: SeededState, local: SocketAddr, peer: SocketAddr, count: 
 
 /// RFC 6528 section 3: an initial sequence number that others cannot guess and that moves with the clock
 /// (`secure_tcp_seq`).
-pub(crate) fn secure_tcp_seq(secret: SeededState, local: SocketAddr, peer: SocketAddr, now: Instant) -> Seq {
+pub(crate) fn secure_tcp_seq(secret: SipState, local: SocketAddr, peer: SocketAddr, now: Instant) -> Seq {
     Seq(cookie_hash(secret, local, peer, 0, 2)) + (now.as_nanos() >> 6) as u32
 }
 
 /// An offset of timestamps for each pair of hosts (RFC 7323 section 5.4; `secure_tcp_ts_off`).
-pub(crate) fn secure_tcp_ts_off(secret: SeededState, local: SocketAddr, peer: SocketAddr) -> u32 {
+pub(crate) fn secure_tcp_ts_off(secret: SipState, local: SocketAddr, peer: SocketAddr) -> u32 {
     let host = |a: SocketAddr| SocketAddr::new(a.ip(), 0);
     cookie_hash(secret, host(local), host(peer), 0, 3)
 }
 
 /// `secure_tcp_syn_cookie`.
 fn secure_tcp_syn_cookie(
-    secret: SeededState,
+    secret: SipState,
     local: SocketAddr,
     peer: SocketAddr,
     sseq: Seq,
@@ -76,7 +76,7 @@ fn secure_tcp_syn_cookie(
 
 /// The data of a cookie, if it is one of ours and not too old (`check_tcp_syn_cookie`).
 fn check_tcp_syn_cookie(
-    secret: SeededState,
+    secret: SipState,
     cookie: Seq,
     local: SocketAddr,
     peer: SocketAddr,
@@ -97,7 +97,7 @@ fn check_tcp_syn_cookie(
 
 /// The sequence number of a SYN-ACK that nobody remembers (`cookie_v4_init_sequence`).
 pub(crate) fn cookie_init_sequence(
-    secret: SeededState,
+    secret: SipState,
     local: SocketAddr,
     peer: SocketAddr,
     sseq: Seq,
@@ -223,7 +223,7 @@ mod tests {
         fn a_cookie_is_good_for_its_flow_and_a_while(
             seed in any::<u64>(), sseq in any::<u32>(), minute in 0u32..1 << 24, age in 0u32..20, mss in any::<u16>(),
         ) {
-            let secret = SeededState::new(&mut Prng::new(seed));
+            let secret = SipState::new(&mut Prng::new(seed));
             let (l, p) = (addr(1, 80), addr(2, 4000));
             let now = Instant::from_secs(u64::from(minute) * 60 + 59);
             let cookie = cookie_init_sequence(secret, l, p, Seq(sseq), mss, now);

@@ -188,6 +188,15 @@ impl TcpSock {
             return Incoming::Discard(SkbDropReason::TcpReset);
         }
         if seg.flags.contains(TcpFlags::SYN) {
+            // The answer to our SYN of a simultaneous open (RFC 9293 section 3.5, figure 7).
+            let crossed = self.state == TcpState::SynRecv
+                && seg.flags.contains(TcpFlags::ACK)
+                && seg.end_seq == seg.seq + 1
+                && seg.end_seq == self.rcv_nxt
+                && seg.ack_seq == self.snd_nxt;
+            if crossed && self.listener.is_none() {
+                return Incoming::Acceptable;
+            }
             // RFC 5961 section 4.2.
             self.syn_challenge(net);
             return Incoming::Discard(SkbDropReason::TcpInvalidSyn);

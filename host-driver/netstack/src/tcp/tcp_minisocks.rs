@@ -248,7 +248,7 @@ impl Stack {
             sk.rx_opt.ts_recent = ts;
             sk.rx_opt.ts_recent_stamp = Some(self.now);
         }
-        sk.ack.rcv_mss = u32::from(req.advmss.min(req.rx_opt.mss_clamp)).max(TCP_MIN_SND_MSS as u32);
+        sk.initialize_rcv_mss();
         sk.total_retrans = u32::from(req.num_timeout);
         if req.num_timeout == 0 && !req.cookie {
             // The answer to the SYN-ACK is the first measurement.

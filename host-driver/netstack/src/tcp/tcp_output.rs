@@ -18,7 +18,7 @@ use super::*;
 use crate::core::checksum::Sum;
 use crate::core::dst::{DstEntry, Ipcm, PmtuDisc};
 use crate::core::netdevice::Features;
-use crate::core::skb::SkBuff;
+use crate::core::skb::{Gso, GsoType, SkBuff};
 use crate::errno::Errno;
 use crate::wire::ipv4::IPPROTO_TCP;
 use crate::wire::tcp::{
@@ -28,6 +28,13 @@ use crate::wire::tcp::{
 
 /// Room for all headers in front of the payload (`MAX_TCP_HEADER`): link and driver, IPv6, TCP with options.
 pub(crate) const MAX_TCP_HEADER: usize = 64 + 40 + TCP_HLEN + MAX_TCP_OPTION_SPACE;
+
+/// Most payload of a GSO packet: with its headers it is an IP packet and fits a buffer.
+const GSO_MAX_SIZE: usize = 65_535 - 40 - TCP_HLEN - MAX_TCP_OPTION_SPACE;
+/// Most segments of a packet that the device cuts.
+const GSO_MAX_SEGS: usize = 64;
+/// Most segments of a packet that we cut ourselves: few enough to stay in the cache until then.
+const SOFT_GSO_SEGS: usize = 16;
 
 /// What a segment was, so that the socket can note that it left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +156,11 @@ impl TcpSock {
     pub(crate) fn set_dst(&mut self, dst: DstEntry, features: Features) {
         // What the path takes is in the route from now on.
         self.pmtu = usize::MAX;
-        self.csum_offload = features.contains(Features::HW_CSUM);
+        self.gso_max_segs = if features.contains(Features::TSO) {
+            GSO_MAX_SEGS
+        } else {
+            SOFT_GSO_SEGS
+        };
         self.dst = Some(dst);
         self.sync_mss();
     }
@@ -186,7 +197,7 @@ impl TcpSock {
     /// The next segment to be sent, if one may be.
     fn next_xmit(&mut self, net: &mut Net<'_>) -> Option<(SkBuff, XmitKind)> {
         if self.state == TcpState::SynRecv && self.ack.now {
-            return Some((self.transmit_skb(net, 0)?, XmitKind::Retrans(0)));
+            return Some((self.transmit_skb(net, 0, 1)?, XmitKind::Retrans(0)));
         }
         // Blocks do not fit beside a full segment's payload.
         if self.ack.now && (!self.selective_acks.is_empty() || self.dsack.is_some()) {
@@ -236,7 +247,7 @@ impl TcpSock {
         } else {
             XmitKind::Retrans(at)
         };
-        Some((self.transmit_skb(net, at)?, kind))
+        Some((self.transmit_skb(net, at, 1)?, kind))
     }
 
     /// The next unsent segment, if windows and Nagle allow (`tcp_write_xmit`).
@@ -269,7 +280,8 @@ impl TcpSock {
         }
         self.fragment(net, at, mss)?;
         self.cwnd_restart_if_idle(net);
-        Some((self.transmit_skb(net, at)?, XmitKind::New(1)))
+        let count = if len >= mss { self.gso_segs(at, mss) } else { 1 };
+        Some((self.transmit_skb(net, at, count)?, XmitKind::New(count)))
     }
 
     /// RFC 896 as amended by RFC 9293 section 3.7.4 and Minshall: a small segment waits as long as another
@@ -333,8 +345,13 @@ impl TcpSock {
             }
             return;
         }
-        self.stats.segs_out += 1;
-        net.mib.tcp.out_segs += 1;
+        let segs = if let XmitKind::New(count) = kind {
+            count as u64
+        } else {
+            1
+        };
+        self.stats.segs_out += segs;
+        net.mib.tcp.out_segs += segs;
         match kind {
             XmitKind::Control => {}
             XmitKind::New(count) => {
@@ -408,19 +425,53 @@ impl TcpSock {
         }
     }
 
-    /// The segment of an entry of the queue, with its header; nothing changes in the entry
-    /// (`__tcp_transmit_skb` with `clone_it`).
-    fn transmit_skb(&mut self, net: &mut Net<'_>, at: usize) -> Option<SkBuff> {
-        let seg = self.queue.get(at)?;
-        let mut skb = net.pool.alloc(MAX_TCP_HEADER + seg.len())?;
+    /// `count` segments of the queue from `at` on as one packet, with one header; nothing changes in the queue
+    /// (`__tcp_transmit_skb` with `clone_it`, `tcp_set_skb_tso_segs`).
+    fn transmit_skb(&mut self, net: &mut Net<'_>, at: usize, count: usize) -> Option<SkBuff> {
+        let first = self.queue.get(at)?;
+        let (seq, size, mut flags) = (first.seq, first.len(), first.flags);
+        let mut skb = net.pool.alloc(MAX_TCP_HEADER + size * count)?;
         skb.reserve(MAX_TCP_HEADER).ok()?;
-        skb.put_slice(seg.data()).ok()?;
-        let mut flags = seg.flags;
+        for seg in (at..at + count).filter_map(|n| self.queue.get(n)) {
+            skb.put_slice(seg.data()).ok()?;
+            flags |= seg.flags;
+        }
         if self.state != TcpState::SynSent {
             flags |= TcpFlags::ACK;
         }
-        let (seq, csum) = (seg.seq, seg.csum);
-        self.push_header(net, skb, seq, flags, csum)
+        if count > 1 {
+            skb.set_gso(Some(Gso {
+                size: size as u16,
+                segs: count as u16,
+                // The identification of what may not be fragmented is zero (RFC 6864 section 4.1).
+                kind: if self.peer.is_ipv4() {
+                    GsoType::TcpV4FixedId
+                } else {
+                    GsoType::TcpV6
+                },
+            }));
+        }
+        self.push_header(net, skb, seq, flags)
+    }
+
+    /// How many segments from `at` on can go as one packet: all of one size, in the windows (`tcp_tso_autosize`,
+    /// `tcp_mss_split_point`).
+    fn gso_segs(&self, at: usize, size: usize) -> usize {
+        let quota = self.snd_cwnd.saturating_sub(self.queue.in_flight()) as usize;
+        let most = quota
+            .min(self.gso_max_segs)
+            .min(GSO_MAX_SIZE / size.max(1))
+            .max(1);
+        let fits = |n: &usize| {
+            self.queue.get(at + n).is_some_and(|seg| {
+                let special = seg.flags.intersects(TcpFlags::SYN | TcpFlags::FIN);
+                seg.len() == size && !special && !seg.end_seq.after(self.wnd_end())
+            })
+        };
+        if !fits(&0) {
+            return 1;
+        }
+        (1..most).take_while(fits).count() + 1
     }
 
     /// A segment without payload.
@@ -434,10 +485,7 @@ impl TcpSock {
             return None;
         };
         skb.reserve(MAX_TCP_HEADER).ok()?;
-        Some((
-            self.push_header(net, skb, seq, flags, Sum::ZERO)?,
-            XmitKind::Control,
-        ))
+        Some((self.push_header(net, skb, seq, flags)?, XmitKind::Control))
     }
 
     /// A reset for a connection that we give up (`tcp_send_active_reset`).
@@ -457,7 +505,7 @@ impl TcpSock {
             let at = self.queue.packets_out() as usize;
             let size = (room.since(head.seq) as usize).min(self.mss_cache);
             self.fragment(net, at, size)?;
-            return Some((self.transmit_skb(net, at)?, XmitKind::New(1)));
+            return Some((self.transmit_skb(net, at, 1)?, XmitKind::New(1)));
         }
         self.control(net, self.snd_una - 1, TcpFlags::ACK)
     }
@@ -523,14 +571,13 @@ impl TcpSock {
         opt
     }
 
-    /// Puts the header in front of the payload, whose sum is `csum`.
+    /// Puts the header in front of the payload.
     fn push_header(
         &mut self,
         net: &mut Net<'_>,
         mut skb: SkBuff,
         seq: Seq,
         flags: TcpFlags,
-        csum: Sum,
     ) -> Option<SkBuff> {
         let opt = self.options(net, flags, skb.len());
         let mut options = [0; MAX_TCP_OPTION_SPACE];
@@ -550,20 +597,13 @@ impl TcpSock {
             self.select_window().into()
         };
         let len = skb.len() + TCP_HLEN + options.len();
-        let pseudo = tcp_pseudo(self.local.ip(), self.peer.ip(), len);
-        th.check = if self.csum_offload {
-            pseudo.folded().into()
-        } else {
-            let header = pseudo.add_bytes(th.as_bytes()).add_bytes(options);
-            header.add_u16(csum.folded()).finish().into()
-        };
+        // The device or `checksum_help` adds the rest, as it does for each segment of a GSO packet.
+        th.check = tcp_pseudo(self.local.ip(), self.peer.ip(), len).folded().into();
         let room = skb.push(TCP_HLEN + options.len()).ok()?;
         let (fixed, rest) = room.split_at_mut_checked(TCP_HLEN)?;
         fixed.copy_from_slice(th.as_bytes());
         rest.copy_from_slice(options);
-        if self.csum_offload {
-            skb.set_checksum_partial(TCP_CHECK_OFFSET);
-        }
+        skb.set_checksum_partial(TCP_CHECK_OFFSET);
         skb.set_owner_w(self.sock.wmem.charge(skb.truesize()));
         if flags.contains(TcpFlags::ACK) {
             self.event_ack_sent();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use hematite_netstack::{Instant, StackConfig};
+use hematite_netstack::{GroFlush, Instant, StackConfig};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -26,6 +26,8 @@ pub struct TcpNet {
     pub impairment: Impairment,
     pub rng: ChaCha8Rng,
     pub lost: u64,
+    /// Received frames go through GRO, as those of a driver's poll do.
+    pub gro: bool,
     /// Frames that went into the wire, in order, if somebody wants to see them.
     pub log: Option<Vec<(usize, Vec<u8>)>>,
     flying: BTreeMap<(Instant, u64), (usize, Vec<u8>)>,
@@ -49,6 +51,7 @@ impl TcpNet {
             impairment,
             rng: ChaCha8Rng::seed_from_u64(seed),
             lost: 0,
+            gro: false,
             log: None,
             flying: BTreeMap::new(),
             serial: 0,
@@ -106,7 +109,20 @@ impl TcpNet {
         self.now = self.now.max(next);
         while let Some(entry) = self.flying.first_entry().filter(|e| e.key().0 <= self.now) {
             let (to, frame) = entry.remove();
-            self.hosts[to].receive(&frame, self.now);
+            let host = &mut self.hosts[to];
+            if self.gro {
+                let mut skb = host.stack.skb_pool().alloc(frame.len()).unwrap();
+                skb.put_slice(&frame).unwrap();
+                host.stack.napi_gro_receive(host.ifindex, skb, self.now);
+            } else {
+                host.receive(&frame, self.now);
+            }
+        }
+        if self.gro {
+            for host in &mut self.hosts {
+                host.stack
+                    .napi_gro_flush(host.ifindex, 0, GroFlush::All, self.now);
+            }
         }
         for host in &mut self.hosts {
             host.stack.poll(self.now);

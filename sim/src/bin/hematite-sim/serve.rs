@@ -4,8 +4,7 @@ use crate::card;
 use anyhow::{Context, Result, bail};
 use hematite_netstack::{Ipv4Cidr, MacAddr, StackConfig};
 use hematite_sim::SimTime;
-use hematite_sim::demo::EchoServer;
-use hematite_sim::vfio_user::{RealTime, ServedEndpoint, Server, Setup};
+use hematite_sim::vfio_user::{Echo, RealTime, ServedEndpoint, Server, Setup};
 use hematite_sim::wire::Unplugged;
 use hematite_sim::wire::capture::{Capture, Replay};
 use hematite_sim::wire::host::StackEndpoint;
@@ -162,9 +161,7 @@ fn endpoint(arguments: &ServeArguments) -> Result<Box<dyn ServedEndpoint>> {
             let seed = arguments.seed ^ 0x7065_6572;
             let mut started = Ok(());
             let peer = StackEndpoint::new(StackConfig::default(), seed, PEER_MAC, cidr, |stack| {
-                EchoServer::start(stack)
-                    .map_err(|error| started = Err(error))
-                    .ok()
+                Echo::start(stack).map_err(|error| started = Err(error)).ok()
             })?;
             started.context("the peer's echo server")?;
             Box::new(RealTime::new(peer))

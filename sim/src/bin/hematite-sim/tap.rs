@@ -47,6 +47,16 @@ fn print(s: &TapSummary, seconds: f64) {
         "  card -> kernel -> card    {} of {} datagrams",
         s.card_udp.received, s.card_udp.sent
     );
+    for tcp in &s.tcp {
+        println!(
+            "  TCP over {}, {} connects: {:.1} MB out, {:.1} MB in, {} bytes wrong",
+            tcp.ip_version,
+            tcp.connects,
+            tcp.bytes_tx as f64 * 1e-6,
+            tcp.bytes_rx as f64 * 1e-6,
+            tcp.corrupt
+        );
+    }
     println!("  rules broken              {}", s.violations);
     println!("  {:.1} M cycles in {seconds:.1} s", s.cycles as f64 * 1e-6);
 }

@@ -102,10 +102,11 @@ impl TcpSock {
     /// `tcp_try_coalesce`).
     pub(super) fn queue_rcv(&mut self, net: &mut Net<'_>, rx: RxSkb) {
         let truesize = rx.skb.truesize();
-        if let Some(tail) = self.receive_queue.back_mut()
+        if rx.is_extensible()
+            && let Some(tail) = self.receive_queue.back_mut()
             && tail.end_seq == rx.seq
+            && tail.is_extensible()
             && rx.skb.len() <= COALESCE_MAX
-            && !rx.skb.is_nonlinear()
             && tail.skb.put_slice(rx.skb.data()).is_ok()
         {
             tail.end_seq = rx.end_seq;
@@ -143,7 +144,7 @@ impl TcpSock {
     }
 
     /// A segment beyond a hole (`tcp_data_queue_ofo`).
-    fn data_queue_ofo(&mut self, net: &mut Net<'_>, mut skb: SkBuff, seg: &Segment) {
+    fn data_queue_ofo(&mut self, net: &mut Net<'_>, skb: SkBuff, seg: &Segment) {
         self.pred_flags = 0;
         // RFC 5681 section 4.2: a duplicate acknowledgment at once.
         self.ack.sched = true;
@@ -182,7 +183,6 @@ impl TcpSock {
             }
             if after_end.after(end) {
                 self.dsack_set(net, after_seq, end);
-                skb.trim(after_seq.since(seg.seq) as usize);
                 end = after_seq;
                 fin = false;
                 break;
@@ -200,8 +200,8 @@ impl TcpSock {
         }
         if let Some(before) = at.checked_sub(1).and_then(|i| self.out_of_order.get_mut(i))
             && before.end_seq == start
-            && !before.fin
-            && start == seg.seq
+            && (start, end) == (seg.seq, seg.seq + skb.len() as u32)
+            && before.is_extensible()
             && skb.len() <= COALESCE_MAX
             && !skb.is_nonlinear()
             && before.skb.put_slice(skb.data()).is_ok()

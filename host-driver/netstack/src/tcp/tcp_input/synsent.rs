@@ -101,9 +101,12 @@ impl TcpSock {
         } else {
             rx.tstamp_ok = false;
         }
-        self.ack.rcv_mss = u32::from(self.advmss.min(rx.mss_clamp)).clamp(
-            u32::from(TCP_MIN_SND_MSS as u16),
-            u32::from(TCP_MSS_DEFAULT).max(u32::from(self.advmss)),
-        );
+        self.initialize_rcv_mss();
+    }
+
+    /// A first guess at the size of the peer's segments, rather too small (`tcp_initialize_rcv_mss`).
+    pub(crate) fn initialize_rcv_mss(&mut self) {
+        let hint = self.advmss.min(self.rx_opt.mss_clamp).min(TCP_MSS_DEFAULT);
+        self.ack.rcv_mss = u32::from(hint).min(self.rcv_wnd / 2).max(88);
     }
 }
