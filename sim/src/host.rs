@@ -8,6 +8,7 @@ use crate::wire::WireEndpoint;
 use crate::wire::host::instant;
 use hematite_bus::BusError;
 use hematite_driver::{Options, StackReceive, VirtioNet};
+use hematite_netstack::core::trace;
 use hematite_netstack::{Errno, IfIndex, Ipv4Cidr, NetDevice, QdiscState, Stack, StackConfig};
 use thiserror::Error;
 
@@ -129,7 +130,9 @@ impl<C: CardPins, E: WireEndpoint> Host<C, E> {
         if let Some((arrived, _)) = interrupt {
             let entry = arrived + self.cpu.interrupt_latency;
             let wait = entry - self.now();
+            trace::packet(0, trace::Stage::Irq, arrived.ns());
             self.machine.borrow_mut().run_for(wait)?;
+            trace::packet(0, trace::Stage::IrqHandler, self.now().ns());
             self.net.handle_interrupts();
         }
         if timer <= self.now() {

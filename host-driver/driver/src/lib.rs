@@ -34,9 +34,11 @@ pub mod rx;
 pub mod transport;
 pub mod tx;
 mod upper;
+pub mod xdp;
 
 pub use card::CardCounters;
 pub use error::{DeviceFault, Error};
 pub use net::{Options, State, VirtioNet};
 pub use rx::NapiReceive;
 pub use upper::StackReceive;
+pub use xdp::{XdpAction, XdpBuff, XdpProgram};

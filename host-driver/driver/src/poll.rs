@@ -8,6 +8,8 @@ use crate::napi::{CpuId, NapiId, NapiPoll, NetdevBudget, Rearm, Round, Softnet};
 use crate::net::{CONFIG_VECTOR, Queues, State, VirtioNet};
 use crate::rx::NapiReceive;
 use crate::transport::VirtioPci;
+use crate::tx::XmitError;
+use crate::xdp::{XdpProgram, XdpStats};
 
 /// The receive queue's context.
 const RX: NapiId = NapiId(0);
@@ -91,6 +93,26 @@ impl<F: PciFunction> VirtioNet<F> {
         self.on_cpu(stack, |softnet, poller, budget| {
             softnet.run_ksoftirqd(cpu, poller, budget, now)
         })
+    }
+
+    /// Puts a program on the hook before the skb, or takes it off (`ip link set dev ... xdp`); the one that was
+    /// there. It stays until the device is reset.
+    ///
+    /// # Errors
+    /// [`Error::State`] while the device is reset.
+    pub fn set_xdp(
+        &mut self,
+        program: Option<Box<dyn XdpProgram>>,
+    ) -> Result<Option<Box<dyn XdpProgram>>, Error> {
+        let queues = self.queues.as_mut().ok_or(Error::State("failed"))?;
+        Ok(std::mem::replace(&mut queues.rx.xdp, program))
+    }
+
+    /// Counters of the hook.
+    pub fn xdp_stats(&self) -> XdpStats {
+        self.queues
+            .as_ref()
+            .map_or(XdpStats::default(), |queues| queues.rx.xdp_stats)
     }
 
     /// The poll lists: pending work, counters, affinity of interrupts, timeouts.
@@ -196,6 +218,27 @@ struct Poller<'a, F, S> {
     rearm_races: &'a mut u64,
 }
 
+impl<F: PciFunction, S: NapiReceive> Poller<'_, F, S> {
+    /// Sends what a program wants sent back (`virtnet_xdp_xmit`); what finds no room is dropped.
+    fn xdp_xmit(&mut self) -> Result<(), Error> {
+        let Queues { rx, tx } = &mut *self.queues;
+        if rx.xdp_tx.is_empty() {
+            return Ok(());
+        }
+        for skb in rx.xdp_tx.drain(..) {
+            match tx.xmit(self.transport, skb) {
+                Ok(()) => rx.xdp_stats.tx += 1,
+                Err(XmitError::Busy(skb)) => {
+                    rx.xdp_stats.tx_drops += 1;
+                    self.stack.napi_consume_skb(skb);
+                }
+                Err(XmitError::Failed(error)) => return Err(error),
+            }
+        }
+        tx.vq.kick(self.transport)
+    }
+}
+
 impl<F: PciFunction, S: NapiReceive> NapiPoll for Poller<'_, F, S> {
     type Error = Error;
 
@@ -207,7 +250,9 @@ impl<F: PciFunction, S: NapiReceive> NapiPoll for Poller<'_, F, S> {
         if id == TX {
             return Ok(0);
         }
-        self.queues.rx.poll(self.transport, budget, self.stack)
+        let work = self.queues.rx.poll(self.transport, budget, self.stack)?;
+        self.xdp_xmit()?;
+        Ok(work)
     }
 
     fn gro_flush(&mut self, id: NapiId, flush: GroFlush) -> bool {

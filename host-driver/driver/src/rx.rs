@@ -5,6 +5,7 @@
 //! and its buffers are recycled all the same. So the ring never shrinks, whatever the stack does.
 
 use hematite_bus::{Cpu, DmaBuf, PciFunction};
+use hematite_netstack::core::trace;
 use hematite_netstack::{GroFlush, SkBuff};
 
 use crate::error::{DeviceFault, Error};
@@ -13,6 +14,7 @@ use crate::net::MIN_RING;
 use crate::packed::{Direction, Element};
 use crate::queue::Virtqueue;
 use crate::transport::VirtioPci;
+use crate::xdp::{XdpAction, XdpBuff, XdpProgram, XdpStats};
 
 /// Bytes of `struct virtio_net_hdr` with `num_buffers`, which it always has with `VERSION_1` (virtio 1.3,
 /// 5.1.6).
@@ -41,6 +43,16 @@ pub trait NapiReceive {
     fn napi_gro_flush(&mut self, queue: u16, flush: GroFlush) -> bool {
         let _ = (queue, flush);
         false
+    }
+
+    /// Sends a frame out of another interface, for a program on the XDP hook (`xdp_do_redirect`). An upper half
+    /// that knows no such interface gives it back.
+    ///
+    /// # Errors
+    /// The frame.
+    fn xdp_do_redirect(&mut self, to: u32, skb: SkBuff) -> Result<(), SkBuff> {
+        let _ = to;
+        Err(skb)
     }
 
     /// Takes back an skb whose transmission is complete (`napi_consume_skb`).
@@ -75,6 +87,11 @@ pub(crate) struct RxQueue {
     returned: Vec<DmaBuf<Cpu>>,
     elements: Vec<Element>,
     stats: RxStats,
+    pub(crate) xdp: Option<Box<dyn XdpProgram>>,
+    xdp_buff: XdpBuff,
+    /// Frames that the program wants sent back.
+    pub(crate) xdp_tx: Vec<SkBuff>,
+    pub(crate) xdp_stats: XdpStats,
 }
 
 impl RxQueue {
@@ -88,6 +105,10 @@ impl RxQueue {
             returned,
             elements,
             stats,
+            xdp: None,
+            xdp_buff: XdpBuff::default(),
+            xdp_tx: Vec::new(),
+            xdp_stats: XdpStats::default(),
         }
     }
 
@@ -186,7 +207,14 @@ impl RxQueue {
                 }
             }
         }
-        let skb = self.build_skb(total, stack)?;
+        let skb = match self.xdp.take() {
+            None => self.build_skb(total, stack)?,
+            Some(mut program) => {
+                let skb = self.run_xdp(total, program.as_mut(), stack);
+                self.xdp = Some(program);
+                skb?
+            }
+        };
         // Refill before hand-up: what the stack does can't starve the ring.
         while let Some((buffer, _)) = self.parts.pop() {
             self.post(buffer)?;
@@ -241,16 +269,63 @@ impl RxQueue {
             stack.napi_consume_skb(skb);
             return Ok(None);
         }
-        let mut to = skb.data_mut();
-        let mut skip = HDR_LEN;
-        for (buffer, len) in &self.parts {
-            let Some((part, rest)) = to.split_at_mut_checked(len - skip) else {
-                break;
-            };
-            buffer.copy_to_slice(skip, part)?;
-            (to, skip) = (rest, 0);
+        copy_frame(&self.parts, skb.data_mut())?;
+        if trace::enabled() {
+            let id = trace::packet_id(skb.data());
+            skb.set_packet_id(id);
+            trace::packet(id, trace::Stage::Napi, 0);
         }
         Ok(Some(skb))
+    }
+
+    /// Lets the program see the frame; the skb if it passes (`receive_small_xdp`, `receive_mergeable_xdp`).
+    fn run_xdp(
+        &mut self,
+        total: usize,
+        program: &mut dyn XdpProgram,
+        stack: &mut impl NapiReceive,
+    ) -> Result<Option<SkBuff>, Error> {
+        if total < ETH_HLEN {
+            self.stats.length_errors += 1;
+            return Ok(None);
+        }
+        copy_frame(&self.parts, self.xdp_buff.prepare(total))?;
+        self.xdp_stats.packets += 1;
+        let action = program.run(&mut self.xdp_buff);
+        if matches!(action, XdpAction::Drop | XdpAction::Aborted) {
+            self.xdp_stats.drops += 1;
+            if action == XdpAction::Aborted {
+                self.xdp_stats.aborted += 1;
+                tracing::trace!(len = total, "xdp_exception");
+            }
+            return Ok(None);
+        }
+        let frame = self.xdp_buff.data();
+        if frame.len() < ETH_HLEN {
+            self.stats.length_errors += 1;
+            return Ok(None);
+        }
+        let Some(mut skb) = stack.napi_alloc_skb(HEADROOM + frame.len()) else {
+            self.stats.drops += 1;
+            return Ok(None);
+        };
+        if skb.reserve(HEADROOM).and_then(|()| skb.put_slice(frame)).is_err() {
+            self.stats.length_errors += 1;
+            stack.napi_consume_skb(skb);
+            return Ok(None);
+        }
+        match action {
+            XdpAction::Tx => self.xdp_tx.push(skb),
+            XdpAction::Redirect(to) => match stack.xdp_do_redirect(to, skb) {
+                Ok(()) => self.xdp_stats.redirects += 1,
+                Err(skb) => {
+                    self.xdp_stats.redirect_errors += 1;
+                    stack.napi_consume_skb(skb);
+                }
+            },
+            _ => return Ok(Some(skb)),
+        }
+        Ok(None)
     }
 
     fn post(&mut self, buffer: DmaBuf<Cpu>) -> Result<(), Error> {
@@ -271,4 +346,17 @@ impl RxQueue {
         self.recycle_parts();
         self.vq.fault(fault)
     }
+}
+
+/// Copies the bytes of a packet behind its header, which may be in several buffers.
+fn copy_frame(parts: &[(DmaBuf<Cpu>, usize)], mut to: &mut [u8]) -> Result<(), Error> {
+    let mut skip = HDR_LEN;
+    for (buffer, len) in parts {
+        let Some((part, rest)) = to.split_at_mut_checked(len - skip) else {
+            break;
+        };
+        buffer.copy_to_slice(skip, part)?;
+        (to, skip) = (rest, 0);
+    }
+    Ok(())
 }

@@ -144,6 +144,7 @@ impl Stack {
             .chain(self.addrconf_deadline())
             .chain(self.mcast.next_deadline())
             .chain(self.nf.conntrack().next_event())
+            .chain(self.qdisc_deadline())
             .chain(self.tcp.socks.timers.next_deadline())
             .min()
     }

@@ -242,6 +242,9 @@ fn t2_a_bad_wire_and_a_senseless_server_only_delay() {
     assert!((4..8).contains(&waits), "4, 8, 16, 32 seconds: {waits}");
 }
 
+/// What a server says to its question number n: messages.
+type Answerer<'a> = &'a mut dyn FnMut(usize, &[u8]) -> Vec<Vec<u8>>;
+
 /// Runs a resolver on host 0 and a server on host 1 that answers by `answer`: from the question's bytes to what
 /// follows the header's identifier.
 fn resolve(
@@ -294,9 +297,8 @@ fn dns(n: u64) -> (Net, Resolver, UdpSocket) {
 #[test]
 fn t3_addresses_of_both_families_and_aliases() {
     let (mut net, mut resolver, server) = dns(6);
-    let mut ask = |name: &str, kind, f: &mut dyn FnMut(usize, &[u8]) -> Vec<Vec<u8>>| {
-        resolve(&mut net, &mut resolver, &server, name, kind, f)
-    };
+    let mut ask =
+        |name: &str, kind, f: Answerer<'_>| resolve(&mut net, &mut resolver, &server, name, kind, f);
     let got = ask("host.example", RecordType::A, &mut |_, q| {
         vec![reply(q, 0x8180, &[(1, &[192, 0, 2, 1])])]
     });

@@ -8,6 +8,7 @@
 mod echo;
 mod summary;
 mod tcp;
+pub mod timeline;
 
 pub use echo::EchoServer;
 pub(crate) use echo::{datagram, is_right};
@@ -194,7 +195,9 @@ pub fn run<C: CardPins>(
     mut progress: impl FnMut(Progress),
 ) -> Result<Summary, DemoError> {
     let mut demo = Demo::start(card, options)?;
-    demo.ping()?;
+    let timeline = timeline::Timeline::default();
+    timeline.record(|| demo.ping())?;
+    demo.summary.timeline = timeline.latest();
     demo.udp(&mut progress)?;
     demo.summary.tcp = demo.tcp(Phase::Tcp, &mut progress)?;
     demo.summary.tcp_impaired = demo.tcp(Phase::TcpImpaired, &mut progress)?;

@@ -1,5 +1,6 @@
 //! What `summary.json` holds.
 
+use super::timeline::TimelineEntry;
 use crate::pcie::PcieCounters;
 use crate::wire::WireCounters;
 use serde::Serialize;
@@ -147,6 +148,8 @@ pub struct Summary {
     pub ethtool: BTreeMap<&'static str, u64>,
     /// The card's own counters that are not zero; empty until somebody who knows its registers fills it in.
     pub card: BTreeMap<&'static str, u64>,
+    /// The way of the last echo reply, stage by stage.
+    pub timeline: Vec<TimelineEntry>,
     /// The first broken rules.
     pub broken_rules: Vec<String>,
 }

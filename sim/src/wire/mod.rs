@@ -20,6 +20,7 @@ use crate::pins::GmiiSymbol;
 use crate::time::SimTime;
 use capture::{Capture, Heading};
 use gmii::{Decoded, Decoder, Encoder};
+use hematite_netstack::core::trace;
 use serde::Serialize;
 
 /// What stands at the far end of a wire.
@@ -80,6 +81,8 @@ pub struct Wire<E> {
     capture: Option<Capture>,
     counters: WireCounters,
     last_octet_to_card: SimTime,
+    /// The frame as the wire has it, for its identity in trace points.
+    padded: Vec<u8>,
 }
 
 impl<E: WireEndpoint> Wire<E> {
@@ -96,6 +99,7 @@ impl<E: WireEndpoint> Wire<E> {
             capture: None,
             counters: WireCounters::default(),
             last_octet_to_card: SimTime::ZERO,
+            padded: Vec::new(),
         }
     }
 
@@ -188,6 +192,17 @@ impl<E: WireEndpoint> Wire<E> {
             self.counters.to_card_octets += padded as u64 + 4;
             if let Some(capture) = &mut self.capture {
                 capture.record(now, Heading::ToCard, &self.frame.bytes, self.frame.damage);
+            }
+            if trace::enabled() {
+                /// Preamble and SFD, and the FCS.
+                const AROUND: u64 = 8 + 4;
+                let end = now + SimTime::from_ns(8 * (padded as u64 + AROUND));
+                self.padded.clear();
+                self.padded.extend_from_slice(&self.frame.bytes);
+                self.padded.resize(padded, 0);
+                let id = trace::packet_id(&self.padded);
+                trace::packet(id, trace::Stage::Wire, now.ns());
+                trace::packet(id, trace::Stage::WireEnd, end.ns());
             }
             self.encoder.start(&self.frame);
         }

@@ -11,6 +11,7 @@ mod ring;
 mod setup;
 mod stack;
 mod traffic;
+mod xdp;
 
 use hematite_driver::{NapiReceive, Options, VirtioNet};
 use hematite_netstack::{Instant, NetDevice, SkBuff, SkbPool};

@@ -16,10 +16,11 @@ use super::pool::SkbPool;
 use super::skb::{PktType, SkBuff};
 use super::tap::TapPacket;
 use super::time::Instant;
+use super::trace::Stage;
 use crate::errno::Errno;
 use crate::ipv4::devinet::InDevice;
 use crate::ipv6::addrconf::Inet6Dev;
-use crate::sched::{Pfifo, Qdisc, QdiscStats};
+use crate::sched::{Pfifo, Qdisc, QdiscStats, QdiscView};
 use crate::stack::Stack;
 use crate::wire::ethernet::{ETH_HLEN, EthHdr, EtherType, MacAddr};
 
@@ -130,7 +131,7 @@ const LOOPBACK_MTU: u32 = 65_535;
 /// How a [`Stack::qdisc_run`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QdiscState {
-    /// Nothing is left to be sent.
+    /// Nothing is left to be sent now; [`Stack::next_deadline`] tells when packets that are paced may leave.
     Empty,
     /// More is left: call again when others had their turn.
     Quota,
@@ -274,6 +275,7 @@ impl Stack {
         skb.set_tstamp(timestamp);
         trace!(%ifindex, len = skb.len(), protocol = ?skb.protocol(), "netif_receive_skb");
         self.taps.deliver_skb(ifindex, timestamp, &skb);
+        self.trace_packet(&skb, Stage::NetifReceive);
         skb.reset_network_header();
         let protocol = skb.protocol();
         match PTYPE_BASE.iter().find(|p| p.ether_type == protocol) {
@@ -330,7 +332,7 @@ impl Stack {
         if dev.flags.contains(DeviceFlags::LOOPBACK) {
             return self.loopback_xmit(skb);
         }
-        if let Err(skb) = dev.qdisc.enqueue(skb) {
+        if let Err(skb) = dev.qdisc.enqueue(skb, self.now) {
             dev.stats.tx_dropped += 1;
             self.kfree_skb(skb, SkbDropReason::QdiscDrop);
             return Err(Errno::NoBufs);
@@ -381,7 +383,9 @@ impl Stack {
                 break;
             }
             let Some(skb) = dev.requeued.pop_front() else {
-                let Some(skb) = dev.qdisc.dequeue() else { break };
+                let Some(skb) = dev.qdisc.dequeue(self.now) else {
+                    break;
+                };
                 let features = dev.features;
                 if let Err(skb) = validate_xmit_skb(skb, features, &mut self.pool, &mut dev.requeued) {
                     dev.stats.tx_errors += 1;
@@ -429,6 +433,22 @@ impl Stack {
         self.devs.get(ifindex).map(|d| (d.qdisc.stats(), d.requeues))
     }
 
+    /// The queueing discipline of an interface with its counters (`tc -s qdisc show dev`).
+    pub fn qdisc(&self, ifindex: IfIndex) -> Option<QdiscView> {
+        self.devs.get(ifindex).map(|d| QdiscView {
+            kind: d.qdisc.kind(),
+            dev: d.name.clone(),
+            stats: d.qdisc.stats(),
+            qlen: d.qlen(),
+            requeues: d.requeues,
+        })
+    }
+
+    /// When the queue of an interface has a packet that may be sent then (`qdisc_watchdog`).
+    pub(crate) fn qdisc_deadline(&self) -> Option<Instant> {
+        self.devs.iter().filter_map(|d| d.qdisc.next_deadline()).min()
+    }
+
     /// Replaces the queueing discipline of an interface; what waits in the old one is dropped.
     ///
     /// # Errors
@@ -436,7 +456,7 @@ impl Stack {
     pub fn set_qdisc(&mut self, ifindex: IfIndex, qdisc: Box<dyn Qdisc>) -> Result<(), Errno> {
         let dev = self.devs.get_mut(ifindex).ok_or(Errno::NoDev)?;
         let mut old = std::mem::replace(&mut dev.qdisc, qdisc);
-        while let Some(skb) = old.dequeue() {
+        while let Some(skb) = old.purge() {
             self.kfree_skb(skb, SkbDropReason::QdiscDrop);
         }
         Ok(())
@@ -496,7 +516,7 @@ impl Stack {
 
 impl NetDev {
     fn dequeue(&mut self) -> Option<SkBuff> {
-        self.requeued.pop_front().or_else(|| self.qdisc.dequeue())
+        self.requeued.pop_front().or_else(|| self.qdisc.purge())
     }
 
     /// The context of a receive queue.

@@ -16,6 +16,7 @@ use super::drop_reason::SkbDropReason;
 use super::netdevice::{Features, IfIndex};
 use super::skb::{Gso, SkBuff};
 use super::time::Instant;
+use super::trace::Stage;
 use crate::stack::Stack;
 use segment::{Class, FlowKey, Segment};
 
@@ -254,6 +255,10 @@ impl Stack {
     pub fn napi_gro_receive(&mut self, ifindex: IfIndex, mut skb: SkBuff, now: Instant) {
         self.set_now(now);
         let queue = skb.rx_queue();
+        if super::trace::enabled() && skb.packet_id() == 0 {
+            skb.set_packet_id(super::trace::packet_id(skb.data()));
+        }
+        self.trace_packet(&skb, Stage::Gro);
         let gro = self
             .devs
             .get(ifindex)

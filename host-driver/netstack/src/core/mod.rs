@@ -19,3 +19,4 @@ pub(crate) mod sock;
 pub mod tap;
 pub mod time;
 pub mod timer;
+pub mod trace;

@@ -136,6 +136,8 @@ struct Meta {
     priority: u32,
     mark: u32,
     rx_queue: u16,
+    delivery_time: Option<Instant>,
+    packet_id: u64,
     hash: Option<u32>,
     gso: Option<Gso>,
     nfct: Option<NfCt>,
@@ -487,6 +489,27 @@ impl SkBuff {
     /// Notes the receive queue of the device (`skb_record_rx_queue`).
     pub fn record_rx_queue(&mut self, queue: u16) {
         self.0.meta.rx_queue = queue;
+    }
+
+    /// Identity of the packet in trace points ([`packet_id`](super::trace::packet_id)); 0 if nobody traced it.
+    pub fn packet_id(&self) -> u64 {
+        self.0.meta.packet_id
+    }
+
+    /// Gives the packet an identity for trace points.
+    pub fn set_packet_id(&mut self, id: u64) {
+        self.0.meta.packet_id = id;
+    }
+
+    /// When the packet shall leave at the earliest (EDT, `skb->tstamp` with a delivery time).
+    pub fn delivery_time(&self) -> Option<Instant> {
+        self.0.meta.delivery_time
+    }
+
+    /// Sets when the packet shall leave at the earliest (`skb_set_delivery_time`). A queueing discipline that
+    /// paces keeps it; others do not look.
+    pub fn set_delivery_time(&mut self, at: Instant) {
+        self.0.meta.delivery_time = Some(at);
     }
 
     /// Hash of the packet's flow, if the device or software has computed it (`skb->hash`).

@@ -9,6 +9,7 @@ use crate::core::drop_reason::SkbDropReason;
 use crate::core::dst::{AddrType, InputRoute, IpIn};
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::{PktType, SkBuff};
+use crate::core::trace::Stage;
 use crate::netfilter::NfHook;
 use crate::stack::Stack;
 use crate::wire::icmp::{ICMP_DEST_UNREACH, ICMP_PARAMETERPROB, ICMP_PROT_UNREACH};
@@ -70,6 +71,7 @@ impl Stack {
 
     fn ip_pre_routing(&mut self, skb: SkBuff) {
         let iif = skb.dev();
+        self.trace_packet(&skb, Stage::PreRouting);
         let skb = match iif.filter(|_| self.nf.wants_defrag()) {
             // Only the first fragment has ports (`ipv4_conntrack_defrag`).
             Some(iif) => self.ip_defrag(skb, iif),
@@ -182,6 +184,7 @@ impl Stack {
         let Some(skb) = self.ip_defrag(skb, iif) else {
             return;
         };
+        self.trace_packet(&skb, Stage::LocalIn);
         let Some(skb) = self.nf_hook(NfHook::LocalIn, skb, Some(iif), None) else {
             return;
         };
@@ -198,6 +201,7 @@ impl Stack {
             return self.kfree_skb(skb, SkbDropReason::IpInHdr);
         }
         skb.reset_transport_header();
+        self.trace_packet(&skb, Stage::Transport);
         let ip = IpIn {
             saddr: iph.saddr().into(),
             daddr: iph.daddr().into(),

@@ -10,6 +10,7 @@ use crate::core::netdevice::IfIndex;
 use crate::core::skb::SkBuff;
 use crate::core::sock::Sock;
 use crate::core::time::Instant;
+use crate::core::trace::{self, Stage};
 use crate::errno::Errno;
 use crate::prandom::SeededState;
 use crate::socket::{Readiness, SockId, SockTable, readiness};
@@ -260,6 +261,7 @@ impl Stack {
             len: skb.len(),
             received_at: skb.tstamp().unwrap_or(self.now),
         };
+        trace::packet(skb.packet_id(), Stage::Socket, self.now.as_nanos());
         s.queue.push_back(Queued { skb, reply });
     }
 
@@ -274,6 +276,7 @@ impl Stack {
         if let (Some(to), Some(from)) = (buf.get_mut(..len), skb.data().get(..len)) {
             to.copy_from_slice(from);
         }
+        self.trace_packet(&skb, Stage::Recv);
         self.pool.recycle(skb);
         Ok(reply)
     }

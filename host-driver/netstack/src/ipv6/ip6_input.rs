@@ -9,6 +9,7 @@ use crate::core::drop_reason::SkbDropReason;
 use crate::core::dst::{AddrType, InputRoute, IpIn};
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::{IpSummed, PktType, SkBuff};
+use crate::core::trace::Stage;
 use crate::netfilter::NfHook;
 use crate::stack::Stack;
 use crate::wire::icmpv6::{ICMPV6_DEST_UNREACH, ICMPV6_PARAMPROB, ICMPV6_UNK_NEXTHDR};
@@ -67,6 +68,7 @@ impl Stack {
 
     fn ip6_pre_routing(&mut self, skb: SkBuff) {
         let iif = skb.dev();
+        self.trace_packet(&skb, Stage::PreRouting);
         let skb = match iif.filter(|_| self.nf.wants_defrag()) {
             // Only the first fragment has ports (`ipv6_defrag`).
             Some(iif) => self.ip6_defrag(skb, iif),
@@ -156,6 +158,7 @@ impl Stack {
         let Some(skb) = self.ip6_defrag(skb, iif) else {
             return;
         };
+        self.trace_packet(&skb, Stage::LocalIn);
         let Some(skb) = self.nf_hook(NfHook::LocalIn, skb, Some(iif), None) else {
             return;
         };
@@ -186,6 +189,7 @@ impl Stack {
             return self.kfree_skb(skb, SkbDropReason::IpInHdr);
         }
         skb.reset_transport_header();
+        self.trace_packet(&skb, Stage::Transport);
         let ip = IpIn {
             saddr: ip6h.saddr().into(),
             daddr: ip6h.daddr().into(),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::core::skb::SkBuff;
 use crate::wire::ethernet::EtherType;
-use crate::wire::ipv4::{IPPROTO_ICMP, IPV4_HLEN, IpHdr};
+use crate::wire::ipv4::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPV4_HLEN, IpHdr};
 use zerocopy::FromBytes;
 
 /// Protocol number of ICMPv6.
@@ -83,6 +83,34 @@ impl IpView {
             NfProto::Ipv4 => self.protocol == IPPROTO_ICMP,
             NfProto::Ipv6 => self.protocol == IPPROTO_ICMPV6,
         }
+    }
+
+    /// A hash that all packets of a flow share, in one direction (`skb_flow_dissect`, `__skb_get_hash`);
+    /// fragments have no ports, and all of a datagram share one. `packet` begins with the network header.
+    pub(crate) fn flow_hash(&self, packet: &[u8]) -> u32 {
+        let fold = |addr: IpAddr| match addr {
+            IpAddr::V4(a) => u64::from(a.to_bits()),
+            IpAddr::V6(a) => (a.to_bits() >> 64) as u64 ^ a.to_bits() as u64,
+        };
+        let has_ports = matches!(self.protocol, IPPROTO_TCP | IPPROTO_UDP) && !self.is_fragment;
+        let ports = packet
+            .get(self.l4..)
+            .filter(|_| has_ports)
+            .and_then(|l4| l4.first_chunk::<4>());
+        let ports = ports.map_or(0, |p| u64::from(u32::from_be_bytes(*p)));
+        // The finalizer of MurmurHash3 after each part.
+        [
+            fold(self.saddr),
+            fold(self.daddr),
+            ports << 8 | u64::from(self.protocol),
+        ]
+        .into_iter()
+        .fold(0u64, |hash, part| {
+            let mut k = hash.rotate_left(27) ^ part;
+            k = (k ^ k >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+            k = (k ^ k >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+            k ^ k >> 33
+        }) as u32
     }
 
     fn parse_v4(data: &[u8]) -> Option<Self> {

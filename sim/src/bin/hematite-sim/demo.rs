@@ -114,6 +114,20 @@ fn print(s: &Summary, seconds: f64) {
         mac.symbol_error_injected, mac.symbol_error_counted
     );
     println!("    delivered  {:>6}", mac.bad_delivered);
+    if let Some(first) = s.timeline.first() {
+        println!("  one packet   an echo reply, microseconds since its first octet was on the wire");
+        let mut before = first.at_ns;
+        for entry in &s.timeline {
+            let us = |ns: u64| ns as f64 * 1e-3;
+            println!(
+                "    {:<18} {:>8.3} {:>+9.3}",
+                entry.stage,
+                us(entry.at_ns.saturating_sub(first.at_ns)),
+                us(entry.at_ns.saturating_sub(before))
+            );
+            before = entry.at_ns;
+        }
+    }
     let drops: Vec<String> = s
         .drops
         .iter()

@@ -8,6 +8,7 @@ use crate::pcie::memory::HostMemory;
 use crate::pcie::rules::Violation;
 use crate::pcie::tlp::{Bdf, Direction, Header, Kind, Status, enabled_span};
 use crate::time::SimTime;
+use hematite_netstack::core::trace;
 use rand::RngExt;
 
 impl<M: HostMemory> RootComplex<M> {
@@ -71,6 +72,7 @@ impl<M: HostMemory> RootComplex<M> {
         if (MESSAGE_BASE..MESSAGE_BASE + MESSAGE_LEN).contains(&address) {
             return self.message_write(now, header, address, payload[0]);
         }
+        trace::packet(0, trace::Stage::Dma, now.ns());
         self.scratch.clear();
         self.scratch
             .extend(payload.iter().flat_map(|dw| dw.to_le_bytes()));

@@ -12,6 +12,7 @@ use crate::core::dst::{AddrType, IcmpError, IpIn, PmtuDisc, Severity};
 use crate::core::filter::BpfContext;
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::{IpSummed, SkBuff};
+use crate::core::trace::{self, Stage};
 use crate::errno::Errno;
 use crate::socket::{Domain, SockId};
 use crate::stack::Stack;
@@ -135,6 +136,7 @@ impl Stack {
             ifindex: ip.iif,
             ttl: ip.ttl,
         };
+        trace::packet(skb.packet_id(), Stage::Socket, self.now.as_nanos());
         s.queue.push_back(Datagram { skb, meta });
     }
 
@@ -145,6 +147,7 @@ impl Stack {
         if let Some(datagram) = s.queue.pop_front() {
             s.sock.rmem_free(datagram.skb.truesize());
             self.mib.udp.in_datagrams += 1;
+            self.trace_packet(&datagram.skb, Stage::Recv);
             self.pool.recycle(datagram.skb);
         }
         Ok(result)
