@@ -22,6 +22,7 @@ use super::sock::WmemCharge;
 use super::time::Instant;
 use crate::netfilter::NfCt;
 use crate::wire::ethernet::EtherType;
+use crate::wire::tcp::TCP_CHECK_OFFSET;
 
 mod frags;
 
@@ -579,8 +580,10 @@ impl SkBuff {
         let sum = super::checksum::Sum::ZERO
             .add_bytes(data.get(start..).ok_or(error)?)
             .finish();
-        // RFC 768: zero means no checksum, so a computed zero is sent as all ones. In TCP both are the same.
-        let sum = if sum == 0 { 0xffff } else { sum };
+        // RFC 768: zero means no checksum, so a computed zero is sent as all ones. TCP has no such rule, and
+        // segments that GRO merged must come out as they came in.
+        let zero_means_none = offset != usize::from(TCP_CHECK_OFFSET);
+        let sum = if sum == 0 && zero_means_none { 0xffff } else { sum };
         let field = data.get_mut(start + offset..start + offset + 2).ok_or(error)?;
         field.copy_from_slice(&sum.to_be_bytes());
         self.0.meta.ip_summed = IpSummed::None;

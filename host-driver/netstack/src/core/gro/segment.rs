@@ -130,6 +130,10 @@ impl Segment {
         if header_len < TCP_HLEN || len == 0 || flags.intersects(never) {
             return None;
         }
+        // Whoever cuts the packet again writes the other zero (RFC 1624 section 3).
+        if th.check.get() == 0xffff {
+            return None;
+        }
         let segment = Self {
             pf: view.family(),
             l4: view.l4,

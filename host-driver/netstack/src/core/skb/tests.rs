@@ -82,6 +82,16 @@ fn a_computed_checksum_of_zero_is_sent_as_all_ones() {
     assert_eq!(skb.data()[4..], [0xff, 0xff]);
 }
 
+#[test]
+fn a_tcp_checksum_of_zero_stays_zero() {
+    let mut segment = [0; 20];
+    segment[16..18].copy_from_slice(&[0xff, 0xff]);
+    let mut skb = SkBuff::from_slice(&segment);
+    skb.set_checksum_partial(16);
+    skb.checksum_help().unwrap();
+    assert_eq!(skb.data()[16..18], [0, 0]);
+}
+
 proptest! {
     #![proptest_config(crate::testing::config())]
     /// Against a `Vec` with explicit indices as the model.
