@@ -464,3 +464,17 @@ pub fn legal_enables(rng: &mut Rng, address: u64, length: u32) -> (u8, u8) {
         ),
     }
 }
+
+/// Waits until messages under way have arrived.
+pub fn settle(host: &mut Host) -> Result<(), Error> {
+    host.bench.run(20)?;
+    let quiet = |host: &mut Host| -> Result<bool, Error> {
+        Ok(host.bench.get("message_request_valid")? == 0 && host.bench.get("message_valid")? == 0)
+    };
+    let mut calm = 0;
+    while calm < 20 {
+        calm = if quiet(host)? { calm + 1 } else { 0 };
+        host.bench.run(1)?;
+    }
+    Ok(())
+}
