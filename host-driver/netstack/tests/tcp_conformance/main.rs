@@ -1,7 +1,10 @@
 //! TCP rule by rule: a peer made of crafted segments, and two stacks where a rule needs a peer that keeps its own.
 
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "../src/testing.rs"]
+mod fuzz;
+mod peer;
+#[path = "../../src/testing.rs"]
 mod testing;
 
 use std::io::ErrorKind;
@@ -10,136 +13,10 @@ use std::time::Duration;
 
 use common::frames::{ethernet, ipv4};
 use common::tcp::{A, B, TcpNet, byte_at};
-use common::{Host, Impairment, seed};
-use etherparse::{TcpHeader, TcpOptionElement, TcpSlice};
+use common::{Impairment, seed};
+use etherparse::{TcpHeader, TcpOptionElement};
 use hematite_netstack::{Instant, StackConfig, TcpKeepalive, TcpListener, TcpSocket, TcpState, TcpStream};
-
-const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
-const MS: Duration = Duration::from_millis(1);
-
-/// A segment as the peer sees it.
-#[derive(Debug, Clone)]
-struct Seg {
-    header: TcpHeader,
-    payload: Vec<u8>,
-}
-
-impl Seg {
-    fn options(&self) -> &[u8] {
-        self.header.options.as_slice()
-    }
-
-    fn sacks(&self) -> Vec<(u32, u32)> {
-        self.header
-            .options_iterator()
-            .filter_map(|o| match o.unwrap() {
-                TcpOptionElement::SelectiveAcknowledgement(first, rest) => Some((first, rest)),
-                _ => None,
-            })
-            .flat_map(|(first, rest)| std::iter::once(first).chain(rest.into_iter().flatten()))
-            .collect()
-    }
-}
-
-/// Our host and a peer that is us.
-struct Peer {
-    host: Host,
-    now: Instant,
-    port: u16,
-    our_port: u16,
-    /// The peer's next sequence number, and what it expects.
-    seq: u32,
-    ack: u32,
-}
-
-impl Peer {
-    fn new(config: StackConfig) -> Self {
-        let now = Instant::from_secs(1000);
-        let mut host = Host::new(1, config, seed(1));
-        host.stack.poll(now);
-        host.stack
-            .add_neighbour(host.ifindex, B, PEER_MAC.into())
-            .unwrap();
-        Self {
-            host,
-            now,
-            port: 4000,
-            our_port: 80,
-            seq: 10_000,
-            ack: 0,
-        }
-    }
-
-    fn send(&mut self, edit: impl FnOnce(&mut TcpHeader), payload: &[u8]) {
-        let mut header = TcpHeader::new(self.port, self.our_port, self.seq, 60_000);
-        (header.ack, header.acknowledgment_number) = (true, self.ack);
-        edit(&mut header);
-        header.checksum = header
-            .calc_checksum_ipv4_raw(B.octets(), A.octets(), payload)
-            .unwrap();
-        let segment = [&header.to_bytes()[..], payload].concat();
-        let frame = ethernet(OUR_MAC, PEER_MAC, 0x0800, &ipv4(B, A, 6, &segment, |_| {}));
-        self.host.receive(&frame, self.now);
-    }
-
-    /// What our host has sent.
-    fn sent(&mut self) -> Vec<Seg> {
-        let frames = self.host.transmit(self.now);
-        frames
-            .iter()
-            .filter_map(|f| {
-                let ip = etherparse::Ipv4Slice::from_slice(f.get(14..)?).ok()?;
-                let tcp = TcpSlice::from_slice(ip.payload().payload).ok()?;
-                let sum = tcp.calc_checksum_ipv4(A.octets(), B.octets()).unwrap();
-                assert_eq!(tcp.checksum(), sum, "checksum of what we send");
-                Some(Seg {
-                    header: tcp.to_header(),
-                    payload: tcp.payload().to_vec(),
-                })
-            })
-            .collect()
-    }
-
-    fn only(&mut self) -> Seg {
-        let mut sent = self.sent();
-        assert_eq!(sent.len(), 1, "{sent:?}");
-        sent.remove(0)
-    }
-
-    fn pass(&mut self, time: Duration) {
-        self.now = self.now + time;
-        self.host.stack.poll(self.now);
-    }
-
-    /// The peer connects with these options.
-    fn connect(&mut self, listener: &TcpListener, options: &[u8]) -> TcpStream {
-        self.send(
-            |h| {
-                (h.syn, h.ack, h.acknowledgment_number) = (true, false, 0);
-                h.set_options_raw(options).unwrap();
-            },
-            b"",
-        );
-        let synack = self.only();
-        assert!(synack.header.syn && synack.header.ack);
-        assert_eq!(synack.header.acknowledgment_number, self.seq + 1);
-        self.seq += 1;
-        self.ack = synack.header.sequence_number.wrapping_add(1);
-        self.send(|_| {}, b"");
-        listener.accept(&mut self.host.stack).unwrap().0
-    }
-}
-
-fn established(options: &[u8]) -> (Peer, TcpListener, TcpStream) {
-    let mut peer = Peer::new(StackConfig::default());
-    let listener = TcpListener::bind(&mut peer.host.stack, (A, 80)).unwrap();
-    let stream = peer.connect(&listener, options);
-    assert!(peer.sent().is_empty());
-    (peer, listener, stream)
-}
-
-const MSS_SACK: [u8; 8] = [2, 4, 5, 0xb4, 1, 1, 4, 2];
+use peer::{MS, MSS_SACK, OUR_MAC, PEER_MAC, Peer, established};
 
 #[test]
 fn options_of_our_syn_are_those_of_linux() {
@@ -680,66 +557,4 @@ fn the_connection_goes_on_over_ipv6() {
     stack.poll(Instant::from_secs(3));
     let mut buf = [0; 8];
     assert_eq!(server.read(&mut stack, &mut buf).unwrap(), 3);
-}
-
-mod fuzz {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #![proptest_config(crate::testing::config())]
-        /// Segments near and far from what is expected, in all states, with calls in between: nothing panics,
-        /// nothing is left.
-        #[test]
-        fn any_segments_and_calls(ops in proptest::collection::vec(
-            (0u8..8, any::<u8>(), -3000i32..3000, -3000i32..3000, any::<u16>(), 0usize..1500, proptest::collection::vec(any::<u8>(), 0..10)),
-            1..60,
-        )) {
-            let mut peer = Peer::new(StackConfig::default());
-            let listener = TcpListener::bind(&mut peer.host.stack, (A, 80)).unwrap();
-            let stream = peer.connect(&listener, &MSS_SACK);
-            let mut buf = [0; 500];
-            for (op, flags, seq, ack, window, len, options) in ops {
-                let stack = &mut peer.host.stack;
-                match op {
-                    0 => _ = stream.write(stack, &vec![1; len * 4]),
-                    1 => _ = stream.read(stack, &mut buf),
-                    2 => peer.pass(Duration::from_millis(len as u64)),
-                    3 if flags < 20 => _ = stream.shutdown(stack, Shutdown::Write),
-                    _ => {
-                        let mut raw: Vec<u8> = options.iter().flat_map(|o| [*o, 5, 8, 10]).collect();
-                        raw.truncate(36);
-                        peer.send(|h| {
-                            h.syn = flags & 0xc3 == 1;
-                            h.fin = flags & 0x1c == 4;
-                            h.rst = flags & 0xe4 == 0x20;
-                            h.urg = flags & 0x40 != 0;
-                            h.psh = flags & 0x80 != 0;
-                            h.ack = flags & 0x38 != 0;
-                            h.sequence_number = h.sequence_number.wrapping_add_signed(if flags & 2 == 0 { 0 } else { seq });
-                            h.acknowledgment_number = h.acknowledgment_number.wrapping_add_signed(ack);
-                            h.window_size = window;
-                            h.set_options_raw(&raw).unwrap();
-                        }, &vec![2; len]);
-                        if flags & 2 == 0 {
-                            peer.seq = peer.seq.wrapping_add(len as u32);
-                        }
-                    }
-                }
-                for seg in peer.sent() {
-                    if !seg.header.rst {
-                        peer.ack = seg.header.sequence_number.wrapping_add(seg.payload.len() as u32);
-                    }
-                }
-            }
-            stream.close(&mut peer.host.stack);
-            listener.close(&mut peer.host.stack);
-            for _ in 0..2000 {
-                peer.pass(Duration::from_secs(10));
-                peer.sent();
-            }
-            prop_assert_eq!(peer.host.stack.tcp_socket_count(), (0, 0));
-            prop_assert_eq!(peer.host.stack.tcp_timer_count(), 0);
-        }
-    }
 }
