@@ -2,14 +2,14 @@
 
 mod common;
 
-use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use common::smoltcp_port::Port;
 use common::{Host, seed};
 use hematite_netstack::{Instant, Ipv6Cidr, NeighKey, NudState, PingSocket, StackConfig, UdpSocket};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::{icmp, udp};
 use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{EthernetAddress, Icmpv4Packet, Icmpv4Repr, IpAddress, IpCidr, IpEndpoint};
@@ -17,51 +17,9 @@ use smoltcp::wire::{EthernetAddress, Icmpv4Packet, Icmpv4Repr, IpAddress, IpCidr
 const US: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
-/// smoltcp's end of the wire.
-#[derive(Default)]
-struct Wire {
-    to_peer: VecDeque<Vec<u8>>,
-    from_peer: VecDeque<Vec<u8>>,
-}
-
-struct Rx(Vec<u8>);
-impl RxToken for Rx {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-struct Tx<'a>(&'a mut VecDeque<Vec<u8>>);
-impl TxToken for Tx<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = vec![0; len];
-        let result = f(&mut frame);
-        self.0.push_back(frame);
-        result
-    }
-}
-
-impl Device for Wire {
-    type RxToken<'a> = Rx;
-    type TxToken<'a> = Tx<'a>;
-
-    fn receive(&mut self, _: SmolInstant) -> Option<(Rx, Tx<'_>)> {
-        Some((Rx(self.to_peer.pop_front()?), Tx(&mut self.from_peer)))
-    }
-    fn transmit(&mut self, _: SmolInstant) -> Option<Tx<'_>> {
-        Some(Tx(&mut self.from_peer))
-    }
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut caps = DeviceCapabilities::default();
-        caps.max_transmission_unit = 1514;
-        caps.medium = Medium::Ethernet;
-        caps
-    }
-}
-
 struct World {
     host: Host,
-    wire: Wire,
+    wire: Port,
     iface: Interface,
     sockets: SocketSet<'static>,
     now: Instant,
@@ -69,7 +27,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let mut wire = Wire::default();
+        let mut wire = Port::default();
         let mut config = Config::new(EthernetAddress([2, 0, 0, 0, 0, 2]).into());
         config.random_seed = seed(1);
         let mut iface = Interface::new(config, &mut wire, SmolInstant::ZERO);

@@ -2,17 +2,17 @@
 
 mod common;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Shutdown};
 use std::time::Duration;
 
+use common::smoltcp_port::Port;
 use common::tcp::byte_at;
 use common::{Host, seed};
 use hematite_netstack::{Instant, StackConfig, TcpListener, TcpState, TcpStream};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{EthernetAddress, IpCidr};
@@ -20,48 +20,6 @@ use smoltcp::wire::{EthernetAddress, IpCidr};
 const US: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
-
-/// smoltcp's end of the wire.
-#[derive(Default)]
-struct Port {
-    to_peer: VecDeque<Vec<u8>>,
-    from_peer: VecDeque<Vec<u8>>,
-}
-
-struct Rx(Vec<u8>);
-impl RxToken for Rx {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-struct Tx<'a>(&'a mut VecDeque<Vec<u8>>);
-impl TxToken for Tx<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = vec![0; len];
-        let result = f(&mut frame);
-        self.0.push_back(frame);
-        result
-    }
-}
-
-impl Device for Port {
-    type RxToken<'a> = Rx;
-    type TxToken<'a> = Tx<'a>;
-
-    fn receive(&mut self, _: SmolInstant) -> Option<(Rx, Tx<'_>)> {
-        Some((Rx(self.to_peer.pop_front()?), Tx(&mut self.from_peer)))
-    }
-    fn transmit(&mut self, _: SmolInstant) -> Option<Tx<'_>> {
-        Some(Tx(&mut self.from_peer))
-    }
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut caps = DeviceCapabilities::default();
-        caps.max_transmission_unit = 1514;
-        caps.medium = Medium::Ethernet;
-        caps
-    }
-}
 
 /// The two and a wire with a latency of 100 us that loses frames, in percent.
 struct World {

@@ -7,36 +7,12 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use common::two_hosts::{A, ANY, B, NOBODY, kind, neighbour, payload};
 use common::{Host, Impairment, Net, seed};
 use hematite_netstack::{
-    IfIndex, Instant, NeighKey, NudState, PingSocket, QdiscState, Readiness, SkbDropReason, Stack,
-    StackConfig, UdpSocket,
+    IfIndex, Instant, NudState, PingSocket, QdiscState, Readiness, SkbDropReason, Stack, StackConfig,
+    UdpSocket,
 };
-
-const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 99);
-const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
-
-fn payload(len: usize, salt: usize) -> Vec<u8> {
-    (0..len)
-        .map(|i| (i.wrapping_mul(31) ^ salt.wrapping_mul(7)) as u8)
-        .collect()
-}
-
-fn neighbour(host: &Host, addr: Ipv4Addr) -> Option<NudState> {
-    host.stack
-        .neighbours()
-        .get(NeighKey {
-            ifindex: host.ifindex,
-            addr: addr.into(),
-        })
-        .map(|e| e.state)
-}
-
-fn kind<T>(result: std::io::Result<T>) -> Result<T, ErrorKind> {
-    result.map_err(|e| e.kind())
-}
 
 #[test]
 fn nobody_there_is_reported_to_who_asked_for_it() {

@@ -3,7 +3,9 @@
 
 pub mod frames;
 pub mod frames6;
+pub mod smoltcp_port;
 pub mod tcp;
+pub mod two_hosts;
 
 use std::collections::VecDeque;
 use std::time::Duration;
