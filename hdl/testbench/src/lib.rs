@@ -1,23 +1,25 @@
 //! Runs one `#[hw]` module in Verilator under random idle and back-pressure.
 //!
 //! ```no_run
+//! use hematite_lang::core::prelude::Block;
 //! use hematite_testbench::{Dut, Error, Pace, Packet, cases, ns};
-//! # fn fifo() -> &'static dyn hematite_lang::core::prelude::Block { unimplemented!() }
 //!
-//! // Elaborated, linted with -Wall and compiled once; every bench is a fresh instance.
-//! let dut = Dut::new(fifo())?;
-//! cases(20, |rng| {
-//!     let mut bench = dut.bench(rng)?;
-//!     bench.clock("clock", ns(8))?;
-//!     let source = bench.stream_source("input", "clock", Pace::random(rng))?;
-//!     let sink = bench.stream_sink("output", "clock", Pace::random(rng))?;
-//!     bench.reset(&["reset"], 4)?;
-//!     bench[source].send(Packet::good(vec![1, 2, 3]));
-//!     bench.run_until(1000, |bench| bench[sink].len() == 1)?;
-//!     assert_eq!(bench[sink].take(), [Packet::good(vec![1, 2, 3])]);
+//! fn packets_pass(fifo: &dyn Block) -> Result<(), Error> {
+//!     // Elaborated, linted with -Wall and compiled once; every bench is a fresh instance.
+//!     let dut = Dut::new(fifo)?;
+//!     cases(20, |rng| {
+//!         let mut bench = dut.bench(rng)?;
+//!         bench.clock("clock", ns(8))?;
+//!         let source = bench.stream_source("input", "clock", Pace::random(rng))?;
+//!         let sink = bench.stream_sink("output", "clock", Pace::random(rng))?;
+//!         bench.reset(&["reset"], 4)?;
+//!         bench[source].send(Packet::good(vec![1, 2, 3]));
+//!         bench.run_until(1000, |bench| bench[sink].len() == 1)?;
+//!         assert_eq!(bench[sink].take(), [Packet::good(vec![1, 2, 3])]);
+//!         Ok(())
+//!     });
 //!     Ok(())
-//! });
-//! # Ok::<(), Error>(())
+//! }
 //! ```
 //!
 //! `HEMATITE_SEED=n` replays one case; `HEMATITE_FST=directory` writes waves.

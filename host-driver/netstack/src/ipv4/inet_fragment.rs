@@ -269,6 +269,19 @@ impl Stack {
         built
     }
 
+    /// Drops a fragment that no queue takes, and with it the queue that it contradicts (RFC 5722).
+    pub(crate) fn inet_frag_reject(&mut self, skb: SkBuff, reject: Reject) {
+        if let Reject::Inconsistent(id) = reject {
+            self.inet_frag_drop(id, SkbDropReason::FragReasm);
+        }
+        let reason = match reject {
+            Reject::Duplicate => SkbDropReason::DupFrag,
+            Reject::NoMem => SkbDropReason::NoMem,
+            Reject::TooBig | Reject::Inconsistent(_) => SkbDropReason::FragReasm,
+        };
+        self.kfree_skb(skb, reason);
+    }
+
     /// Drops a queue and counts why.
     pub(crate) fn inet_frag_drop(&mut self, id: FragId, reason: SkbDropReason) {
         while let Some(skb) = self.frags.kill(id) {

@@ -71,16 +71,8 @@ impl Stack {
             Ok(None) => None,
             Ok(Some(id)) => self.ip6_frag_reasm(id),
             Err((skb, reject)) => {
-                let reason = match reject {
-                    Reject::Duplicate => SkbDropReason::DupFrag,
-                    Reject::NoMem => SkbDropReason::NoMem,
-                    Reject::TooBig | Reject::Inconsistent(_) => SkbDropReason::FragReasm,
-                };
-                if let Reject::Inconsistent(id) = reject {
-                    self.inet_frag_drop(id, SkbDropReason::FragReasm);
-                }
                 self.mib.ip6.reasm_fails += u64::from(reject != Reject::Duplicate);
-                self.kfree_skb(skb, reason);
+                self.inet_frag_reject(skb, reject);
                 None
             }
         }

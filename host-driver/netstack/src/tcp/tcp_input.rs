@@ -73,22 +73,10 @@ impl TcpSock {
             }
         }
         seg.opt = read_options(&skb, &seg);
-        match self.validate_incoming(net, &seg) {
-            Incoming::Acceptable => {}
-            Incoming::Discard(reason) => {
-                net.kfree_skb(skb, reason);
-                return Verdict::Done;
-            }
-            Incoming::Reset => {
-                self.tcp_reset(net);
-                net.kfree_skb(skb, SkbDropReason::TcpReset);
-                return Verdict::Closed;
-            }
-        }
-        if !seg.flags.contains(TcpFlags::ACK) {
-            net.kfree_skb(skb, SkbDropReason::TcpFlags);
-            return Verdict::Done;
-        }
+        skb = match self.accept_incoming(net, skb, &seg) {
+            Ok(skb) => skb,
+            Err(verdict) => return verdict,
+        };
         if let Err(bad) = self.tcp_ack(net, &seg, AckFlag::SLOWPATH | AckFlag::UPDATE_TS_RECENT) {
             return self.bad_ack(net, skb, bad);
         }
@@ -98,6 +86,27 @@ impl TcpSock {
         }
         self.data_queue(net, skb, &seg);
         Verdict::Done
+    }
+
+    /// The segment, if it is acceptable and has an ACK; else it is gone and this is the end of it (RFC 9293
+    /// section 3.10.7.4, first to fifth).
+    fn accept_incoming(&mut self, net: &mut Net<'_>, skb: SkBuff, seg: &Segment) -> Result<SkBuff, Verdict> {
+        match self.validate_incoming(net, seg) {
+            Incoming::Acceptable if seg.flags.contains(TcpFlags::ACK) => Ok(skb),
+            Incoming::Acceptable => {
+                net.kfree_skb(skb, SkbDropReason::TcpFlags);
+                Err(Verdict::Done)
+            }
+            Incoming::Discard(reason) => {
+                net.kfree_skb(skb, reason);
+                Err(Verdict::Done)
+            }
+            Incoming::Reset => {
+                self.tcp_reset(net);
+                net.kfree_skb(skb, SkbDropReason::TcpReset);
+                Err(Verdict::Closed)
+            }
+        }
     }
 
     /// Data in order, on the fast path.
@@ -316,22 +325,10 @@ impl TcpSock {
         if self.state == TcpState::SynSent {
             return self.rcv_synsent(net, skb, &seg);
         }
-        match self.validate_incoming(net, &seg) {
-            Incoming::Acceptable => {}
-            Incoming::Discard(reason) => {
-                net.kfree_skb(skb, reason);
-                return Verdict::Done;
-            }
-            Incoming::Reset => {
-                self.tcp_reset(net);
-                net.kfree_skb(skb, SkbDropReason::TcpReset);
-                return Verdict::Closed;
-            }
-        }
-        if !seg.flags.contains(TcpFlags::ACK) {
-            net.kfree_skb(skb, SkbDropReason::TcpFlags);
-            return Verdict::Done;
-        }
+        skb = match self.accept_incoming(net, skb, &seg) {
+            Ok(skb) => skb,
+            Err(verdict) => return verdict,
+        };
         let acked = self.tcp_ack(net, &seg, AckFlag::SLOWPATH | AckFlag::UPDATE_TS_RECENT);
         if let Err(bad) = acked {
             if self.state == TcpState::SynRecv {
