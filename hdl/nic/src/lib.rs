@@ -3,6 +3,7 @@
 pub mod card;
 pub mod dma;
 pub mod mac;
+pub mod parse;
 pub mod pcie;
 pub mod queue;
 pub mod virtio;
