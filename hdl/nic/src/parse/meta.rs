@@ -19,8 +19,12 @@ pub struct FrameMeta {
     /// Hash of addresses and ports, whatever hash the driver asked for: equal for segments of one
     /// connection and direction, and seldom for others.
     pub flow: Bits<32>,
-    /// The segment may join others: payload, right checksums, IPv4 without options or IPv6 without
-    /// extension headers, flags ACK and perhaps PSH, FIN, ECE and no other.
+    /// An IP packet that may belong to any flow: a fragment, or TCP behind headers that the card doesn't look
+    /// behind. Clear with `tcp`.
+    pub any_flow: Bit,
+    /// The segment may join others: payload with no padding behind it, right checksums, IPv4 without options
+    /// and reserved bit or IPv6 without extension headers, flags ACK and perhaps PSH, FIN, ECE and no other,
+    /// and a TCP checksum that is not 0xffff, because whoever cuts the packet again would write 0.
     pub gro: Bit,
     /// IPv6, not IPv4.
     pub ipv6: Bit,
