@@ -86,12 +86,12 @@ pub fn expand_struct(item: ItemStruct) -> Result<TokenStream> {
         #item
         impl ::core::convert::From<#name> for ::hematite_lang::core::bits::Bits<{ <#name as ::hematite_lang::core::synth::Synth>::BITS }> {
             fn from(v: #name) -> Self {
-                const W: usize = <#name as ::hematite_lang::core::synth::Synth>::BITS;
-                let mut all = ::hematite_lang::core::bits::Bits::<W>::default();
+                const WHOLE: usize = <#name as ::hematite_lang::core::synth::Synth>::BITS;
+                let mut all = ::hematite_lang::core::bits::Bits::<WHOLE>::default();
                 #({
-                    const F: usize = <#types as ::hematite_lang::core::synth::Synth>::BITS;
-                    let part: ::hematite_lang::core::bits::Bits<F> = v.#fields.into();
-                    all = all | (::hematite_lang::core::bits::bit_cast::<W, F>(part)
+                    const FIELD: usize = <#types as ::hematite_lang::core::synth::Synth>::BITS;
+                    let part: ::hematite_lang::core::bits::Bits<FIELD> = v.#fields.into();
+                    all = all | (::hematite_lang::core::bits::bit_cast::<WHOLE, FIELD>(part)
                         << (#offsets as ::hematite_lang::core::bits::LiteralType));
                 })*
                 all

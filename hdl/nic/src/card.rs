@@ -6,6 +6,7 @@ use hematite_lang::prelude::*;
 use crate::dma::read::ReadEngine;
 use crate::dma::write::WriteEngine;
 use crate::mac::port::GigabitPort;
+use crate::parse::meta::unclassified;
 use crate::pcie::Function;
 use crate::queue::{ReceiveEngine, TransmitEngine};
 
@@ -116,10 +117,10 @@ impl<const MAC: u64> Logic for Card<MAC> {
 
         // Frames.
         self.port.rx.join(&mut self.receive_queue.frame);
-        self.receive_queue.frame_length.next = self.port.rx_length.data.val();
-        self.receive_queue.frame_length_valid.next = self.port.rx_length.valid.val();
-        self.port.rx_length.ready.next = self.receive_queue.frame_length_ready.val();
-        self.receive_queue.mergeable.next = self.function.mrg_rxbuf.val();
+        self.receive_queue.meta.data.next = unclassified(self.port.rx_length.data.val());
+        self.receive_queue.meta.valid.next = self.port.rx_length.valid.val();
+        self.port.rx_length.ready.next = self.receive_queue.meta.ready.val();
+        self.receive_queue.negotiated.next = self.function.negotiated.val();
         self.transmit_queue.frame.join(&mut self.port.tx);
         self.transmit_queue.tx_space.next = self.port.tx_space.val();
         self.transmit_queue.max_frame.next = bits::<16>(MAX_FRAME - 4);

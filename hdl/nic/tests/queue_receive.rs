@@ -24,8 +24,10 @@ struct Setup {
     host: Handle<Host>,
     frames: Handle<StreamSource>,
     pool: Pool,
-    expected: VecDeque<Vec<u8>>,
+    /// Frames, and whether the header says that their checksums are right.
+    expected: VecDeque<(Vec<u8>, bool)>,
     mergeable: bool,
+    guest_csum: bool,
 }
 
 fn timing(rng: &mut Rng) -> Timing {
@@ -51,7 +53,8 @@ impl Setup {
             Pace::random(rng)
         };
         let frames = bench.stream_source("frame", "clock", pace)?;
-        bench.set("mergeable", u128::from(mergeable))?;
+        let guest_csum = rng.random();
+        bench.set("negotiated", u128::from(mergeable) << 1 | u128::from(guest_csum))?;
         bench.reset(&["reset"], 3)?;
         Ok(Self {
             bench,
@@ -60,6 +63,7 @@ impl Setup {
             pool,
             expected: VecDeque::new(),
             mergeable,
+            guest_csum,
         })
     }
 
@@ -93,8 +97,9 @@ impl Setup {
         let frame: Vec<u8> = (0..length).map(|_| rng.random()).collect();
         let frames = self.frames;
         self.bench[frames].send(Packet::good(frame.clone()));
-        self.host().lengths.push_back(length as u16);
-        self.expected.push_back(frame);
+        let good = rng.random();
+        self.host().metas.push_back((length as u16, good));
+        self.expected.push_back((frame, good && self.guest_csum));
     }
 
     /// Checks what the driver took; returns the number of frames.
@@ -103,7 +108,8 @@ impl Setup {
         while let Some(first) = self.bench[self.host].done.front() {
             let (head, host) = (first.0.elements[0].0, &self.bench[self.host]);
             let header = host.memory.read(head, HEADER);
-            assert_eq!(header[..10], [0; 10], "no offload is told of");
+            assert_eq!(header[1..10], [0; 9], "no offload is told of");
+            let flags = header[0];
             let buffers = usize::from(host.memory.u16(head + 10));
             assert!(
                 buffers > 0 && (self.mergeable || buffers == 1),
@@ -133,7 +139,8 @@ impl Setup {
                     self.pool.give(address);
                 }
             }
-            let frame = self.expected.pop_front().expect("a frame that was sent");
+            let (frame, data_valid) = self.expected.pop_front().expect("a frame that was sent");
+            assert_eq!(flags, if data_valid { 2 } else { 0 });
             assert!(
                 bytes[HEADER..] == frame,
                 "{} bytes for {}",
@@ -181,7 +188,7 @@ fn traffic(
     let (mut sent, mut got, mut still) = (0, 0, 0u64);
     let eager = rng.random_range(1..60);
     while got < count {
-        if sent < count && rng.random_range(0..100) < eager && setup.host().lengths.len() < 8 {
+        if sent < count && rng.random_range(0..100) < eager && setup.host().metas.len() < 8 {
             let length = match rng.random_range(0..4) {
                 0 => rng.random_range(1..=longest),
                 1 => longest,
@@ -407,7 +414,7 @@ fn misuse_fails_the_queue_until_it_is_stopped() {
         setup.host().restart(size);
         setup.start()?;
         let host = setup.host;
-        assert!(setup.bench[host].lengths.is_empty());
+        assert!(setup.bench[host].metas.is_empty());
         traffic(&mut setup, 20, 200, |_| vec![300], rng)?;
         setup.stop(rng)
     });
@@ -437,7 +444,7 @@ fn stopping_in_the_middle_leaves_no_trace() {
             let (host, frames) = (setup.host, setup.frames);
             // Frames that still come while the queue is stopped are discarded.
             setup.bench.run_until(100_000, |bench| {
-                bench[host].lengths.is_empty() && bench[frames].is_empty()
+                bench[host].metas.is_empty() && bench[frames].is_empty()
             })?;
             setup.bench.run(300)?;
             setup.expected.clear();
@@ -476,7 +483,7 @@ fn cost(count: usize, interval: u64, rng: &mut Rng) -> Result<(f64, f64, f64), E
     let (mut sent, mut got, mut refill) = (0, 0, 0);
     while got < count {
         let now = setup.bench.cycles("clock")? - start;
-        if sent < count && now >= sent as u64 * interval && setup.host().lengths.len() < 8 {
+        if sent < count && now >= sent as u64 * interval && setup.host().metas.len() < 8 {
             setup.frame(60, rng);
             sent += 1;
         }

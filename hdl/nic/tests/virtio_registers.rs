@@ -62,7 +62,7 @@ fn features_are_negotiated() {
             *word = host.read32(bar0::COMMON + 4)?;
         }
         let expected =
-            1u64 << 32 | 1 << 33 | 1 << 34 | 1 << 36 | 1 << 40 | 1 << 3 | 1 << 5 | 1 << 15 | 1 << 16;
+            1u64 << 32 | 1 << 33 | 1 << 34 | 1 << 36 | 1 << 40 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 15 | 1 << 16;
         assert_eq!(offered, [expected as u32, (expected >> 32) as u32, 0, 0]);
         for _ in 0..12 {
             let mut accepted = features::REQUIRED | rng.random::<u64>() & features::OFFERED;
@@ -76,8 +76,12 @@ fn features_are_negotiated() {
             let status = negotiate(&mut host, accepted)?;
             assert_eq!(status & FEATURES_OK != 0, good, "{accepted:x}");
             host.write(bar0::COMMON + 0x08, 4, 0);
-            let mrg_rxbuf = good && accepted & 1 << 15 != 0;
-            assert_eq!(host.bench.get("mrg_rxbuf")? != 0, mrg_rxbuf);
+            let negotiated = if good {
+                accepted >> 1 & 1 | accepted >> 14 & 2
+            } else {
+                0
+            };
+            assert_eq!(host.bench.get("negotiated")?, u128::from(negotiated));
             // Fixed once FEATURES_OK is set.
             host.write(bar0::COMMON + 0x0c, 4, !accepted as u32);
             let now = if good { accepted as u32 } else { !accepted as u32 };

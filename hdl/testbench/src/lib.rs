@@ -34,6 +34,6 @@ mod stream;
 pub use bench::{Agent, Bench, Dut, Error, Handle, ns};
 pub use handshake::{HandshakeSink, HandshakeSource};
 pub use pace::Pace;
-pub use pin::Pin;
+pub use pin::{Pin, slice_of};
 pub use seed::{Rng, cases, seed};
 pub use stream::{Packet, StreamSink, StreamSource};

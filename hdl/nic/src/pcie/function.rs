@@ -14,6 +14,7 @@ use super::transmit::Transmit;
 use super::writer::Writer;
 use crate::dma::ports::{DmaConfigOut, WriteRequestOut};
 use crate::virtio::Registers;
+use crate::virtio::features::Negotiated;
 use crate::virtio::ports::{InterruptIn, QueueConfigOut};
 
 /// Virtqueues.
@@ -83,8 +84,8 @@ pub struct Function {
     pub mac_address: Signal<In, Bits<48>>,
     /// Maximum MTU, bytes.
     pub mtu: Signal<In, Bits<16>>,
-    /// VIRTIO_NET_F_MRG_RXBUF was negotiated.
-    pub mrg_rxbuf: Signal<Out, Bit>,
+    /// What was negotiated.
+    pub negotiated: Signal<Out, Negotiated>,
     /// Resets everything behind the function.
     pub data_path_reset: Signal<Out, Bit>,
     receive: Receive,
@@ -183,7 +184,7 @@ impl Logic for Function {
         self.registers.unsignaled.next = self.msix.unsignaled.val();
         self.registers.msix_idle.next = self.msix.idle.val();
         self.registers.dma_idle.next = self.dma_idle.val();
-        self.mrg_rxbuf.next = self.registers.mrg_rxbuf.val();
+        self.negotiated.next = self.registers.negotiated.val();
         self.msix.enable.next = self.configuration.msix_enable.val();
         self.msix.cut.next = self.quiesce.data_path_reset.val();
         self.msix.mask.next = self.configuration.msix_mask.val();

@@ -10,6 +10,8 @@ use super::receive_plan::{ReceivePlanner, Segment};
 use super::receive_write::{HeaderInserter, SegmentWriter};
 use super::used::{UsedBuffer, UsedWriter};
 use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
+use crate::parse::MetaIn;
+use crate::virtio::features::Negotiated;
 use crate::virtio::ports::{InterruptOut, QueueConfigIn};
 
 /// One receive virtqueue (virtio 1.3 section 5.1.6.3): whole good frames from the MAC's frame FIFO,
@@ -34,16 +36,12 @@ pub struct ReceiveEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
     pub reset: Signal<In, Bit>,
     /// The virtqueue.
     pub config: QueueConfigIn,
-    /// VIRTIO_NET_F_MRG_RXBUF was negotiated; stable while the queue runs.
-    pub mergeable: Signal<In, Bit>,
+    /// What was negotiated; stable while the queue runs.
+    pub negotiated: Signal<In, Negotiated>,
     /// Frames, from the destination address to before the FCS.
     pub frame: StreamIn,
-    /// Bytes of the next frame that has wholly arrived.
-    pub frame_length: Signal<In, Bits<16>>,
-    /// There is one.
-    pub frame_length_valid: Signal<In, Bit>,
-    /// It is taken.
-    pub frame_length_ready: Signal<Out, Bit>,
+    /// What is known of the next frame that has wholly arrived.
+    pub meta: MetaIn,
     /// Reads of descriptors and of the driver event suppression structure.
     pub read_request: ReadRequestOut,
     /// Their responses.
@@ -123,10 +121,8 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
 
         self.planner.stop.next = stop;
         self.planner.size.next = self.config.size.val();
-        self.planner.mergeable.next = self.mergeable.val();
-        self.planner.frame_length.next = self.frame_length.val();
-        self.planner.frame_length_valid.next = self.frame_length_valid.val();
-        self.frame_length_ready.next = self.planner.frame_length_ready.val();
+        self.planner.negotiated.next = self.negotiated.val();
+        self.meta.link(&mut self.planner.meta);
         self.planner.element.next = self.fetch.element.val();
         self.planner.element_valid.next = self.fetch.element_valid.val();
         self.fetch.element_ready.next = self.planner.element_ready.val();

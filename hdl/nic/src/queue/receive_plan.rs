@@ -3,6 +3,8 @@
 use hematite_lang::prelude::*;
 
 use super::fetch::Element;
+use crate::parse::MetaIn;
+use crate::virtio::features::Negotiated;
 
 /// The part of a packet that goes to one element, or (with no bytes) the end of a chain of which
 /// nothing more is needed.
@@ -33,6 +35,8 @@ pub struct Plan {
     pub discard: Bit,
     /// Buffers that it takes.
     pub buffers: Bits<16>,
+    /// VIRTIO_NET_HDR_F_DATA_VALID.
+    pub data_valid: Bit,
 }
 
 #[hw]
@@ -53,10 +57,10 @@ const SEGMENTS: u64 = 64;
 /// first buffer tells their number. A frame in one buffer costs three cycles; packets are planned ahead
 /// until the segments (64) or plans (8) are full.
 ///
-/// With `mergeable` a packet takes as many buffers as it needs and fills all but the last. Without it,
+/// With `mrg_rxbuf` a packet takes as many buffers as it needs and fills all but the last. Without it,
 /// a frame that is longer than the single-element buffer at hand is discarded and the buffer kept.
 /// Fails, until reset, on a chain of several elements that is too short for its frame without
-/// `mergeable`, on buffers so small that a packet takes 64 segments, and on a ring whose buffers
+/// `mrg_rxbuf`, on buffers so small that a packet takes 64 segments, and on a ring whose buffers
 /// together do not hold a packet: the driver has no slot left for another one, so none will come.
 /// While `stop` is high, every frame is discarded; a packet that waits for buffers then is abandoned.
 #[hw]
@@ -69,16 +73,12 @@ pub struct ReceivePlanner {
     pub clear: Signal<In, Bit>,
     /// Use no more buffers.
     pub stop: Signal<In, Bit>,
-    /// VIRTIO_NET_F_MRG_RXBUF was negotiated.
-    pub mergeable: Signal<In, Bit>,
+    /// What was negotiated.
+    pub negotiated: Signal<In, Negotiated>,
     /// Descriptors in the ring.
     pub size: Signal<In, Bits<16>>,
-    /// Bytes of the next frame.
-    pub frame_length: Signal<In, Bits<16>>,
-    /// There is one.
-    pub frame_length_valid: Signal<In, Bit>,
-    /// It is taken.
-    pub frame_length_ready: Signal<Out, Bit>,
+    /// What is known of the next frame.
+    pub meta: MetaIn,
     /// The next element of an available buffer.
     pub element: Signal<In, Element>,
     /// There is one.
@@ -112,6 +112,8 @@ pub struct ReceivePlanner {
     state: Reg<PlanState>,
     /// Bytes of header and frame without a place.
     remaining: Reg<Bits<16>>,
+    /// Its checksums are right and the driver may be told.
+    data_valid: Reg<Bit>,
     /// Whole buffers taken for this packet.
     buffers: Reg<Bits<16>>,
     /// Bytes in the current buffer.
@@ -141,7 +143,7 @@ impl Logic for ReceivePlanner {
         registers!(self.clock, self.forget => self.segment_due);
         registers!(self.clock => self.fits, self.segment_made, self.plan_made);
         registers!(self.clock => self.remaining, self.buffers, self.used_length, self.taken, self.counted);
-        registers!(self.clock => self.whole_ring);
+        registers!(self.clock => self.whole_ring, self.data_valid);
         clocked!(self.clock, self.reset => self.plans);
         clocked!(self.clock, self.forget => self.segments);
         self.forget.next = self.reset.val() || self.clear.val();
@@ -183,7 +185,7 @@ impl Logic for ReceivePlanner {
         };
         let mut plan = false;
         let mut discard = false;
-        self.frame_length_ready.next = false;
+        self.meta.ready.next = false;
         self.element_ready.next = false;
         self.quiet.next = false;
         self.failed.next = false;
@@ -191,17 +193,20 @@ impl Logic for ReceivePlanner {
         self.rx_too_long.next = false;
         self.whole_ring.d.next = self.taken.q.val().resize::<16>() == self.size.val();
         let room = segment_room && plan_room;
+        let meta = self.meta.data.val();
+        let mergeable = self.negotiated.val().mrg_rxbuf;
         match self.state.q.val() {
             PlanState::Length => {
                 self.quiet.next = !self.plan_due.q.val();
-                self.remaining.d.next = self.frame_length.val() + HEADER;
+                self.remaining.d.next = meta.length + HEADER;
+                self.data_valid.d.next = meta.checksum_good && self.negotiated.val().guest_csum;
                 self.buffers.d.next = 0.into();
                 self.used_length.d.next = 0.into();
                 self.taken.d.next = 0.into();
                 self.counted.d.next = false;
                 self.whole_ring.d.next = false;
-                if self.frame_length_valid.val() && plan_room {
-                    self.frame_length_ready.next = true;
+                if self.meta.valid.val() && plan_room {
+                    self.meta.ready.next = true;
                     if self.stop.val() {
                         discard = true;
                         self.rx_no_buffer.next = true;
@@ -232,11 +237,11 @@ impl Logic for ReceivePlanner {
                     discard = true;
                     self.state.d.next = PlanState::Length;
                 } else if room {
-                    if !self.mergeable.val() && single && !fits {
+                    if !mergeable && single && !fits {
                         discard = true;
                         self.rx_too_long.next = true;
                         self.state.d.next = PlanState::Length;
-                    } else if (!self.mergeable.val() && element.last && !fits)
+                    } else if (!mergeable && element.last && !fits)
                         || self.taken.q.val() == bits::<8>(SEGMENTS - 1)
                     {
                         discard = true;
@@ -294,6 +299,7 @@ impl Logic for ReceivePlanner {
             self.plan_made.d.next = Plan {
                 discard,
                 buffers: self.buffers.q.val() + 1,
+                data_valid: self.data_valid.q.val(),
             };
             self.plan_due.d.next = plan || discard;
         } else if self.plans.write_ready.val() {

@@ -1,11 +1,15 @@
 //! The bytes of received packets, on their way to host memory.
 
 use hematite_lang::prelude::*;
+use virtio_spec::net::HdrF;
 
 use super::bytes::keep_bytes;
 use super::receive_plan::{Plan, Segment};
 use super::used::UsedBuffer;
 use crate::dma::ports::WriteRequestOut;
+
+/// In `flags`, the first byte of the header.
+const DATA_VALID: u64 = HdrF::DATA_VALID.bits() as u64;
 
 #[hw]
 enum HeaderState {
@@ -15,8 +19,8 @@ enum HeaderState {
     Discard,
 }
 
-/// Puts `struct virtio_net_hdr_v1` before each frame: all zero but `num_buffers` (virtio 1.3 section
-/// 5.1.6.4.1), then the frame, shifted by four bytes. A frame of n bytes takes ceil((n+12)/8) cycles.
+/// Puts `struct virtio_net_hdr_v1` before each frame: all zero but `num_buffers` and, in `flags`,
+/// DATA_VALID (virtio 1.3 section 5.1.6.4.1), then the frame, shifted by four bytes. A frame of n bytes takes ceil((n+12)/8) cycles.
 /// A beat's bytes beyond the end of the packet mean nothing. A frame whose plan says so is discarded.
 #[hw]
 pub struct HeaderInserter {
@@ -69,7 +73,11 @@ impl Logic for HeaderInserter {
                     if self.plan.val().discard {
                         self.state.d.next = HeaderState::Discard;
                     } else {
-                        self.word.d.next = 0.into();
+                        self.word.d.next = if self.plan.val().data_valid {
+                            bits::<64>(DATA_VALID)
+                        } else {
+                            bits::<64>(0)
+                        };
                         self.word_valid.d.next = true;
                         self.carry.d.next = cat::<32>((self.plan.val().buffers, bits::<16>(0)));
                         self.state.d.next = HeaderState::Frame;

@@ -1,5 +1,6 @@
 //! The feature bits of the card.
 
+use hematite_lang::prelude::*;
 use virtio_spec::net::F;
 
 /// Offered to the driver.
@@ -9,17 +10,38 @@ pub const OFFERED: u64 = REQUIRED
     | bit(F::MAC)
     | bit(F::STATUS)
     | bit(F::MTU)
+    | bit(F::GUEST_CSUM)
     | bit(F::MRG_RXBUF);
 
 /// A driver that does not accept these gets no FEATURES_OK.
 pub const REQUIRED: u64 = bit(F::VERSION_1) | bit(F::RING_PACKED) | bit(F::ACCESS_PLATFORM);
 
+/// Number of the GUEST_CSUM bit.
+pub const GUEST_CSUM: usize = bit(F::GUEST_CSUM).trailing_zeros() as usize;
 /// Number of the MRG_RXBUF bit.
 pub const MRG_RXBUF: usize = bit(F::MRG_RXBUF).trailing_zeros() as usize;
 /// Number of the STATUS bit.
 pub const STATUS: usize = bit(F::STATUS).trailing_zeros() as usize;
 /// Number of the RING_RESET bit.
 pub const RING_RESET: usize = bit(F::RING_RESET).trailing_zeros() as usize;
+
+/// The negotiated features that the data path heeds: all clear before FEATURES_OK, stable from then on.
+#[hw(value)]
+pub struct Negotiated {
+    /// VIRTIO_NET_F_GUEST_CSUM: the header of a received packet may have DATA_VALID.
+    pub guest_csum: Bit,
+    /// VIRTIO_NET_F_MRG_RXBUF: a received packet may take several buffers.
+    pub mrg_rxbuf: Bit,
+}
+
+/// What the data path learns of the features that the driver accepted, once it set FEATURES_OK (`fixed`).
+#[hw]
+pub fn negotiated(accepted: Bits<64>, fixed: Bit) -> Negotiated {
+    Negotiated {
+        guest_csum: accepted.get_bit(GUEST_CSUM) && fixed,
+        mrg_rxbuf: accepted.get_bit(MRG_RXBUF) && fixed,
+    }
+}
 
 const fn bit(feature: F) -> u64 {
     feature.bits().to_ne() as u64

@@ -2,7 +2,7 @@
 
 use hematite_lang::prelude::*;
 
-use super::features;
+use super::features::{self, Negotiated};
 use super::ports::{InterruptOut, QueueConfigOut};
 use crate::pcie::ports::{RegisterIn, merge16, merge32};
 
@@ -92,8 +92,8 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     pub dma_idle: Signal<In, Bit>,
     /// A device reset is under way: drop interrupts.
     pub resetting: Signal<Out, Bit>,
-    /// VIRTIO_NET_F_MRG_RXBUF was negotiated.
-    pub mrg_rxbuf: Signal<Out, Bit>,
+    /// What was negotiated.
+    pub negotiated: Signal<Out, Negotiated>,
     /// A doorbell of a queue that is absent or not enabled.
     pub doorbell_absent_queue: Signal<Out, Bit>,
     /// DEVICE_NEEDS_RESET was set.
@@ -203,7 +203,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         let missing = !features & bits::<64>(features::REQUIRED);
         let refused = features & bits::<64>(REFUSED);
         self.acceptable.d.next = !missing.any() && !refused.any() && !self.beyond.q.val();
-        self.mrg_rxbuf.next = features.get_bit(features::MRG_RXBUF) && status.get_bit(3);
+        self.negotiated.next = features::negotiated(features, status.get_bit(3));
         self.resetting.next = self.in_reset.q.val();
         if self.in_reset.q.val() && !self.settle.q.val().all() {
             self.settle.d.next = self.settle.q.val() + 1;

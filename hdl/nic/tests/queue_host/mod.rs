@@ -7,7 +7,8 @@ pub mod ring;
 
 use std::collections::VecDeque;
 
-use hematite_testbench::{Agent, Error, Pin, Rng};
+use hematite_nic::parse::FrameMeta;
+use hematite_testbench::{Agent, Error, Pin, Rng, slice_of};
 use hematite_verilator::Model;
 use rand::RngExt;
 
@@ -49,7 +50,8 @@ pub struct Host {
     pub vector: u16,
     pub interrupts: u64,
     pub doorbells: u64,
-    pub lengths: VecDeque<u16>,
+    /// Frames to come: their bytes, and whether their checksums are right.
+    pub metas: VecDeque<(u16, bool)>,
     pub counters: Vec<(&'static str, Pin, u64)>,
     pub idle: bool,
     pub failed: bool,
@@ -60,8 +62,8 @@ pub struct Host {
     config: Vec<(&'static str, Pin)>,
     interrupt: [Pin; 3],
     interrupt_ready: bool,
-    length: Option<[Pin; 3]>,
-    offering_length: bool,
+    meta: Option<[Pin; 4]>,
+    offering_meta: bool,
     rng: Rng,
     now: u64,
 }
@@ -98,8 +100,15 @@ impl Host {
                 .map(|name| (*name, pin(&format!("config_{name}"))))
                 .collect(),
             interrupt: ["vector", "valid", "ready"].map(|name| pin(&format!("interrupt_{name}"))),
-            length: (!transmit)
-                .then(|| ["frame_length", "frame_length_valid", "frame_length_ready"].map(pin)),
+            meta: (!transmit).then(|| {
+                let field = |name| pin(&format!("meta_data{}", slice_of::<FrameMeta>(name)));
+                [
+                    field("length"),
+                    field("checksum_good"),
+                    pin("meta_valid"),
+                    pin("meta_ready"),
+                ]
+            }),
             memory,
             ring,
             timing,
@@ -112,14 +121,14 @@ impl Host {
             vector: 7,
             interrupts: 0,
             doorbells: 0,
-            lengths: VecDeque::new(),
+            metas: VecDeque::new(),
             idle: true,
             failed: false,
             napi: Napi::Interrupt,
             used_since_interrupt: 0,
             used_now: 0,
             interrupt_ready: false,
-            offering_length: false,
+            offering_meta: false,
             rng,
             now: 0,
         }
@@ -230,12 +239,12 @@ impl Agent for Host {
         for (_, pin, count) in &mut self.counters {
             *count += pin.get(model) as u64;
         }
-        if let Some(length) = &self.length
-            && self.offering_length
-            && length[2].get(model) != 0
+        if let Some([.., ready]) = &self.meta
+            && self.offering_meta
+            && ready.get(model) != 0
         {
-            self.lengths.pop_front();
-            self.offering_length = false;
+            self.metas.pop_front();
+            self.offering_meta = false;
         }
         self.idle = self.config[7].1.get(model) != 0;
         self.failed = self.config[8].1.get(model) != 0;
@@ -273,10 +282,12 @@ impl Agent for Host {
         }
         self.interrupt_ready = self.rng.random_range(0..100) < self.timing.willing;
         self.interrupt[2].set(model, u128::from(self.interrupt_ready));
-        if let Some(length) = self.length {
-            self.offering_length = !self.lengths.is_empty();
-            length[0].set(model, u128::from(self.lengths.front().copied().unwrap_or(0)));
-            length[1].set(model, u128::from(self.offering_length));
+        if let Some([length, checksum_good, valid, _]) = self.meta {
+            self.offering_meta = !self.metas.is_empty();
+            let next = self.metas.front().copied().unwrap_or_default();
+            length.set(model, u128::from(next.0));
+            checksum_good.set(model, u128::from(next.1));
+            valid.set(model, u128::from(self.offering_meta));
         }
         self.set(model, "run", u128::from(self.run));
         self.set(model, "notify", u128::from(notify));
