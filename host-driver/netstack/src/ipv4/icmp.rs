@@ -217,8 +217,8 @@ impl Stack {
             payload,
         };
         let known = self.deliver_icmp_error(iph.protocol, &error);
-        // Only an error about a datagram that a socket of ours may have sent changes the path.
-        if let Some(mtu) = error.mtu.filter(|_| known) {
+        // Only an error about a datagram that a socket of ours may have sent changes the path; TCP knows better.
+        if let Some(mtu) = error.mtu.filter(|_| known && iph.protocol != IPPROTO_TCP) {
             let validity = self.config.ip_mtu_expires;
             self.fnhe.set_mtu(iph.daddr().into(), mtu, self.now, validity);
         }

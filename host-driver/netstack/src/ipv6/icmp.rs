@@ -15,7 +15,7 @@ use crate::core::skb::{IpSummed, PktType, SkBuff};
 use crate::errno::Errno;
 use crate::stack::Stack;
 use crate::wire::icmpv6::*;
-use crate::wire::ipv4::IPPROTO_ICMPV6;
+use crate::wire::ipv4::{IPPROTO_ICMPV6, IPPROTO_TCP};
 use crate::wire::ipv6::{IPV6_HLEN, IPV6_MIN_MTU, Ipv6Hdr};
 
 /// An error in the words of a socket (`icmpv6_err_convert`), and whether it ends a connection.
@@ -171,7 +171,7 @@ impl Stack {
             payload,
         };
         let known = self.deliver_icmp_error(protocol, &error);
-        if let Some(mtu) = error.mtu.filter(|_| known) {
+        if let Some(mtu) = error.mtu.filter(|_| known && protocol != IPPROTO_TCP) {
             let validity = self.config.ip_mtu_expires;
             self.fnhe.set_mtu(daddr, mtu, self.now, validity);
         }

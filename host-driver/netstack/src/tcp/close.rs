@@ -52,7 +52,7 @@ impl Stack {
             _ => {}
         }
         sk.shutdown |= Shut::RCV;
-        if unread && sk.can_send() || sk.opts.linger.is_some_and(|t| t.is_zero()) {
+        if unread || sk.opts.linger.is_some_and(|t| t.is_zero()) {
             // RFC 2525 section 2.17: the peer must learn that its data is lost. With a linger time of zero the
             // owner wants it so (RFC 9293 section 3.10.5, ABORT).
             if unread {

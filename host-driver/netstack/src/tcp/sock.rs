@@ -161,6 +161,14 @@ pub(crate) struct Segment {
     pub opt: TcpOptions,
 }
 
+impl Segment {
+    /// Whether the peer repeats it until it is answered, so that answers are not limited
+    /// (`tcp_oow_rate_limited`).
+    pub(crate) fn is_data(&self) -> bool {
+        self.seq != self.end_seq && !self.flags.contains(TcpFlags::SYN)
+    }
+}
+
 /// Received payload in a queue. The buffer may go on behind its end, with what another one holds.
 #[derive(Debug)]
 pub(crate) struct RxSkb {
@@ -558,11 +566,6 @@ impl TcpSock {
             self.state,
             TcpState::Close | TcpState::Listen | TcpState::SynSent | TcpState::SynRecv
         )
-    }
-
-    /// Whether data may be sent (`TCPF_ESTABLISHED | TCPF_CLOSE_WAIT`).
-    pub(crate) fn can_send(&self) -> bool {
-        matches!(self.state, TcpState::Established | TcpState::CloseWait)
     }
 
     /// End of the peer's window (`tcp_wnd_end`).

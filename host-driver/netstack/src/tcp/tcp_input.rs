@@ -55,7 +55,7 @@ impl TcpSock {
         // nothing unusual about it.
         let predicted = seg.flag_word & TCP_HP_BITS == self.pred_flags
             && seg.seq == self.rcv_nxt
-            && !seg.ack_seq.after(self.snd_nxt);
+            && seg.ack_seq.between(self.snd_una, self.snd_nxt);
         if predicted && self.fast_options(&mut seg, &skb) {
             if seg.len == 0 {
                 // A pure acknowledgment: this is the sender.
@@ -166,18 +166,26 @@ impl TcpSock {
     /// (`tcp_validate_incoming`).
     fn validate_incoming(&mut self, net: &mut Net<'_>, seg: &Segment) -> Incoming {
         let rst = seg.flags.contains(TcpFlags::RST);
-        if self.paws_discard(net, seg) && !rst {
+        let syn = seg.flags.contains(TcpFlags::SYN);
+        let paws_discard = self.paws_discard(net, seg) && !rst;
+        if paws_discard && !syn {
             net.mib.tcp_ext.paws_estab += 1;
             self.send_dupack(net, seg);
             return Incoming::Discard(SkbDropReason::TcpRfc7323Paws);
         }
-        if !self.tcp_sequence(seg) {
-            if !rst {
-                if seg.flags.contains(TcpFlags::SYN) {
-                    self.syn_challenge(net);
-                } else {
-                    self.send_dupack(net, seg);
-                }
+        // A peer that has finished may reset with the number of its FIN (`tcp_reset_check`).
+        let finished = matches!(
+            self.state,
+            TcpState::CloseWait | TcpState::LastAck | TcpState::Closing
+        );
+        if rst && finished && seg.seq == self.rcv_nxt - 1 {
+            return Incoming::Reset;
+        }
+        if paws_discard || !self.tcp_sequence(seg) {
+            if syn && !rst {
+                self.syn_challenge(net);
+            } else if !rst {
+                self.send_dupack(net, seg);
             }
             return Incoming::Discard(SkbDropReason::TcpInvalidSequence);
         }
@@ -196,7 +204,7 @@ impl TcpSock {
             self.send_challenge_ack(net);
             return Incoming::Discard(SkbDropReason::TcpReset);
         }
-        if seg.flags.contains(TcpFlags::SYN) {
+        if syn {
             // The answer to our SYN of a simultaneous open (RFC 9293 section 3.5, figure 7).
             let crossed = self.state == TcpState::SynRecv
                 && seg.flags.contains(TcpFlags::ACK)
@@ -243,21 +251,9 @@ impl TcpSock {
         !disordered
     }
 
-    /// Whether answers to what is not acceptable come too fast (`tcp_oow_rate_limited`).
-    fn oow_rate_limited(&mut self, now: crate::core::time::Instant) -> bool {
-        let limited = self
-            .last_oow_ack
-            .is_some_and(|t| now.saturating_duration_since(t) < TCP_INVALID_RATELIMIT);
-        if !limited {
-            self.last_oow_ack = Some(now);
-        }
-        limited
-    }
-
     /// Answers a segment that is not acceptable with what we expect (`tcp_send_dupack`).
     fn send_dupack(&mut self, net: &mut Net<'_>, seg: &Segment) {
-        // Data is answered always: the peer repeats it until it hears from us.
-        if seg.seq == seg.end_seq && self.oow_rate_limited(net.now) {
+        if !seg.is_data() && oow_rate_limited(&mut self.last_oow_ack, net.now) {
             return;
         }
         if seg.seq != seg.end_seq && seg.seq.before(self.rcv_nxt) {
@@ -272,7 +268,7 @@ impl TcpSock {
 
     /// RFC 5961 section 7: at most so many for one connection and for all (`tcp_send_challenge_ack`).
     pub(crate) fn send_challenge_ack(&mut self, net: &mut Net<'_>) {
-        if self.oow_rate_limited(net.now) {
+        if oow_rate_limited(&mut self.last_oow_ack, net.now) {
             return;
         }
         let second = net.now.as_nanos() / 1_000_000_000;
@@ -350,7 +346,7 @@ impl TcpSock {
             TcpState::CloseWait | TcpState::Closing | TcpState::LastAck if seg.seq.before(self.rcv_nxt) => {
                 // A repetition: `data_queue` acknowledges it.
             }
-            TcpState::FinWait1 | TcpState::FinWait2 if self.shutdown.contains(Shut::RCV) && self.dead => {
+            TcpState::FinWait1 | TcpState::FinWait2 if self.shutdown.contains(Shut::RCV) => {
                 // RFC 1122 section 4.2.2.13: data that nobody will read resets the connection.
                 if seg.len > 0 && (seg.seq + seg.len as u32).after(self.rcv_nxt) {
                     net.mib.tcp_ext.abort_on_data += 1;
@@ -449,6 +445,16 @@ impl TcpSock {
             self.sock.sndbuf = sndmem.min(config.tcp_wmem.2);
         }
     }
+}
+
+/// Whether answers to what is not acceptable come too fast; `last` is when the last one was sent
+/// (`__tcp_oow_rate_limited`).
+pub(crate) fn oow_rate_limited(last: &mut Option<Instant>, now: Instant) -> bool {
+    let limited = last.is_some_and(|t| now.saturating_duration_since(t) < TCP_INVALID_RATELIMIT);
+    if !limited {
+        *last = Some(now);
+    }
+    limited
 }
 
 /// The options of a segment whose packet starts at its TCP header.

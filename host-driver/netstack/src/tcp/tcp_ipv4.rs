@@ -19,7 +19,8 @@ use crate::core::dst::{AddrType, DstEntry, IcmpError, IpIn, Severity};
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::IpSummed;
 use crate::wire::tcp::{
-    MAX_TCP_OPTION_SPACE, TCP_CHECK_OFFSET, TCP_HLEN, TCP_MAX_WSCALE, TcpFlags, TcpHdr, TcpOptions,
+    MAX_TCP_OPTION_SPACE, TCP_CHECK_OFFSET, TCP_HLEN, TCP_MAX_WSCALE, TCPOLEN_TSTAMP_ALIGNED, TcpFlags,
+    TcpHdr, TcpOptions,
 };
 
 /// The segment of a packet that starts at its TCP header, if that is all right.
@@ -231,11 +232,21 @@ impl Stack {
         let dst = self.route_output(ip.saddr, Some(ip.daddr), scope(ip)).ok()?;
         let sk = self.tcp.socks.sock(listener)?;
         let advmss = advertised_mss(&dst, sk.opts.user_mss);
+        rx_opt.mss_clamp = sk
+            .opts
+            .user_mss
+            .map_or(rx_opt.mss_clamp, |user| user.min(rx_opt.mss_clamp));
+        // Whole segments of the size that they will have.
+        let options = if rx_opt.tstamp_ok {
+            TCPOLEN_TSTAMP_ALIGNED as u16
+        } else {
+            0
+        };
         let (rcv_wnd, window_clamp, wscale) = select_initial_window(
             &self.config,
             sk.sock.rcvbuf,
             sk.opts.rcvbuf_locked,
-            advmss,
+            advmss.saturating_sub(options),
             rx_opt.wscale_ok,
         );
         rx_opt.rcv_wscale = wscale;
@@ -254,6 +265,7 @@ impl Stack {
             sent: self.now,
             num_timeout: 0,
             deadline: self.now + TCP_TIMEOUT_INIT,
+            last_oow_ack: None,
             cookie: false,
         })
     }
@@ -348,6 +360,8 @@ impl Stack {
         if let Some(mtu) = error.mtu {
             // RFC 1191 section 6.4, RFC 8201 section 5.4: send what was lost again, in smaller segments.
             sk.mtu_reduced(net.now, mtu);
+            let validity = self.config.ip_mtu_expires;
+            self.fnhe.set_mtu(error.daddr, mtu, self.now, validity);
             self.tcp_output(id);
             return true;
         }

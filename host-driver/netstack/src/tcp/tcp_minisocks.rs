@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::inet_hashtables::{FlowKey, TcpSlot, TcpSockId};
 use super::seq::Seq;
 use super::sock::{PortHold, RxOpt, Segment, TcpSock, TcpState};
-use super::tcp_input::{Verdict, read_options};
+use super::tcp_input::{Verdict, oow_rate_limited, read_options};
 use super::*;
 use crate::core::dst::IpIn;
 use crate::core::netdevice::IfIndex;
@@ -34,6 +34,7 @@ pub(crate) struct RequestSock {
     pub num_timeout: u8,
     /// When it is sent again.
     pub deadline: Instant,
+    pub last_oow_ack: Option<Instant>,
     /// No backlog had room for it: there is a cookie in the place of an entry.
     pub cookie: bool,
 }
@@ -57,6 +58,41 @@ pub(crate) struct TimeWaitSock {
 }
 
 impl RequestSock {
+    /// RFC 6298 section 5.5 (`reqsk_timeout`).
+    fn timeout(&self) -> Duration {
+        (TCP_TIMEOUT_INIT * (1 << self.num_timeout.min(7))).min(TCP_RTO_MAX)
+    }
+
+    /// The acknowledgment of a segment that is not acceptable (`tcp_v4_reqsk_send_ack`).
+    fn ack(&self, now: Instant) -> Control {
+        let ts = self.rx_opt.tstamp_ok.then_some(Timestamp {
+            val: tcp_time_stamp(now).wrapping_add(self.ts_offset),
+            ecr: self.rx_opt.ts_recent,
+        });
+        Control {
+            scope: self.scope,
+            local: self.local,
+            peer: self.peer,
+            seq: self.snt_isn + 1,
+            ack: self.rcv_isn + 1,
+            flags: TcpFlags::ACK,
+            window: (self.rcv_wnd >> self.rx_opt.rcv_wscale).min(0xffff) as u16,
+            opt: TcpOptions {
+                ts,
+                ..TcpOptions::default()
+            },
+        }
+    }
+
+    /// `tcp_in_window`.
+    fn in_window(&self, seg: &Segment) -> bool {
+        let start = self.rcv_isn + 1;
+        let end = start + self.rcv_wnd;
+        seg.seq == start
+            || seg.end_seq.after(start) && seg.seq.before(end)
+            || seg.seq == end && seg.seq == seg.end_seq
+    }
+
     /// The SYN-ACK (`tcp_make_synack`).
     fn synack(&self, now: Instant) -> Control {
         let ts = tcp_time_stamp(now).wrapping_add(self.ts_offset);
@@ -122,8 +158,7 @@ impl Stack {
             return self.reqsk_drop(id);
         }
         req.num_timeout += 1;
-        // RFC 6298 section 5.5.
-        req.deadline = now + (TCP_TIMEOUT_INIT * (1 << req.num_timeout.min(7))).min(TCP_RTO_MAX);
+        req.deadline = now + req.timeout();
         let req = req.clone();
         if self
             .tcp
@@ -150,6 +185,7 @@ impl Stack {
 
     /// A segment for a request (`tcp_check_req`). The packet starts at its TCP header.
     pub(crate) fn tcp_check_req(&mut self, id: TcpSockId, skb: SkBuff, mut seg: Segment, ip: &IpIn) {
+        let now = self.now;
         let Some(TcpSlot::Request(req)) = self.tcp.socks.slot_mut(id) else {
             return self.kfree_skb(skb, SkbDropReason::NoSocket);
         };
@@ -161,10 +197,15 @@ impl Stack {
             paws_reject = (ts.val.wrapping_sub(req.rx_opt.ts_recent) as i32) < -(TCP_PAWS_WINDOW - 1);
         }
         let control = seg.flags & (TcpFlags::SYN | TcpFlags::ACK | TcpFlags::RST);
-        let req = req.clone();
+        let rst = seg.flags.contains(TcpFlags::RST);
         if seg.seq == req.rcv_isn && control == TcpFlags::SYN && !paws_reject {
-            // The SYN came again: so does the answer.
-            self.send_synack(&req);
+            // The SYN came again: so does the answer, and its timer begins anew.
+            if !oow_rate_limited(&mut req.last_oow_ack, now) {
+                req.deadline = now + req.timeout();
+                let req = req.clone();
+                self.tcp.socks.arm(id, Some(req.deadline));
+                self.send_synack(&req);
+            }
             return self.kfree_skb(skb, SkbDropReason::TcpOldData);
         }
         if seg.flags.contains(TcpFlags::ACK) && seg.ack_seq != req.snt_isn + 1 {
@@ -172,23 +213,24 @@ impl Stack {
             self.tcp_send_reset(&seg, ip);
             return self.kfree_skb(skb, SkbDropReason::TcpInvalidAckSequence);
         }
-        let window_end = req.rcv_isn + 1 + req.rcv_wnd;
-        let in_window = !seg.end_seq.before(req.rcv_isn + 1) && !seg.seq.after(window_end);
-        if paws_reject || !in_window {
-            if !seg.flags.contains(TcpFlags::RST) {
-                self.send_synack(&req);
+        let in_window = req.in_window(&seg);
+        // RFC 9293 section 3.10.7.4, first; RFC 5961 section 3.2: a reset in the window is challenged.
+        let blind_reset = in_window && rst && seg.seq != req.rcv_isn + 1;
+        if paws_reject || !in_window || blind_reset {
+            let answer = blind_reset || !rst;
+            if answer && (seg.is_data() || !oow_rate_limited(&mut req.last_oow_ack, now)) {
+                let control = req.ack(now);
+                self.tcp_send_control(&control);
             }
             return self.kfree_skb(skb, SkbDropReason::TcpInvalidSequence);
         }
+        let req = req.clone();
         if seg.flags.intersects(TcpFlags::RST | TcpFlags::SYN) {
-            // RFC 9293 section 3.10.7.4, second: back to LISTEN. RFC 5961 section 3.2: for exactly the next
-            // number only.
-            if !seg.flags.contains(TcpFlags::RST) {
+            // RFC 9293 section 3.10.7.4, second and fourth: back to LISTEN.
+            if !rst {
                 self.tcp_send_reset(&seg, ip);
-                self.reqsk_drop(id);
-            } else if seg.seq == req.rcv_isn + 1 {
-                self.reqsk_drop(id);
             }
+            self.reqsk_drop(id);
             self.mib.tcp.attempt_fails += 1;
             return self.kfree_skb(skb, SkbDropReason::TcpReset);
         }
@@ -370,11 +412,7 @@ impl Stack {
             if paws_reject || ack {
                 tw.deadline = now + TCP_TIMEWAIT_LEN;
             }
-            let limited = tw
-                .last_oow_ack
-                .is_some_and(|t| now.saturating_duration_since(t).as_millis() < 500);
-            if !limited {
-                tw.last_oow_ack = Some(now);
+            if seg.is_data() || !oow_rate_limited(&mut tw.last_oow_ack, now) {
                 let control = Control {
                     scope: tw.scope,
                     local: tw.local,

@@ -70,6 +70,8 @@ impl Stack {
                 }
                 break;
             };
+            // A probe does not ask for another one (`tcp_write_xmit` with `push_one` 2).
+            let probe = sk.probe_now;
             let Some((skb, kind)) = sk.next_xmit(&mut net) else {
                 break;
             };
@@ -81,7 +83,7 @@ impl Stack {
                 return;
             };
             sk.xmit_done(&mut net, kind, result);
-            sent_new |= matches!(kind, XmitKind::New(_)) && result.is_ok();
+            sent_new |= matches!(kind, XmitKind::New(_)) && result.is_ok() && !probe;
             if result.is_err() {
                 break;
             }
@@ -242,7 +244,14 @@ impl TcpSock {
             // The peer took its window back.
             return None;
         }
-        self.fragment(net, at, self.mss_cache)?;
+        // No more than what is left of the window, unless nothing is.
+        let room = self.wnd_end().since(seg.seq) as usize;
+        let size = if seg.seq.before(self.wnd_end()) {
+            self.mss_cache.min(room)
+        } else {
+            self.mss_cache
+        };
+        self.fragment(net, at, size)?;
         let kind = if forced {
             XmitKind::LossProbe(at)
         } else {
@@ -377,7 +386,7 @@ impl TcpSock {
         let (end_seq, len) = (head.end_seq, head.len());
         self.queue.advance(now);
         self.snd_nxt = end_seq;
-        if len < self.mss_cache && len > 0 {
+        if len < self.current_mss() && len > 0 {
             self.snd_sml = end_seq;
         }
         if matches!(self.ca_state, CaState::Cwr | CaState::Recovery) {
@@ -421,7 +430,7 @@ impl TcpSock {
             self.prr.out += 1;
         }
         if at == 0 && !matches!(self.timer, Some((_, TimerKind::ReoTimeout))) {
-            let deadline = now + self.rtt.rto;
+            let deadline = now + self.clamped_rto(now);
             self.reset_xmit_timer(TimerKind::Retrans, deadline, now);
         }
     }
@@ -477,7 +486,7 @@ impl TcpSock {
 
     /// A segment without payload.
     fn pure_ack(&mut self, net: &mut Net<'_>) -> Option<(SkBuff, XmitKind)> {
-        self.control(net, self.snd_nxt, TcpFlags::ACK)
+        self.control(net, self.acceptable_seq(), TcpFlags::ACK)
     }
 
     fn control(&mut self, net: &mut Net<'_>, seq: Seq, flags: TcpFlags) -> Option<(SkBuff, XmitKind)> {
@@ -492,7 +501,7 @@ impl TcpSock {
     /// A reset for a connection that we give up (`tcp_send_active_reset`).
     pub(crate) fn active_reset(&mut self, net: &mut Net<'_>) -> Option<SkBuff> {
         net.mib.tcp.out_rsts += 1;
-        let seq = self.snd_nxt;
+        let seq = self.acceptable_seq();
         self.control(net, seq, TcpFlags::RST | TcpFlags::ACK).map(|r| r.0)
     }
 
@@ -505,7 +514,11 @@ impl TcpSock {
         {
             let at = self.queue.packets_out() as usize;
             let size = (room.since(head.seq) as usize).min(self.mss_cache);
+            let whole = head.len() <= size;
             self.fragment(net, at, size)?;
+            if !whole && let Some(part) = self.queue.get_mut(at) {
+                part.flags |= TcpFlags::PSH;
+            }
             return Some((self.transmit_skb(net, at, 1)?, XmitKind::New(1)));
         }
         self.control(net, self.snd_una - 1, TcpFlags::ACK)

@@ -85,17 +85,19 @@ impl TcpSock {
         timeout.map(Duration::from_micros)
     }
 
-    /// `tcp_rack_mark_lost`.
-    pub(crate) fn rack_mark_lost(&mut self, net: &mut Net<'_>) {
+    /// True if the timer was set since something may be lost soon (`tcp_rack_mark_lost`).
+    pub(crate) fn rack_mark_lost(&mut self, net: &mut Net<'_>) -> bool {
         if !self.rack.advanced {
-            return;
+            return false;
         }
         // Once for each advance.
         self.rack.advanced = false;
-        if let Some(timeout) = self.rack_detect_loss(net.now) {
+        let timeout = self.rack_detect_loss(net.now);
+        if let Some(timeout) = timeout {
             let deadline = net.now + timeout + TCP_TIMEOUT_MIN;
             self.reset_xmit_timer(TimerKind::ReoTimeout, deadline, net.now);
         }
+        timeout.is_some()
     }
 
     /// The reordering timer: what was held to be late is lost (RFC 8985 section 6.3;

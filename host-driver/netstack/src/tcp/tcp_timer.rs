@@ -172,7 +172,8 @@ impl TcpSock {
     /// RFC 8985 section 7.3: new data if there is some, or else the last segment again
     /// (`tcp_send_loss_probe`).
     fn send_loss_probe(&mut self, net: &mut Net<'_>) {
-        if self.tlp_high_seq.is_none() && self.queue.packets_out() > 0 {
+        let probe = self.tlp_high_seq.is_none() && self.queue.packets_out() > 0;
+        if probe {
             let fits = self
                 .queue
                 .send_head()
@@ -186,8 +187,9 @@ impl TcpSock {
             self.tlp_high_seq = Some(self.snd_nxt);
             net.mib.tcp_ext.loss_probes += 1;
         }
-        // With the time that is left (`rearm_rto` looks at the kind that it replaces).
-        self.timer = Some((net.now, TimerKind::LossProbe));
+        // RFC 8985 section 7.3: anew after a probe, or else with the time that is left (`rearm_rto` looks at the
+        // kind that it replaces).
+        self.timer = (!probe).then_some((net.now, TimerKind::LossProbe));
         self.rearm_rto(net.now);
     }
 
@@ -210,9 +212,16 @@ impl TcpSock {
         }
         self.rtt.backoff = self.rtt.backoff.saturating_add(1);
         self.rtt.rto = (self.rtt.rto * 2).min(TCP_RTO_MAX);
-        let deadline = net.now + self.rtt.rto;
+        let deadline = net.now + self.clamped_rto(net.now);
         self.reset_xmit_timer(TimerKind::Retrans, deadline, net.now);
         Expiry::Output
+    }
+
+    /// The timeout, short enough to end the connection in time (`tcp_clamp_rto_to_user_timeout`).
+    pub(crate) fn clamped_rto(&self, now: Instant) -> Duration {
+        let left = |limit: Duration| limit.saturating_sub(self.retrans_age(now)).max(TCP_TIMEOUT_MIN);
+        let limit = self.opts.user_timeout.map_or(TCP_RTO_MAX, left);
+        self.rtt.rto.min(limit)
     }
 
     /// Whether to give up (RFC 9293 section 3.8.3; `tcp_write_timeout`).
@@ -221,7 +230,14 @@ impl TcpSock {
         let expired = if matches!(self.state, TcpState::SynSent | TcpState::SynRecv) {
             let user = self.opts.user_timeout.filter(|_| self.retransmits > 0);
             u32::from(self.retransmits) >= config.tcp_syn_retries
-                || user.is_some_and(|t| self.retrans_age(net) >= t)
+                || user.is_some_and(|t| self.retrans_age(net.now) >= t)
+        } else if self.snd_wnd == 0 && !self.dead {
+            // The peer took its window back: retransmissions are probes of it, and a peer that answers lives
+            // (`tcp_rtx_probe0_timed_out`).
+            let silence = net.now.saturating_duration_since(self.rcv_tstamp);
+            let limit = self.opts.user_timeout.unwrap_or(TCP_RTO_MAX * 2);
+            let heard = self.opts.user_timeout.is_none() && silence <= limit;
+            self.retransmits > 0 && !heard && self.retrans_age(net.now) >= limit
         } else {
             let retries = if self.dead {
                 config.tcp_orphan_retries
@@ -229,7 +245,7 @@ impl TcpSock {
                 config.tcp_retries2
             };
             let limit = self.opts.user_timeout.unwrap_or_else(|| model_timeout(retries));
-            self.retransmits > 0 && self.retrans_age(net) >= limit
+            self.retransmits > 0 && self.retrans_age(net.now) >= limit
         };
         expired.then(|| {
             net.mib.tcp_ext.abort_on_timeout += 1;
@@ -238,11 +254,11 @@ impl TcpSock {
     }
 
     /// Time since the first retransmission in a row.
-    fn retrans_age(&self, net: &Net<'_>) -> Duration {
+    fn retrans_age(&self, now: Instant) -> Duration {
         if self.retrans_stamp == 0 {
             return Duration::ZERO;
         }
-        let ms = self.tcp_time_stamp_ts(net.now).wrapping_sub(self.retrans_stamp);
+        let ms = self.tcp_time_stamp_ts(now).wrapping_sub(self.retrans_stamp);
         Duration::from_millis(ms.into())
     }
 
@@ -294,8 +310,12 @@ impl TcpSock {
         self.probe_now = true;
         self.probes_out = self.probes_out.saturating_add(1);
         self.rtt.backoff = self.rtt.backoff.saturating_add(1).min(15);
-        let deadline = net.now + self.probe0_when();
-        self.reset_xmit_timer(TimerKind::Probe0, deadline, net.now);
+        let mut wait = self.probe0_when();
+        if let Some(limit) = self.opts.user_timeout {
+            // `tcp_clamp_probe0_to_user_timeout`.
+            wait = wait.min(limit.saturating_sub(age).max(TCP_TIMEOUT_MIN));
+        }
+        self.reset_xmit_timer(TimerKind::Probe0, net.now + wait, net.now);
         Expiry::Output
     }
 

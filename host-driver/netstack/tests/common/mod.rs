@@ -5,6 +5,7 @@ pub mod frames;
 pub mod frames6;
 pub mod smoltcp_port;
 pub mod tcp;
+pub mod tcp_peer;
 pub mod two_hosts;
 
 use std::collections::VecDeque;

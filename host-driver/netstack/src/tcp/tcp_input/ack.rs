@@ -118,7 +118,7 @@ impl TcpSock {
             if !seg.opt.sacks.is_empty() && self.rx_opt.sack_ok && prior_packets > 0 {
                 self.sacktag_write_queue(net, seg, prior_una, &mut state);
                 flag |= state.flag;
-                self.fastretrans_alert(net, 0, flag, seg);
+                self.fastretrans_alert(net, 0, &mut flag, seg);
             }
             return Ok(flag);
         }
@@ -156,7 +156,7 @@ impl TcpSock {
         if prior_packets == 0 {
             // `no_queue`.
             if flag.contains(AckFlag::DSACKING_ACK) {
-                self.fastretrans_alert(net, 0, flag, seg);
+                self.fastretrans_alert(net, 0, &mut flag, seg);
             }
             self.ack_probe();
             self.process_tlp_ack(ack, flag);
@@ -170,7 +170,7 @@ impl TcpSock {
             || self.ca_state != CaState::Open;
         if dubious {
             let dup = !flag.intersects(AckFlag::SND_UNA_ADVANCED | AckFlag::NOT_DUP | AckFlag::DSACKING_ACK);
-            self.fastretrans_alert(net, u32::from(dup), flag, seg);
+            self.fastretrans_alert(net, u32::from(dup), &mut flag, seg);
         }
         if flag.contains(AckFlag::SET_XMIT_TIMER) {
             self.set_xmit_timer(net.now);

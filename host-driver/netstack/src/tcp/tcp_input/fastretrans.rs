@@ -8,12 +8,13 @@ use crate::tcp::write_queue::Sacked;
 use crate::tcp::*;
 
 impl TcpSock {
-    /// Looks at an acknowledgment in the light of what may be lost.
+    /// Looks at an acknowledgment in the light of what may be lost. `SET_XMIT_TIMER` is taken out of `flag` if the
+    /// timer was set here.
     pub(super) fn fastretrans_alert(
         &mut self,
         net: &mut Net<'_>,
         num_dupack: u32,
-        flag: AckFlag,
+        flag: &mut AckFlag,
         seg: &Segment,
     ) {
         let advanced = flag.contains(AckFlag::SND_UNA_ADVANCED);
@@ -24,6 +25,7 @@ impl TcpSock {
             // RFC 2018 section 8: what was SACKed may be gone again; the timer sorts it out.
             net.mib.tcp_ext.sack_reneging += 1;
             self.check_sack_reneging(net.now);
+            flag.remove(AckFlag::SET_XMIT_TIMER);
             return;
         }
         // What was sent when the state was entered is acknowledged.
@@ -57,16 +59,16 @@ impl TcpSock {
                 if self.try_undo_dsack(net) {
                     self.try_to_open();
                 }
-                self.identify_packet_loss(net, advanced);
+                self.identify_packet_loss(net, flag);
                 if self.ca_state != CaState::Recovery && !self.snd_una.before(self.high_seq) {
                     self.try_to_open();
                 }
                 return;
             }
             CaState::Loss => {
-                self.process_loss(net, flag, num_dupack, seg);
+                self.process_loss(net, *flag, num_dupack, seg);
                 if self.ca_state != CaState::Loss {
-                    self.identify_packet_loss(net, advanced);
+                    self.identify_packet_loss(net, flag);
                 }
                 if self.ca_state != CaState::Open {
                     return;
@@ -83,7 +85,7 @@ impl TcpSock {
         if self.ca_state <= CaState::Disorder {
             self.try_undo_dsack(net);
         }
-        self.identify_packet_loss(net, advanced);
+        self.identify_packet_loss(net, flag);
         if self.queue.lost_out == 0 {
             self.try_to_open();
         } else {
@@ -92,14 +94,16 @@ impl TcpSock {
     }
 
     /// `tcp_identify_packet_loss`.
-    fn identify_packet_loss(&mut self, net: &mut Net<'_>, advanced: bool) {
+    fn identify_packet_loss(&mut self, net: &mut Net<'_>, flag: &mut AckFlag) {
         if self.queue.packets_out() == 0 {
             return;
         }
         if self.rx_opt.sack_ok {
-            self.rack_mark_lost(net);
+            if self.rack_mark_lost(net) {
+                flag.remove(AckFlag::SET_XMIT_TIMER);
+            }
         } else {
-            self.newreno_mark_lost(advanced);
+            self.newreno_mark_lost(flag.contains(AckFlag::SND_UNA_ADVANCED));
         }
     }
 

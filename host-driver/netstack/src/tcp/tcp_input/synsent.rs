@@ -87,6 +87,10 @@ impl TcpSock {
         let config = net.config;
         let rx = &mut self.rx_opt;
         rx.mss_clamp = seg.opt.mss.unwrap_or(TCP_MSS_DEFAULT);
+        rx.mss_clamp = self
+            .opts
+            .user_mss
+            .map_or(rx.mss_clamp, |user| user.min(rx.mss_clamp));
         rx.sack_ok = seg.opt.sack_ok && config.tcp_sack;
         rx.wscale_ok = seg.opt.wscale.is_some() && config.tcp_window_scaling;
         rx.snd_wscale = seg.opt.wscale.filter(|_| rx.wscale_ok).unwrap_or(0);

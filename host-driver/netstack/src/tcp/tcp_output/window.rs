@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::tcp::seq::Seq;
 use crate::tcp::sock::TcpSock;
 use crate::tcp::*;
 
@@ -58,6 +59,18 @@ impl TcpSock {
             ato = ato.min(most);
         }
         ato.clamp(TCP_DELACK_MIN, TCP_DELACK_MAX)
+    }
+
+    /// A number that is in the window of a peer that took it back (`tcp_acceptable_seq`).
+    pub(super) fn acceptable_seq(&self) -> Seq {
+        let end = self.wnd_end();
+        // A scaled window is rounded.
+        let rounded = self.rx_opt.wscale_ok && self.snd_nxt.since(end) < 1 << self.rx_opt.rcv_wscale;
+        if !end.before(self.snd_nxt) || rounded {
+            self.snd_nxt
+        } else {
+            end
+        }
     }
 
     /// The window to be offered, which never shrinks (RFC 9293 section 3.8.6; `tcp_select_window`).
