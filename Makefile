@@ -6,18 +6,21 @@ CARGO ?= cargo
 # One card for synthesis, placed and routed once for each seed: make synth CONFIG=name SEEDS='1 2 3'
 CONFIG ?= card
 SEEDS ?= 1
+# Of each fuzz target: make fuzz SECONDS=600 FUZZ=tcp_socket
+SECONDS ?= 60
 SEED_FLAG := $(if $(SEED),--seed $(SEED))
 
 # rustup's directory is not on PATH right after its installation.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help demo demo-tap test lint rtl bench synth bootstrap vm-test
+.PHONY: help demo demo-tap test fuzz lint rtl bench synth bootstrap vm-test
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo [SEED=n]  the card in co-simulation with the driver and the stack; leaves target/demo/'
 	@echo 'make demo-tap       the same against the Linux kernel on a TAP device (root)'
 	@echo 'make test           every test of the workspace; HEMATITE_SEED=n replays a random one'
+	@echo 'make fuzz [SECONDS=n] every fuzz target of the stack under cargo-fuzz, a minute each (FUZZ=name: only that one)'
 	@echo 'make vm-test        stock Linux drives the card in QEMU, and our driver on VFIO in a guest (x86-64 Debian)'
 	@echo 'make lint           rustfmt, clippy, Verilator -Wall and Yosys on every configuration'
 	@echo 'make rtl            Verilog, file list and report of every configuration in target/rtl/'
@@ -45,6 +48,14 @@ demo-tap:
 
 test:
 	$(CARGO) test --workspace
+
+# cargo-fuzz wants a nightly compiler; a stable one says that it is none with RUSTC_BOOTSTRAP.
+fuzz:
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo 'cargo-fuzz is missing: cargo install cargo-fuzz' >&2; exit 1; }
+	cd host-driver/netstack/fuzz && RUSTC_BOOTSTRAP=1 && export RUSTC_BOOTSTRAP && \
+	    $(CARGO) run --quiet --bin seeds && \
+	    for target in $(or $(FUZZ),$$($(CARGO) fuzz list)); do \
+	        $(CARGO) fuzz run $$target -- -max_total_time=$(SECONDS) -max_len=4096 || exit 1; done
 
 vm-test:
 	CARGO=$(CARGO) scripts/vm/test.sh

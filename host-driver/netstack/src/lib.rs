@@ -53,8 +53,13 @@ pub mod core;
 pub mod dhcp;
 pub mod dns;
 pub mod errno;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ipv4;
 pub mod ipv6;
+#[cfg(test)]
+mod mutate;
 pub mod netfilter;
 mod prandom;
 pub mod sched;

@@ -13,6 +13,9 @@ use hematite_netstack::{
     BpfProgram, Domain, EtherType, Instant, PacketSocket, PktType, RawSocket, SkbDropReason, SockFilter,
     SocketFilter, StackConfig, UdpSocket,
 };
+use smoltcp::wire::{
+    Icmpv6Packet, IgmpPacket, IgmpRepr, IgmpVersion, MldAddressRecord, MldRecordType, MldRepr,
+};
 
 const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
@@ -145,13 +148,68 @@ fn t6_igmpv3_tells_routers_and_answers_them() {
         (0x16, &GROUP.octets()[..]),
         "RFC 3376 section 7.2.1"
     );
+    let read = |frame: &[u8]| IgmpRepr::parse(&IgmpPacket::new_checked(&frame[38..46]).unwrap()).unwrap();
+    let report = IgmpRepr::MembershipReport {
+        group_addr: GROUP,
+        version: IgmpVersion::Version2,
+    };
+    assert_eq!(read(&answer[0]), report);
     s.close(&mut host.stack);
     let left = reports(&mut host, &mut now, 2000);
     assert_eq!(
         (left.len(), left[0][38], &left[0][30..34]),
         (2, 0x17, &[224, 0, 0, 2][..])
     );
+    assert_eq!(read(&left[0]), IgmpRepr::LeaveGroup { group_addr: GROUP });
     assert_eq!(host.stack.next_deadline(), None);
+}
+
+#[test]
+fn t6_mldv2_reports_as_smoltcp_reads_them() {
+    let mut host = Host::new(1, StackConfig::default(), seed(4));
+    host.stack.enable_ipv6(host.ifindex).unwrap();
+    let mut now = Instant::ZERO;
+    let mut reports = |host: &mut Host| {
+        let mut seen = Vec::new();
+        for _ in 0..4000 {
+            now = now + Duration::from_millis(1);
+            host.stack.poll(now);
+            // Behind the hop-by-hop header with the router alert.
+            seen.extend(
+                host.transmit(now)
+                    .into_iter()
+                    .filter(|f| f[54..62] == [58, 0, 5, 2, 0, 0, 1, 0]),
+            );
+        }
+        seen
+    };
+    reports(&mut host);
+    let group: Ipv6Addr = "ff02::1234".parse().unwrap();
+    let s = UdpSocket::bind(&mut host.stack, (Ipv6Addr::UNSPECIFIED, 5)).unwrap();
+    s.join_multicast_v6(&mut host.stack, group, host.ifindex).unwrap();
+    let joined = reports(&mut host);
+    s.close(&mut host.stack);
+    let left = reports(&mut host);
+    // RFC 3810 section 5.2.12: changed to exclude nothing, and to include nothing.
+    for (frames, record_type) in [
+        (joined, MldRecordType::ChangeToExclude),
+        (left, MldRecordType::ChangeToInclude),
+    ] {
+        assert_eq!(frames.len(), 2, "RFC 3810 section 9.1: robustness 2");
+        let packet = Icmpv6Packet::new_checked(&frames[0][62..]).unwrap();
+        let MldRepr::Report {
+            nr_mcast_addr_rcrds: 1,
+            data,
+        } = MldRepr::parse(&packet).unwrap()
+        else {
+            panic!("{packet:?}");
+        };
+        let record = MldAddressRecord::new_checked(data).unwrap();
+        assert_eq!(
+            (record.record_type(), record.num_srcs(), record.mcast_addr()),
+            (record_type, 0, group)
+        );
+    }
 }
 
 #[test]

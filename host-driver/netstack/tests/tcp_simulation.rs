@@ -32,6 +32,8 @@ struct Program {
     abort_at: Option<usize>,
     /// Finishes only when the peer has.
     last: bool,
+    /// In percent: sets or clears `TCP_NODELAY` and `TCP_CORK`, or looks before it reads.
+    fickle: u32,
 }
 
 struct End {
@@ -71,6 +73,14 @@ impl End {
                 retries: 20,
             };
             stream.set_tcp_keepalive(stack, Some(keepalive)).unwrap();
+        }
+        if net.rng.random_range(0..100) < self.program.fickle {
+            let [nodelay, cork] = net.rng.random();
+            stream.set_nodelay(stack, nodelay).unwrap();
+            stream.set_cork(stack, cork).unwrap();
+            buf.resize(self.program.read, 0);
+            let seen = stream.peek(stack, buf).unwrap_or(0);
+            assert!((0..seen).all(|i| buf[i] == byte_at(self.peer_salt, self.got + i)));
         }
         while !self.shut && self.sent < self.program.total {
             let len = self.program.chunk.min(self.program.total - self.sent);
@@ -168,6 +178,7 @@ fn program(rng: &mut ChaCha8Rng, salt: u64) -> Program {
         lazy: if rng.random_range(0..4) == 0 { 60 } else { 0 },
         abort_at: (rng.random_range(0..20) == 0).then(|| rng.random_range(0..20_000)),
         last: rng.random_range(0..3) == 0,
+        fickle: if rng.random_range(0..4) == 0 { 10 } else { 0 },
     }
 }
 

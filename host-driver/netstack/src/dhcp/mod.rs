@@ -27,7 +27,7 @@ use crate::stack::Stack;
 use crate::wire::ethernet::MacAddr;
 use wire::{Answer, Ask, MessageType};
 
-mod wire;
+pub(crate) mod wire;
 
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;

@@ -16,7 +16,7 @@ use crate::socket::{Domain, UdpSocket};
 use crate::stack::Stack;
 use wire::{Answer, Name, emit_query};
 
-mod wire;
+pub(crate) mod wire;
 
 pub use wire::RecordType;
 

@@ -10,7 +10,7 @@ pub(crate) mod inet_fragment;
 mod ip_forward;
 mod ip_fragment;
 mod ip_input;
-mod ip_options;
+pub(crate) mod ip_options;
 pub(crate) mod ip_output;
 pub mod ping;
 pub mod raw;

@@ -1,0 +1,2 @@
+#![no_main]
+hematite_netstack_fuzz::fuzz!(hematite_netstack_fuzz::targets::checksums);
