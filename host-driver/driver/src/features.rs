@@ -1,5 +1,6 @@
 //! Feature negotiation (virtio 1.3, 2.2 and 3.1.1).
 
+use virtio_spec::FeatureBits;
 use virtio_spec::net::F;
 
 use crate::error::Error;
@@ -18,7 +19,7 @@ pub const SUPPORTED: F = REQUIRED
     .union(F::MTU)
     .union(F::MRG_RXBUF);
 
-/// The features to accept of those offered.
+/// The features to accept of those offered: none without those that it requires (2.2.1).
 ///
 /// # Errors
 /// [`Error::MissingFeatures`] names the required ones that aren't offered.
@@ -27,7 +28,24 @@ pub fn negotiate(offered: F) -> Result<F, Error> {
     if !missing.is_empty() {
         return Err(Error::MissingFeatures(missing));
     }
-    Ok(offered.intersection(SUPPORTED))
+    Ok(closed(offered.intersection(SUPPORTED)))
+}
+
+/// The largest part of `wanted` in which every feature has what it requires.
+fn closed(wanted: F) -> F {
+    let mut accepted = F::empty();
+    loop {
+        let before = accepted;
+        for feature in wanted.difference(before).iter() {
+            let with = accepted.union(feature);
+            if with.requirements_satisfied() {
+                accepted = with;
+            }
+        }
+        if accepted == before {
+            return accepted;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -47,5 +65,13 @@ mod tests {
         let offered =
             REQUIRED | F::MAC | F::IN_ORDER | F::CTRL_VQ | F::HOST_TSO4 | F::CSUM | F::INDIRECT_DESC;
         assert_eq!(negotiate(offered), Ok(REQUIRED | F::MAC));
+    }
+
+    #[test]
+    fn a_feature_without_what_it_requires_is_left_out() {
+        let whole = F::CSUM | F::HOST_TSO4 | F::HOST_ECN | F::MAC;
+        assert_eq!(closed(whole), whole);
+        assert_eq!(closed(whole & !F::CSUM), F::MAC);
+        assert_eq!(closed(F::CTRL_RX | F::CSUM | F::HOST_ECN), F::CSUM);
     }
 }

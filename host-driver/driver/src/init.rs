@@ -6,11 +6,10 @@ use virtio_spec::{DeviceStatus, net};
 use crate::error::{DeviceFault, Error};
 use crate::features;
 use crate::net::{
-    CONFIG_VECTOR, ETH_DATA_LEN, ETH_MIN_MTU, FRAME_OVERHEAD, MAX_RING, Queues, RX_QUEUE, State, TX_QUEUE,
-    VirtioNet,
+    CONFIG_VECTOR, ETH_DATA_LEN, ETH_MIN_MTU, MAX_RING, Queues, RX_QUEUE, State, TX_QUEUE, Vectors, VirtioNet,
 };
 use crate::queue::Virtqueue;
-use crate::rx::{HDR_LEN, RxQueue};
+use crate::rx::RxQueue;
 use crate::tx::TxQueue;
 
 /// `struct virtio_net_config` (5.1.4): offsets in bytes.
@@ -55,7 +54,7 @@ impl<F: PciFunction> VirtioNet<F> {
         self.read_config()?;
         self.info.rx_max = self.transport.queue_max_size(RX_QUEUE)?.min(MAX_RING);
         self.info.tx_max = self.transport.queue_max_size(TX_QUEUE)?.min(MAX_RING);
-        self.info.tx_vector = self.find_vectors()?;
+        self.info.vectors = self.find_vectors()?;
         self.transport.set_config_vector(CONFIG_VECTOR)?;
         let rx = self.setup_rx()?;
         let tx = match self.setup_tx() {
@@ -72,14 +71,19 @@ impl<F: PciFunction> VirtioNet<F> {
         self.transport.add_status(DeviceStatus::DRIVER_OK)
     }
 
-    /// Configuration, receive and transmit vectors; with only two, the queues share the second. The transmit
-    /// queue's.
-    fn find_vectors(&mut self) -> Result<u16, Error> {
-        match self.transport.function().enable_msix(3) {
-            Ok(()) => Ok(2),
-            Err(BusError::NoVectors { available: 2.., .. }) => {
-                self.transport.function().enable_msix(2)?;
-                Ok(1)
+    /// Configuration, receive and transmit vectors; with only two, the queues share the second, and with one all
+    /// share it (`vp_find_vqs`; a device may have any number, 4.1.5.1.2.2).
+    fn find_vectors(&mut self) -> Result<Vectors, Error> {
+        let function = self.transport.function();
+        match function.enable_msix(3) {
+            Ok(()) => Ok(Vectors { rx: 1, tx: 2 }),
+            Err(BusError::NoVectors { available: 2, .. }) => {
+                function.enable_msix(2)?;
+                Ok(Vectors { rx: 1, tx: 1 })
+            }
+            Err(BusError::NoVectors { available: 1, .. }) => {
+                function.enable_msix(1)?;
+                Ok(Vectors { rx: 0, tx: 0 })
             }
             Err(error) => Err(error.into()),
         }
@@ -88,7 +92,13 @@ impl<F: PciFunction> VirtioNet<F> {
     pub(crate) fn setup_rx(&mut self) -> Result<RxQueue, Error> {
         let size = self.options.rx_ring.min(self.info.rx_max);
         let event_idx = self.features.contains(net::F::EVENT_IDX);
-        let vq = Virtqueue::setup(&mut self.transport, RX_QUEUE, size, event_idx, 1)?;
+        let vq = Virtqueue::setup(
+            &mut self.transport,
+            RX_QUEUE,
+            size,
+            event_idx,
+            self.info.vectors.rx,
+        )?;
         Ok(RxQueue::new(
             vq,
             self.features.contains(net::F::MRG_RXBUF),
@@ -104,13 +114,9 @@ impl<F: PciFunction> VirtioNet<F> {
             TX_QUEUE,
             size,
             event_idx,
-            self.info.tx_vector,
+            self.info.vectors.tx,
         )?;
-        Ok(TxQueue::new(
-            vq,
-            HDR_LEN + FRAME_OVERHEAD + usize::from(self.info.max_mtu),
-            self.tx_past,
-        ))
+        Ok(TxQueue::new(vq, usize::from(self.info.max_mtu), self.tx_past))
     }
 
     /// Address, MTU and link, of one generation.

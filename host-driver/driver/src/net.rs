@@ -26,12 +26,22 @@ pub const TX_QUEUE: u16 = 1;
 pub const MIN_RING: u16 = 32;
 /// Largest ring.
 pub const MAX_RING: u16 = 4096;
-/// MSI-X vector of configuration changes; the receive queue's is 1, the transmit queue's 2 (or 1 with only
-/// two).
+/// MSI-X vector of configuration changes.
 pub const CONFIG_VECTOR: u16 = 0;
 
+/// MSI-X vectors of the queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Vectors {
+    pub(crate) rx: u16,
+    pub(crate) tx: u16,
+}
+
+/// Bytes of an Ethernet header: nothing shorter is a frame.
+pub(crate) const ETH_HLEN: usize = 14;
+/// Bytes of a VLAN tag.
+pub(crate) const VLAN_HLEN: usize = 4;
 /// Ethernet header and one VLAN tag: what a frame has beyond the MTU.
-pub(crate) const FRAME_OVERHEAD: usize = 14 + 4;
+pub(crate) const FRAME_OVERHEAD: usize = ETH_HLEN + VLAN_HLEN;
 /// MTU without the `MTU` feature (`ETH_DATA_LEN`).
 pub(crate) const ETH_DATA_LEN: u16 = 1500;
 /// Least MTU (`ETH_MIN_MTU`).
@@ -100,8 +110,7 @@ pub(crate) struct DeviceInfo {
     pub(crate) link_up: bool,
     pub(crate) rx_max: u16,
     pub(crate) tx_max: u16,
-    /// One vector each for receive and transmit, or one for both.
-    pub(crate) tx_vector: u16,
+    pub(crate) vectors: Vectors,
 }
 
 pub(crate) struct Queues {
@@ -155,7 +164,7 @@ impl<F: PciFunction> VirtioNet<F> {
             link_up: true,
             rx_max: MAX_RING,
             tx_max: MAX_RING,
-            tx_vector: 2,
+            vectors: Vectors { rx: 1, tx: 2 },
         };
         let mut softnet = Softnet::with_cpus(Self::CONTEXTS, options.cpus);
         softnet.set_parms(options.napi);
@@ -344,11 +353,14 @@ impl<F: PciFunction> VirtioNet<F> {
 
     /// Length of a posted buffer.
     fn rx_buffer_len(&self) -> usize {
-        if self.features.contains(net::F::MRG_RXBUF) {
-            return MERGEABLE_LEN;
-        }
-        // Without merging, one buffer holds the longest frame.
-        (HDR_LEN + FRAME_OVERHEAD + usize::from(self.info.max_mtu)).next_multiple_of(64)
+        let longest = HDR_LEN + FRAME_OVERHEAD + usize::from(self.info.max_mtu);
+        // Without merging, one buffer holds the longest frame; with it, all of them do (5.1.4.2). Either way it
+        // is no shorter than an ordinary frame (5.1.6.3.1).
+        let buffers = match &self.queues {
+            Some(queues) if self.features.contains(net::F::MRG_RXBUF) => queues.rx.vq.ring.size().into(),
+            _ => 1,
+        };
+        longest.div_ceil(buffers).next_multiple_of(64).max(MERGEABLE_LEN)
     }
 
     /// Polls nothing and asks for no interrupts.

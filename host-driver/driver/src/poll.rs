@@ -25,15 +25,14 @@ impl<F: PciFunction> VirtioNet<F> {
         while let Some(vector) = self.transport.function().take_interrupt() {
             taken += 1;
             self.irq.total += 1;
-            if vector == CONFIG_VECTOR {
-                self.irq.config += 1;
-                self.config_pending = true;
-                continue;
-            }
-            let (is_rx, is_tx) = (vector == 1, vector == self.info.tx_vector);
+            let is_config = vector == CONFIG_VECTOR;
+            self.irq.config += u64::from(is_config);
+            self.config_pending |= is_config;
+            let (is_rx, is_tx) = (vector == self.info.vectors.rx, vector == self.info.vectors.tx);
             self.irq.rx += u64::from(is_rx);
             self.irq.tx += u64::from(is_tx);
-            let mut expected = is_rx && self.schedule(RX);
+            let mut expected = is_config;
+            expected |= is_rx && self.schedule(RX);
             expected |= is_tx && self.schedule(TX);
             self.irq.spurious += u64::from(!expected);
         }

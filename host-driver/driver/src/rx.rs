@@ -10,7 +10,7 @@ use hematite_netstack::{GroFlush, SkBuff};
 
 use crate::error::{DeviceFault, Error};
 use crate::napi::NAPI_POLL_WEIGHT;
-use crate::net::MIN_RING;
+use crate::net::{ETH_HLEN, MIN_RING};
 use crate::packed::{Direction, Element};
 use crate::queue::Virtqueue;
 use crate::transport::VirtioPci;
@@ -21,8 +21,6 @@ use crate::xdp::{XdpAction, XdpBuff, XdpProgram, XdpStats};
 pub const HDR_LEN: usize = size_of::<virtio_spec::net::Hdr>();
 /// Offset of `num_buffers` in it.
 const NUM_BUFFERS: usize = 10;
-/// Bytes of an Ethernet header (`ETH_HLEN`): nothing shorter is a frame.
-const ETH_HLEN: usize = 14;
 /// Room before the frame (`NET_SKB_PAD + NET_IP_ALIGN`): headers can be pushed, and the IP header is aligned.
 pub const HEADROOM: usize = 64 + 2;
 /// Length of a mergeable buffer: a full frame with VLAN tag and header (`GOOD_PACKET_LEN`), in whole cache

@@ -4,6 +4,7 @@ use hematite_bus::{Cpu, DmaBuf, PciFunction};
 use hematite_netstack::SkBuff;
 
 use crate::error::Error;
+use crate::net::{ETH_HLEN, FRAME_OVERHEAD, VLAN_HLEN};
 use crate::packed::{Direction, Element};
 use crate::queue::Virtqueue;
 use crate::rx::HDR_LEN;
@@ -37,8 +38,8 @@ pub(crate) enum XmitError {
 /// One transmit queue (`struct send_queue`).
 pub(crate) struct TxQueue {
     pub(crate) vq: Virtqueue<SkBuff>,
-    /// Bytes of each DMA buffer: header and longest frame.
-    buffer_len: usize,
+    /// The longest packet behind an Ethernet header (5.1.4.2).
+    max_mtu: usize,
     /// Buffers with nothing in them; at most as many as the ring has descriptors.
     spare: Vec<DmaBuf<Cpu>>,
     elements: Vec<Element>,
@@ -46,10 +47,10 @@ pub(crate) struct TxQueue {
 }
 
 impl TxQueue {
-    pub(crate) fn new(vq: Virtqueue<SkBuff>, buffer_len: usize, stats: TxStats) -> Self {
+    pub(crate) fn new(vq: Virtqueue<SkBuff>, max_mtu: usize, stats: TxStats) -> Self {
         Self {
             vq,
-            buffer_len,
+            max_mtu,
             spare: Vec::new(),
             elements: Vec::new(),
             stats,
@@ -77,7 +78,7 @@ impl TxQueue {
     ) -> Result<(), XmitError> {
         let frame = skb.data();
         let total = HDR_LEN + frame.len();
-        if frame.is_empty() || total > self.buffer_len {
+        if frame.is_empty() || frame.len() > eth_header_len(frame) + self.max_mtu {
             self.stats.drops += 1;
             return Ok(());
         }
@@ -87,7 +88,10 @@ impl TxQueue {
         }
         let buffer = match self.spare.pop() {
             Some(buffer) => Ok(buffer),
-            None => DmaBuf::new(transport.function_ref().dma(), self.buffer_len),
+            None => DmaBuf::new(
+                transport.function_ref().dma(),
+                HDR_LEN + FRAME_OVERHEAD + self.max_mtu,
+            ),
         };
         let Ok(mut buffer) = buffer else {
             self.stats.busy += 1;
@@ -137,5 +141,13 @@ impl TxQueue {
         let mut stats = self.stats();
         self.vq.ring.detach(drop, |_skb| stats.drops += 1);
         stats
+    }
+}
+
+/// Bytes before the packet: an Ethernet header, and a VLAN tag if there is one (802.1Q or 802.1ad).
+fn eth_header_len(frame: &[u8]) -> usize {
+    match frame.get(12..14) {
+        Some([0x81, 0x00] | [0x88, 0xa8]) => ETH_HLEN + VLAN_HLEN,
+        _ => ETH_HLEN,
     }
 }

@@ -250,7 +250,8 @@ impl Shared {
             .find(cursor, self.arena.len(), len, align, self.iova_base)
             .or_else(|| allocator.find(GUARD, self.arena.len(), len, align, self.iova_base))?;
         allocator.live.insert(offset, len);
-        allocator.cursor = offset + len;
+        // Also behind memory that is freed meanwhile: what ran over its end must not be in anybody's memory.
+        allocator.cursor = offset + len + GUARD;
         Some(offset)
     }
 

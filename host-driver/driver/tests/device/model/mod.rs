@@ -4,8 +4,11 @@
 //! chains it uses, in which order, and how it suppresses notifications is random. It records what the driver
 //! does wrong.
 
+pub mod hostile;
 pub mod pci;
+pub mod resets;
 pub mod ring;
+pub mod rules;
 
 use std::collections::VecDeque;
 
@@ -16,7 +19,9 @@ use rand_chacha::ChaCha8Rng;
 use virtio_spec::net::F;
 
 use pci::ConfigSpace;
+use resets::Unfinished;
 use ring::{Chain, Queue, UsedElem};
+use rules::Rules;
 
 pub const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 
@@ -119,7 +124,18 @@ pub struct Model {
     pub gone: bool,
     /// Status never returns to 0 (the driver must go for a function-level reset).
     pub stuck: bool,
+    /// Reads for which a reset of the device, or of a queue, is still under way.
+    pub slow: u32,
+    unfinished: Option<Unfinished>,
     pub feature_refusal: bool,
+    /// Reads back as no vector.
+    pub refused_vector: Option<u16>,
+    /// Reads of device configuration that find it changed, the address too.
+    pub restless: u32,
+    /// Received headers have unknown flags, and numbers where none belong.
+    pub header_noise: bool,
+    /// Looks at memory of the driver while a reset was under way.
+    pub looks_while_resetting: u64,
     /// Chance in percent that a register read returns nonsense.
     pub lies: u32,
     pub function_resets: u64,
@@ -128,6 +144,7 @@ pub struct Model {
     pub vendor_reads: u32,
     /// What the driver did wrong.
     pub violations: Vec<String>,
+    pub rules: Rules,
 }
 
 impl Model {
@@ -159,13 +176,20 @@ impl Model {
             malice: None,
             gone: false,
             stuck: false,
+            slow: 0,
+            unfinished: None,
             feature_refusal: false,
+            refused_vector: None,
+            restless: 0,
+            header_noise: false,
+            looks_while_resetting: 0,
             lies: 0,
             function_resets: 0,
             vendor_version: vendor::VERSION_VALUE,
             vendor_counters: counter::COUNT as u32,
             vendor_reads: 0,
             violations: Vec::new(),
+            rules: Rules::default(),
         }
     }
 
@@ -275,6 +299,11 @@ impl Model {
             chains.push(chain);
         }
         let mut packet = vec![0; 12];
+        if self.header_noise {
+            // All but gso_type, and flags that mean something.
+            self.rng.fill(&mut packet[..10]);
+            (packet[0], packet[1]) = (packet[0] & 0xf8, 0);
+        }
         packet[10..12].copy_from_slice(&(chains.len() as u16).to_le_bytes());
         packet.extend(frame);
         let mut rest = &packet[..];
@@ -368,9 +397,37 @@ impl Model {
         self.queues = [Queue::new(max), Queue::new(max)];
         (self.status, self.driver_features, self.selects, self.queue_select) = (0, 0, [0; 2], 0);
         self.config_vector = 0xffff;
+        self.unfinished = None;
+    }
+
+    /// A register as a read finds it.
+    fn register(&mut self, offset: u64, width: Width) -> u64 {
+        match offset {
+            0x00..0x40 => self.common_read(offset),
+            pci::ISR => 0,
+            pci::VENDOR.. => self.vendor_read(offset - pci::VENDOR),
+            pci::DEVICE.. => {
+                if self.restless > 0 {
+                    self.restless -= 1;
+                    self.generation = self.generation.wrapping_add(1);
+                    self.settings.mac = [2 | self.generation << 2; 6];
+                }
+                let mut device = self.settings.mac.to_vec();
+                device.extend([u8::from(self.link_up), 0, 1, 0]);
+                device.extend(self.settings.mtu.to_le_bytes());
+                let at = (offset - pci::DEVICE) as usize;
+                let field = device.get(at..at + width.bytes()).unwrap_or_default();
+                field
+                    .iter()
+                    .rev()
+                    .fold(0, |value, &byte| value << 8 | u64::from(byte))
+            }
+            _ => width.all_ones(),
+        }
     }
 
     fn common_read(&mut self, offset: u64) -> u64 {
+        let resetting = matches!(offset, 0x14 | 0x3a) && self.resetting();
         let queue = self.queues.get(usize::from(self.queue_select));
         let offered = u128::from(self.settings.features.bits()) as u64;
         match offset {
@@ -393,6 +450,7 @@ impl Model {
             0x1a => queue.map_or(0xffff, |q| q.vector.into()),
             0x1c => queue.map_or(0, |q| q.enabled.into()),
             0x1e => self.queue_select.into(),
+            0x3a => resetting.into(),
             _ => 0,
         }
     }
@@ -405,6 +463,7 @@ impl Model {
             vendor::MAGIC => vendor::MAGIC_VALUE.into(),
             vendor::VERSION => self.vendor_version.into(),
             vendor::COUNTER_COUNT => self.vendor_counters.into(),
+            at if at < vendor::COUNTERS => 0,
             at => {
                 let index = u64::from(at - vendor::COUNTERS) / u64::from(vendor::COUNTER_STRIDE);
                 if at % vendor::COUNTER_STRIDE == 0 {
@@ -418,7 +477,14 @@ impl Model {
 
     fn common_write(&mut self, offset: u64, value: u64) {
         let (vectors, max) = (self.msix, self.settings.max_queue);
-        let checked = |v: u64| if v < u64::from(vectors) { v as u16 } else { 0xffff };
+        let refused = self.refused_vector.map(u64::from);
+        let checked = |v: u64| {
+            if v < u64::from(vectors) && Some(v) != refused {
+                v as u16
+            } else {
+                0xffff
+            }
+        };
         match offset {
             0x00 => return self.selects[0] = value as u32,
             0x08 => return self.selects[1] = value as u32,
@@ -459,7 +525,7 @@ impl Model {
             0x2c => high(&mut queue.driver),
             0x30 => low(&mut queue.device),
             0x34 => high(&mut queue.device),
-            0x3a if value == 1 && self.driver_features >> 40 & 1 != 0 => *queue = Queue::new(max),
+            0x3a if value == 1 && self.driver_features >> 40 & 1 != 0 => self.begin_queue_reset(),
             _ => self
                 .violations
                 .push(format!("bad write of {value:#x} to common {offset:#x}")),
@@ -469,7 +535,7 @@ impl Model {
     fn write_status(&mut self, value: u8) {
         if value == 0 {
             if !self.stuck {
-                self.device_reset();
+                self.begin_device_reset();
             }
             return;
         }
@@ -505,6 +571,7 @@ impl PciFunction for Model {
 
     fn config_write(&mut self, offset: u16, width: Width, value: u32) -> Result<(), BusError> {
         width.check(None, offset.into(), 256)?;
+        self.watch_config_write(offset);
         for (i, byte) in value.to_le_bytes()[..width.bytes()].iter().enumerate() {
             let at = usize::from(offset) + i;
             let mask = self.config.writable[at];
@@ -523,28 +590,16 @@ impl PciFunction for Model {
 
     fn mmio_read(&mut self, bar: u8, offset: u64, width: Width) -> Result<u64, BusError> {
         width.check(Some(bar), offset, self.bar_size(bar)?)?;
+        self.watch_read(offset, width);
         if self.lie() {
             return Ok(self.rng.random::<u64>() & width.all_ones());
         }
         if self.gone {
             return Ok(width.all_ones());
         }
-        Ok(match offset {
-            0x00..0x40 => self.common_read(offset),
-            pci::ISR => 0,
-            pci::VENDOR.. => self.vendor_read(offset - pci::VENDOR),
-            pci::DEVICE.. => {
-                let mut device = self.settings.mac.to_vec();
-                device.extend([u8::from(self.link_up), 0, 1, 0]);
-                device.extend(self.settings.mtu.to_le_bytes());
-                let at = (offset - pci::DEVICE) as usize;
-                device[at..at + width.bytes()]
-                    .iter()
-                    .rev()
-                    .fold(0, |value, &byte| value << 8 | u64::from(byte))
-            }
-            _ => width.all_ones(),
-        })
+        let value = self.register(offset, width);
+        self.watch_answer(offset, value);
+        Ok(value)
     }
 
     fn mmio_write(&mut self, bar: u8, offset: u64, width: Width, value: u64) -> Result<(), BusError> {
@@ -552,6 +607,7 @@ impl PciFunction for Model {
         if self.gone {
             return Ok(());
         }
+        self.watch_write(offset, width, value);
         match offset {
             0x00..0x40 => self.common_write(offset, value),
             pci::NOTIFY..pci::ISR => {

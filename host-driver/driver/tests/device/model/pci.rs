@@ -17,8 +17,47 @@ pub struct ConfigSpace {
     pub writable: [u8; 256],
 }
 
+/// One of virtio's capabilities (4.1.4).
+#[derive(Debug, Clone, Copy)]
+pub struct Cap {
+    pub cfg_type: u8,
+    pub bar: u8,
+    pub offset: u32,
+    pub length: u32,
+    /// Bytes behind what the specification knows.
+    pub extra: u8,
+}
+
+impl Cap {
+    const NOTIFY: u8 = 2;
+
+    /// Those of the card: common, notification, ISR, device.
+    pub fn card(bar: u8) -> Vec<Self> {
+        [
+            (1, COMMON, 0x40),
+            (Self::NOTIFY, NOTIFY, 0x1000),
+            (3, ISR, 1),
+            (4, DEVICE, 12),
+        ]
+        .into_iter()
+        .map(|(cfg_type, offset, length)| Self {
+            cfg_type,
+            bar,
+            offset: offset as u32,
+            length,
+            extra: 0,
+        })
+        .collect()
+    }
+}
+
 impl ConfigSpace {
     pub fn new(vectors: u16, bar: u8) -> Self {
+        Self::with(vectors, &Cap::card(bar))
+    }
+
+    /// With these capabilities of virtio in this order, then MSI-X.
+    pub fn with(vectors: u16, caps: &[Cap]) -> Self {
         let mut this = Self {
             bytes: [0; 256],
             writable: [0; 256],
@@ -28,14 +67,19 @@ impl ConfigSpace {
         this.put(0x08, &[1, 0, 0, 2]);
         this.writable[4..6].copy_from_slice(&[0x46, 0x04]);
         this.put(0x34, &[0x40]);
-        this.capability(bar, 0x40, 0x50, 1, COMMON, 0x40);
-        this.capability(bar, 0x50, 0x64, 2, NOTIFY, 0x1000);
-        this.put(0x52, &[20]);
-        this.put(0x60, &NOTIFY_OFF_MULTIPLIER.to_le_bytes());
-        this.capability(bar, 0x64, 0x74, 3, ISR, 1);
-        this.capability(bar, 0x74, 0x84, 4, DEVICE, 12);
-        this.put(0x84, &[0x11, 0]);
-        this.put(0x86, &(vectors - 1).to_le_bytes());
+        let mut at = 0x40;
+        for cap in caps {
+            let len = if cap.cfg_type == Cap::NOTIFY { 20 } else { 16 } + cap.extra;
+            this.put(at, &[9, at as u8 + len, len, cap.cfg_type, cap.bar, 0, 0, 0]);
+            this.put(at + 8, &cap.offset.to_le_bytes());
+            this.put(at + 12, &cap.length.to_le_bytes());
+            if cap.cfg_type == Cap::NOTIFY {
+                this.put(at + 16, &NOTIFY_OFF_MULTIPLIER.to_le_bytes());
+            }
+            at += usize::from(len);
+        }
+        this.put(at, &[0x11, 0]);
+        this.put(at + 2, &(vectors - 1).to_le_bytes());
         this
     }
 
@@ -45,11 +89,5 @@ impl ConfigSpace {
 
     fn put(&mut self, at: usize, bytes: &[u8]) {
         self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
-    }
-
-    fn capability(&mut self, bar: u8, at: usize, next: u8, cfg_type: u8, offset: u64, length: u32) {
-        self.put(at, &[9, next, 16, cfg_type, bar, 0, 0, 0]);
-        self.put(at + 8, &(offset as u32).to_le_bytes());
-        self.put(at + 12, &length.to_le_bytes());
     }
 }

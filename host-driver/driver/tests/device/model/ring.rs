@@ -4,6 +4,7 @@ use hematite_bus::{DmaFault, DmaSpace};
 
 pub const NEXT: u16 = 1;
 pub const WRITE: u16 = 2;
+pub const INDIRECT: u16 = 4;
 pub const AVAIL: u16 = 1 << 7;
 pub const USED: u16 = 1 << 15;
 
@@ -105,9 +106,15 @@ impl Queue {
             let Some((mut chain, mut flags)) = self.element(dma)? else {
                 break;
             };
+            if flags & INDIRECT != 0 {
+                violations.push("an indirect descriptor without INDIRECT_DESC (2.8.19)".into());
+            }
             while flags & NEXT != 0 {
                 match self.element(dma)? {
                     Some((more, f)) => {
+                        if f & INDIRECT != 0 {
+                            violations.push("an indirect descriptor in a chain (2.8.19)".into());
+                        }
                         if more.id != chain.id {
                             violations
                                 .push(format!("chain of id {} continues with id {}", chain.id, more.id));
@@ -191,6 +198,11 @@ impl Queue {
             DESC if event_idx => passed(old, self.used, off_wrap, self.size),
             _ => true,
         })
+    }
+
+    /// Moves the place of the next used descriptor.
+    pub fn step_used(&mut self, by: u16) {
+        self.used.advance(by, self.size);
     }
 
     /// Writes the device event suppression structure in one piece.
