@@ -5,7 +5,7 @@ use crate::session::Session;
 use anyhow::Result;
 use hematite_bus::vfio::Port;
 use hematite_netstack::{TcpStream, UdpSocket};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4};
 use std::time::{Duration, Instant};
@@ -66,27 +66,16 @@ pub fn echo(port: &mut impl Datagrams, options: &TransferOptions) -> Result<bool
     let begun = Instant::now();
     let (mut progress, mut sent_bytes, mut next) = (begun, 0u64, 0u64);
     let (mut received, mut received_bytes, mut corrupt) = (0u64, 0u64, 0u64);
-    let mut outstanding = BTreeMap::new();
+    let mut outstanding = BTreeSet::new();
     let (mut datagram, mut expected, mut buffer) = (Vec::new(), Vec::new(), vec![0; 65_536]);
     loop {
-        while sent_bytes < options.bytes && outstanding.len() < WINDOW {
-            fill(&mut datagram, options.seed, next);
-            match port.send(&datagram) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
-            }
-            outstanding.insert(next, datagram.len());
-            sent_bytes += datagram.len() as u64;
-            next += 1;
-        }
         while let Ok(len) = port.receive(&mut buffer) {
             progress = Instant::now();
             let bytes = &buffer[..len];
             let number = bytes
                 .first_chunk::<HEADER>()
                 .map(|number| u64::from_be_bytes(*number));
-            let known = number.filter(|number| outstanding.remove(number).is_some());
+            let known = number.filter(|number| outstanding.remove(number));
             if let Some(number) = known {
                 fill(&mut expected, options.seed, number);
             }
@@ -96,6 +85,19 @@ pub fn echo(port: &mut impl Datagrams, options: &TransferOptions) -> Result<bool
             } else {
                 corrupt += 1;
             }
+        }
+        // After the receiving, which makes room in the window: else all answers at once would leave nothing on its way
+        // and nothing to wait for.
+        while sent_bytes < options.bytes && outstanding.len() < WINDOW {
+            fill(&mut datagram, options.seed, next);
+            match port.send(&datagram) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+            outstanding.insert(next);
+            sent_bytes += datagram.len() as u64;
+            next += 1;
         }
         let done = sent_bytes >= options.bytes && outstanding.is_empty();
         if done || progress.elapsed() >= limit || !port.turn(limit.saturating_sub(progress.elapsed()))? {
@@ -255,4 +257,80 @@ pub fn tcp<P: Port>(session: &mut Session<P>, options: &TransferOptions) -> Resu
     let right = stream_echo(&mut port, options)?;
     port.stream.close(&mut port.session.stack);
     Ok(right)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    fn options(bytes: u64) -> TransferOptions {
+        TransferOptions {
+            host: Ipv4Addr::LOCALHOST,
+            port: 7,
+            bytes,
+            seed: 1,
+            timeout: 10_000,
+        }
+    }
+
+    /// Answers everything that is on its way, at once, in each turn.
+    #[derive(Default)]
+    struct AllAtOnce {
+        sent: VecDeque<Vec<u8>>,
+        arrived: VecDeque<Vec<u8>>,
+        idle_turns: u32,
+    }
+
+    impl Datagrams for AllAtOnce {
+        fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+            self.sent.push_back(bytes.to_vec());
+            Ok(())
+        }
+
+        fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let bytes = self.arrived.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+            into[..bytes.len()].copy_from_slice(&bytes);
+            Ok(bytes.len())
+        }
+
+        fn turn(&mut self, _timeout: Duration) -> Result<bool> {
+            self.idle_turns += u32::from(self.sent.is_empty());
+            self.arrived.append(&mut self.sent);
+            Ok(true)
+        }
+    }
+
+    #[test]
+    fn the_window_is_full_again_before_the_wait() {
+        let mut port = AllAtOnce::default();
+        assert!(echo(&mut port, &options(100_000)).is_ok_and(|right| right));
+        assert_eq!(port.idle_turns, 0, "slept with nothing on its way");
+    }
+
+    /// As above, but damages one datagram.
+    struct Damaging(AllAtOnce);
+
+    impl Datagrams for Damaging {
+        fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+            self.0.send(bytes)
+        }
+
+        fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let len = self.0.receive(into)?;
+            let number = into.first_chunk().copied().map(u64::from_be_bytes);
+            into[len - 1] ^= u8::from(number == Some(30) && len > HEADER);
+            Ok(len)
+        }
+
+        fn turn(&mut self, timeout: Duration) -> Result<bool> {
+            self.0.turn(timeout)
+        }
+    }
+
+    #[test]
+    fn a_damaged_datagram_fails_the_transfer() {
+        let mut port = Damaging(AllAtOnce::default());
+        assert!(echo(&mut port, &options(100_000)).is_ok_and(|right| !right));
+    }
 }
