@@ -185,6 +185,8 @@ pub struct PackedQueue<C> {
     event_idx: bool,
     /// What the driver event structure's flags hold (`event_flags_shadow`).
     flags_shadow: RingEventFlags,
+    /// The event moved since the last full fence.
+    event_moved: bool,
 }
 
 impl<C> PackedQueue<C> {
@@ -224,6 +226,7 @@ impl<C> PackedQueue<C> {
             num_added: 0,
             event_idx,
             flags_shadow: RingEventFlags::Enable,
+            event_moved: false,
         })
     }
 
@@ -368,7 +371,13 @@ impl<C> PackedQueue<C> {
     /// is of no more use.
     pub fn get_buf(&mut self, returned: &mut Vec<DmaBuf<Cpu>>) -> Result<Option<Used<C>>, QueueError> {
         let at = usize::from(self.next_used.index) * desc::SIZE;
-        let flags = self.ring.load_acquire_u16(at + desc::FLAGS)?;
+        let mut flags = self.ring.load_acquire_u16(at + desc::FLAGS)?;
+        if !self.next_used.is_used(flags) && std::mem::take(&mut self.event_moved) {
+            // Whoever finds nothing counts on an interrupt for the next chain, so the device must see where the event
+            // is now before the last look (`virtio_store_mb` in Linux, there for each chain).
+            fence(Ordering::SeqCst);
+            flags = self.ring.load_acquire_u16(at + desc::FLAGS)?;
+        }
         if !self.next_used.is_used(flags) {
             return Ok(None);
         }
@@ -415,6 +424,7 @@ impl<C> PackedQueue<C> {
             // The event moves along with every chain taken, as long as callbacks are on.
             self.driver_event
                 .write_u16(event::OFF_WRAP, self.next_used.off_wrap())?;
+            self.event_moved = true;
         }
         Ok(Some(Used { cookie, len }))
     }
