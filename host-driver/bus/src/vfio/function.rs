@@ -192,3 +192,7 @@ impl<P: Port> Drop for VfioFunction<P> {
         self.quiet();
     }
 }
+
+#[cfg(test)]
+#[path = "function_tests.rs"]
+mod tests;
