@@ -3,8 +3,8 @@
 use proptest::test_runner::{Config, RngSeed};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// A proptest configuration of `cases` cases from the seed in `HEMATITE_SEED`.
-pub(crate) fn cases(cases: u32) -> Config {
+/// The seed in `HEMATITE_SEED`, or a new one.
+pub(crate) fn seed() -> u64 {
     let seed = match std::env::var("HEMATITE_SEED") {
         Ok(text) => text
             .parse()
@@ -13,9 +13,14 @@ pub(crate) fn cases(cases: u32) -> Config {
         Err(_) => RandomState::new().build_hasher().finish(),
     };
     eprintln!("replay with HEMATITE_SEED={seed}");
+    seed
+}
+
+/// A proptest configuration of `cases` cases from [`seed`].
+pub(crate) fn cases(cases: u32) -> Config {
     Config {
         cases,
-        rng_seed: RngSeed::Fixed(seed),
+        rng_seed: RngSeed::Fixed(seed()),
         failure_persistence: None,
         ..Config::default()
     }

@@ -266,3 +266,7 @@ pub(super) fn readable(fd: RawFd) -> bool {
     // SAFETY: one `pollfd`, which lives through the call.
     unsafe { libc::poll(&mut poll, 1, 0) == 1 }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -104,12 +104,15 @@ impl MapTable {
         Ok(Some((mapping, offset)))
     }
 
-    /// Removes the maps that lie within the range. When it returns the card reaches none of them any more.
+    /// Removes the maps that lie within the range, which may reach up to the end of the address space (QEMU takes an
+    /// IOMMU's space away in two halves). When it returns the card reaches none of them any more.
     ///
     /// # Errors
-    /// `InvalidInput` when the range cuts a map in two; then nothing is removed.
+    /// `InvalidInput` when the range wraps or cuts a map in two; then nothing is removed.
     pub fn unmap(&mut self, iova: u64, size: u64) -> io::Result<()> {
-        let end = iova.checked_add(size).ok_or(io::ErrorKind::InvalidInput)?;
+        let last = iova.checked_add(size.saturating_sub(1));
+        last.ok_or(io::ErrorKind::InvalidInput)?;
+        let end = iova.saturating_add(size);
         let inside: Vec<u64> = self.maps.range(iova..end).map(|(&at, _)| at).collect();
         let cut_before = self
             .maps

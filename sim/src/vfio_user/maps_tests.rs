@@ -66,8 +66,14 @@ fn what_can_not_be_is_refused() {
     assert_eq!(cut, Err(io::ErrorKind::InvalidInput));
     let cut = table.unmap(0x2000, 4096).map_err(|error| error.kind());
     assert_eq!(cut, Err(io::ErrorKind::InvalidInput));
+    table
+        .unmap(1 << 63, 1 << 63)
+        .expect("the upper half, where nothing is");
+    assert_eq!(table.len(), 1);
     table.unmap(0, u64::MAX).expect("everything");
     assert!(table.is_empty());
+    let wraps = table.unmap(1 << 63, (1 << 63) + 1).map_err(|error| error.kind());
+    assert_eq!(wraps, Err(io::ErrorKind::InvalidInput));
 }
 
 #[test]
