@@ -13,6 +13,7 @@ trap 'rm -rf "$work"' EXIT
 console=$vm/$name.console
 
 mkdir -p "$work"/root/{bin,proc,sys,dev,tmp,modules}
+cp -r "$vm"/root/. "$work/root/"
 cp "$vm/busybox" "$work/root/bin/"
 cp "$vm"/modules/*.ko "$work/root/modules/"
 for file in ${GUEST_FILES:-}; do cp "$file" "$work/root/bin/"; done

@@ -5,6 +5,9 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 echo 1 >/proc/sys/kernel/printk_devkmsg 2>/dev/null
+mkdir -p /etc
+echo 'root:x:0:0::/:/bin/sh
+nobody:x:65534:65534::/:/bin/sh' >/etc/passwd
 
 finish() {
     echo "GUEST-STATUS $1"
@@ -18,6 +21,16 @@ fail() {
     finish 1
 }
 check() { "$@" || fail "$*"; }
+# refused TEXT command...: the command fails, and says so.
+refused() {
+    text=$1
+    shift
+    said=$("$@" 2>&1) && fail "not refused: $*"
+    case $said in
+    *"$text"*) echo "OK refused: $said" ;;
+    *) fail "$*: said \"$said\", not \"$text\"" ;;
+    esac
+}
 modules() { for module in "$@"; do insmod /modules/"$module".ko || fail "insmod $module"; done; }
 # The PCI address of the first function with these IDs.
 function_of() {
@@ -35,3 +48,5 @@ await() {
     done
 }
 ip link set lo up
+# fq_codel drops what waits for more than a few milliseconds: on a simulated card that is any burst of datagrams.
+echo pfifo_fast >/proc/sys/net/core/default_qdisc

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What `make vm-test` boots: QEMU with the vfio-user-pci device, a stock Debian cloud kernel with its modules, and
-# busybox, unpacked under target/vm. Nothing is installed and root is not needed; about 80 MB from the mirror that
+# What `make vm-test` boots: QEMU with the vfio-user-pci device, a stock Debian cloud kernel with its modules, busybox and
+# ethtool, unpacked under target/vm. Nothing is installed and root is not needed; about 80 MB from the mirror that
 # this machine's own apt uses, once. Runs again only when this file changes.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -39,11 +39,13 @@ options=(-qq -o "Dir=$apt" -o "Dir::State::status=$apt/var/lib/dpkg/status" -o A
 echo "vm-setup: package lists" >&2
 apt-get "${options[@]}" update || skip "the mirror can't be reached"
 echo "vm-setup: QEMU" >&2
-apt-get "${options[@]}" -y -t trixie-backports --download-only install qemu-system-x86 seabios >/dev/null
+apt-get "${options[@]}" -y -t trixie-backports --download-only install qemu-system-x86 seabios >/dev/null ||
+    skip "QEMU of trixie-backports can't be had"
 kernel=$(apt-cache "${options[@]}" depends -t trixie linux-image-cloud-amd64 | awk '/Depends: linux-image-6/ { print $2; exit }')
 [ -n "$kernel" ] || skip "no cloud kernel in trixie"
 echo "vm-setup: $kernel" >&2
-(cd "$work/deb" && apt-get "${options[@]}" download "$kernel" busybox-static)
+(cd "$work/deb" && apt-get "${options[@]}" download "$kernel" busybox-static ethtool libmnl0 libc6) ||
+    skip "the guest's packages can't be had"
 
 for package in "$apt"/var/cache/apt/archives/*.deb; do dpkg-deb -x "$package" "$work/host"; done
 for package in "$work"/deb/*.deb; do dpkg-deb -x "$package" "$work/guest"; done
@@ -68,6 +70,12 @@ chmod +x "$out/qemu"
 
 cp "$work"/guest/boot/vmlinuz-* "$out/vmlinuz"
 cp "$(find "$work/guest" -path '*/bin/busybox' -type f)" "$out/busybox"
+# ethtool is linked dynamically: its loader and libraries go where it looks for them.
+mkdir -p "$out/root/bin" "$out/root/lib64" "$out/root/lib/x86_64-linux-gnu"
+cp "$(find "$work/guest" -name ethtool -path '*bin/*')" "$out/root/bin/"
+guest_libraries=$work/guest/usr/lib/x86_64-linux-gnu
+cp -L "$guest_libraries/ld-linux-x86-64.so.2" "$out/root/lib64/"
+cp -L "$guest_libraries"/{libc.so.6,libm.so.6,libmnl.so.0} "$out/root/lib/x86_64-linux-gnu/"
 for module in failover net_failover virtio_net irqbypass vfio vfio_iommu_type1 vfio-pci-core vfio-pci; do
     file=$(find "$work/guest" -name "$module.ko.xz")
     [ -n "$file" ] && xz -dc "$file" >"$out/modules/$module.ko"

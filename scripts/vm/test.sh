@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # make vm-test: software that nobody here wrote drives the card, and our driver drives a card that nobody here wrote.
 #   linux  a stock Debian kernel's virtio_net on the simulated card: link, ping, checked transfers, counters
-#   churn  the same with interface, driver and function taken down in the middle of traffic, ROUNDS times
-#   vfio   the hematite command on the kernel's VFIO with an IOMMU: on the simulated card and on QEMU's virtio-net-pci
+#   churn  the same with rings, interface, driver and function reset in the middle of traffic, ROUNDS times
+#   vfio   the hematite command on the kernel's VFIO with an IOMMU: on the simulated card and on QEMU's virtio-net-pci;
+#          what it says when something is in the way; what it leaves behind
 #   tap    as linux, with another kernel's stack (this machine's, in a network namespace) at the far end: UDP and TCP;
 #          needs root
-# Usage: test.sh [linux] [tap] [churn] [vfio]. Consoles and captures stay in target/vm.
+# Usage: test.sh [linux] [tap] [churn] [vfio]. Consoles and captures stay in target/vm. BYTES of each transfer, ROUNDS,
+# SEED of the card, VM_TIMEOUT in seconds for one guest (churn has three times that), BUILT=1 when the host's binaries are
+# there already.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-target}
@@ -23,7 +26,7 @@ if ! [ -d "$(rustc --print sysroot)/lib/rustlib/$musl" ]; then
     command -v rustup >/dev/null && rustup target add $musl ||
         skip "Rust's $musl target is not installed and can't be (rustup target add $musl)"
 fi
-$cargo build --quiet --package hematite-sim --package hematite-cli
+[ -n "${BUILT:-}" ] || $cargo build --quiet --package hematite-sim --package hematite-cli
 $cargo build --quiet --target $musl --package hematite-cli
 export GUEST_FILES=$target/$musl/debug/hematite
 
@@ -76,7 +79,7 @@ for test in "${tests[@]}"; do
     case $test in
     linux)
         serve linux
-        GUEST_SETTINGS="MAC=02:48:65:6d:61:31 BYTES=$bytes TCP=${TCP:-1}" \
+        GUEST_SETTINGS="MAC=02:48:65:6d:61:31 BYTES=$bytes" \
             scripts/vm/boot.sh linux scripts/vm/guest-linux.sh "${card[@]}" || status=$?
         stop_server linux || status=1
         report linux $status
@@ -89,22 +92,22 @@ for test in "${tests[@]}"; do
         echo "vm-test: linux: counters agree: rx $rx, tx $tx"
         ;;
     tap)
-        if [ "$(id -u)" != 0 ] || ! [ -c /dev/net/tun ]; then
-            echo "vm-test: tap: skipped: a TAP device needs root and /dev/net/tun"
+        if [ "$(id -u)" != 0 ] || ! [ -c /dev/net/tun ] || ! unshare --net true 2>/dev/null; then
+            echo "vm-test: tap: skipped: a TAP device needs root, /dev/net/tun and a network namespace"
             continue
         fi
         # The namespace is the server's, and goes with it; the echo server joins it.
         serve tap "unshare --net --" tap:card
         nsenter --target "$server" --net "$target/debug/hematite" --device system up >"$vm/echo.tap" 2>&1 &
         pids+=($!)
-        GUEST_SETTINGS="MAC=02:48:65:6d:61:31 BYTES=$bytes TCP=1" \
+        GUEST_SETTINGS="MAC=02:48:65:6d:61:31 BYTES=$bytes" \
             scripts/vm/boot.sh tap scripts/vm/guest-linux.sh "${card[@]}" || status=$?
         stop_server tap || status=1
         report tap $status
         ;;
     churn)
         serve churn
-        GUEST_SETTINGS="ROUNDS=$rounds" VM_TIMEOUT=900 \
+        GUEST_SETTINGS="ROUNDS=$rounds" VM_TIMEOUT=$((3 * ${VM_TIMEOUT:-300})) \
             scripts/vm/boot.sh churn scripts/vm/guest-churn.sh "${card[@]}" || status=$?
         stop_server churn || status=1
         report churn $status
@@ -113,14 +116,16 @@ for test in "${tests[@]}"; do
         serve vfio
         "$target/debug/hematite" --device system up --port 7007 >"$vm/echo.server" 2>&1 &
         pids+=($!)
-        # Both behind the IOMMU; QEMU's own device with packed rings.
-        GUEST_SETTINGS="BYTES=$bytes TCP=${TCP:-1} CARDS='0000:01:00.0 10.0.0.1/24 10.0.0.2 7
-0000:02:00.0 10.0.2.15/24 10.0.2.2 7007'" KERNEL_ARGUMENTS=intel_iommu=on \
+        # Both behind the IOMMU; QEMU's own device with packed rings, and a second function beside it.
+        port1=bus=port1,addr=0x0
+        modern=iommu_platform=on,disable-legacy=on
+        GUEST_SETTINGS="BYTES=$bytes CARDS='0000:01:00.0 10.0.0.1/24 10.0.0.2 7
+0000:02:00.0 10.0.2.15/24 10.0.2.2 7007 0000:02:00.1'" KERNEL_ARGUMENTS=intel_iommu=on \
             scripts/vm/boot.sh vfio scripts/vm/guest-vfio.sh \
             -device intel-iommu,intremap=on,caching-mode=on "${card[@]}" \
             -device pcie-root-port,id=port1,chassis=2,slot=2 -netdev user,id=net0 \
-            -device virtio-net-pci,bus=port1,netdev=net0,packed=on,iommu_platform=on,disable-legacy=on,romfile= ||
-            status=$?
+            -device "virtio-net-pci,$port1.0,multifunction=on,netdev=net0,packed=on,$modern,romfile=" \
+            -device "virtio-rng-pci,$port1.1,$modern" || status=$?
         stop_server vfio || status=1
         report vfio $status
         ;;
