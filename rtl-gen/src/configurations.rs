@@ -98,7 +98,7 @@ fn card() -> Configuration {
             parameter(
                 "MAX_FRAME",
                 card::MAX_FRAME.to_string(),
-                "bytes with FCS, the longest frame received",
+                "bytes with FCS, the longest frame received; a VLAN tag may add 4",
             ),
             parameter(
                 "READ_TIMEOUT",

@@ -19,8 +19,8 @@ pub const TRANSMIT_USED_HOLD: usize = 2048;
 pub const EVENT_INTERVAL: usize = 1024;
 /// The largest IP packet: VIRTIO_NET_F_MTU.
 pub const MTU: u64 = 1500;
-/// Longest frame on the wire: header, one VLAN tag, MTU and frame check sequence.
-pub const MAX_FRAME: u64 = 14 + 4 + MTU + 4;
+/// Longest frame on the wire, without a VLAN tag: header, MTU and frame check sequence. A tag may add 4 bytes.
+pub const MAX_FRAME: u64 = 14 + MTU + 4;
 
 /// Who asks the read engine.
 mod read {
@@ -123,7 +123,8 @@ impl<const MAC: u64> Logic for Card<MAC> {
         self.receive_queue.negotiated.next = self.function.negotiated.val();
         self.transmit_queue.frame.join(&mut self.port.tx);
         self.transmit_queue.tx_space.next = self.port.tx_space.val();
-        self.transmit_queue.max_frame.next = bits::<16>(MAX_FRAME - 4);
+        // Without the check sequence, with a tag.
+        self.transmit_queue.max_frame.next = bits::<16>(MAX_FRAME);
 
         // Host memory.
         self.receive_queue

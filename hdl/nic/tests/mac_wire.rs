@@ -256,16 +256,24 @@ fn a_frame_at_each_edge_of_the_limits() {
         bench.set("max_frame", 1518)?;
         bench.reset(&["reset"], 4)?;
         bench[wire].idle(4);
-        let mut check = |length: usize, counts: [u64; 5]| -> Result<(), Error> {
-            let frame = random_frame(rng, length - 4);
+        let mut check = |length: usize, kind: [u8; 2], counts: [u64; 5]| -> Result<(), Error> {
+            let mut frame = random_frame(rng, length - 4);
+            frame[12..14].copy_from_slice(&kind);
             bench[wire].send(&carrier(7, &with_fcs(&frame)), 12);
             bench.run(length as u64 + 40)?;
-            assert_eq!(bench[counters].counts, counts, "{length} bytes");
+            assert_eq!(bench[counters].counts, counts, "{length} bytes of {kind:x?}");
             Ok(())
         };
-        check(63, [0, 0, 1, 0, 0])?;
-        check(64, [1, 0, 1, 0, 0])?;
-        check(1518, [2, 0, 1, 0, 0])?;
-        check(1519, [2, 0, 1, 1, 0])
+        let untagged = [0x08, 0x00];
+        check(63, untagged, [0, 0, 1, 0, 0])?;
+        check(64, untagged, [1, 0, 1, 0, 0])?;
+        check(1518, untagged, [2, 0, 1, 0, 0])?;
+        check(1519, untagged, [2, 0, 1, 1, 0])?;
+        // A VLAN tag may come on top.
+        for (n, tag) in (0..).zip([[0x81, 0x00], [0x88, 0xa8]]) {
+            check(1522, tag, [3 + n, 0, 1, 1 + n, 0])?;
+            check(1523, tag, [3 + n, 0, 1, 2 + n, 0])?;
+        }
+        check(1519, [0x81, 0xa8], [4, 0, 1, 4, 0])
     });
 }

@@ -5,50 +5,13 @@ mod pcie_host;
 use hematite_abi::{bar0, counter, pci};
 use hematite_nic::virtio::{features, registers};
 use hematite_testbench::{Error, Rng, cases};
+use pcie_host::virtio::{
+    QUEUE_ENABLE, QUEUE_RESET, QUEUE_SELECT, QUEUE_SIZE, QUEUE_VECTOR, STATUS, negotiate, start,
+};
 use pcie_host::{Host, MAC, function};
 use rand::RngExt;
 
-const STATUS: u32 = bar0::COMMON + 0x14;
-const QUEUE_SELECT: u32 = bar0::COMMON + 0x16;
-const QUEUE_SIZE: u32 = bar0::COMMON + 0x18;
-const QUEUE_VECTOR: u32 = bar0::COMMON + 0x1a;
-const QUEUE_ENABLE: u32 = bar0::COMMON + 0x1c;
-const QUEUE_RESET: u32 = bar0::COMMON + 0x3a;
 const FEATURES_OK: u32 = 8;
-
-fn accept(host: &mut Host, accepted: u64) -> Result<(), Error> {
-    for select in 0..2 {
-        host.write(bar0::COMMON + 0x08, 4, select);
-        host.write(bar0::COMMON + 0x0c, 4, (accepted >> (32 * select)) as u32);
-    }
-    Ok(())
-}
-
-/// Status 0, 1, 3, features, 0xb (3.1.1).
-fn negotiate(host: &mut Host, accepted: u64) -> Result<u32, Error> {
-    for status in [0, 1, 3] {
-        host.write(STATUS, 1, status);
-    }
-    // A reset lasts until the engines are idle.
-    while host.read(STATUS, 1)? != 3 {
-        host.write(STATUS, 1, 3);
-    }
-    accept(host, accepted)?;
-    host.write(STATUS, 1, 0xb);
-    host.read(STATUS, 1)
-}
-
-fn start(host: &mut Host) -> Result<(), Error> {
-    assert_eq!(negotiate(host, features::OFFERED)?, 0xb);
-    for queue in 0..2 {
-        host.write(QUEUE_SELECT, 2, queue);
-        host.write(bar0::COMMON + 0x20, 4, 0x1000 * (queue + 1));
-        host.write(QUEUE_VECTOR, 2, queue + 1);
-        host.write(QUEUE_ENABLE, 2, 1);
-    }
-    host.write(STATUS, 1, 0xf);
-    host.flush()
-}
 
 /// 2.2, 3.1.1, 6.1: what is offered, and who gets FEATURES_OK.
 #[test]

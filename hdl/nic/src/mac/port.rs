@@ -50,8 +50,8 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     pub gmii_tx_en: Signal<Out, Bit>,
     /// TX_ER.
     pub gmii_tx_er: Signal<Out, Bit>,
-    /// Longest frame to receive, in bytes from the destination address through the frame check sequence: 1518, or
-    /// 1522 with a VLAN tag. A frame under way when it changes is measured by either value or by a mixture.
+    /// Longest frame to receive, in bytes from the destination address through the frame check sequence, not
+    /// counting a VLAN tag: 1518 for an MTU of 1500. A frame under way when it changes is measured by either value or by a mixture.
     pub max_frame: Signal<In, Bits<16>>,
     /// Frames received.
     pub rx: StreamOut,
@@ -67,7 +67,7 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     pub rx_bad_fcs: Signal<Out, Bit>,
     /// A frame had less than 64 bytes, or a carrier no frame.
     pub rx_runt: Signal<Out, Bit>,
-    /// A frame had more than `max_frame` bytes.
+    /// A frame had more than `max_frame` bytes, besides a VLAN tag.
     pub rx_oversize: Signal<Out, Bit>,
     /// The PHY signalled an error in a frame, or the preamble was damaged.
     pub rx_symbol_error: Signal<Out, Bit>,

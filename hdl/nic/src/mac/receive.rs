@@ -28,7 +28,8 @@ pub enum Waiting {
 ///
 /// Each bad frame is counted once, by the first that applies:
 /// - `rx_symbol_error`: RX_ER inside the frame or its preamble, or a preamble byte other than 0x55;
-/// - `rx_oversize`: more than `max_frame` bytes; the rest of such a frame is not passed on;
+/// - `rx_oversize`: more than `max_frame` bytes, or four more when a VLAN tag (802.1Q or 802.1ad) is among
+///   them; the rest of such a frame is not passed on;
 /// - `rx_runt`: less than 64 bytes, or a carrier that ends before the start frame delimiter;
 /// - `rx_bad_fcs`: the frame check sequence doesn't match.
 ///
@@ -46,7 +47,8 @@ pub struct Receive {
     pub gmii_rx_dv: Signal<In, Bit>,
     /// RX_ER.
     pub gmii_rx_er: Signal<In, Bit>,
-    /// Longest frame, in bytes from the destination address through the frame check sequence.
+    /// Longest frame without a VLAN tag, in bytes from the destination address through the frame check
+    /// sequence; at least 64.
     pub max_frame: Signal<In, Bits<16>>,
     /// Frames without frame check sequence.
     pub output: StreamOut,
@@ -71,6 +73,10 @@ pub struct Receive {
     delayed: Reg<Bits<3>>,
     crc: Reg<Bits<32>>,
     length: Reg<Bits<16>>,
+    /// The first octet of the type may be that of a VLAN tag.
+    tag_begins: [Reg<Bit>; 2],
+    /// What this frame may have.
+    limit: Reg<Bits<16>>,
     long_enough: Reg<Bit>,
     too_long: Reg<Bit>,
     symbol_error: Reg<Bit>,
@@ -101,7 +107,8 @@ impl Logic for Receive {
         registers!(self.clock, self.reset => self.oversize, self.symbol, self.overrun);
         registers!(self.clock => self.rxd, self.dv, self.er, self.delay, self.delayed, self.crc, self.length);
         registers!(self.clock => self.long_enough, self.too_long, self.symbol_error, self.lane, self.word);
-        registers!(self.clock => self.keep, self.last, self.error);
+        registers!(self.clock => self.keep, self.last, self.error, self.limit);
+        registers!(self.clock => self.tag_begins[0], self.tag_begins[1]);
         self.rxd.d.next = self.gmii_rxd.val();
         self.dv.d.next = self.gmii_rx_dv.val();
         self.er.d.next = self.gmii_rx_er.val();
@@ -143,6 +150,7 @@ impl Logic for Receive {
             Waiting::Carrier | Waiting::Delimiter => {
                 self.delayed.d.next = bits::<3>(0);
                 self.length.d.next = bits::<16>(0);
+                self.limit.d.next = self.max_frame.val();
                 self.long_enough.d.next = false;
                 self.too_long.d.next = false;
                 self.symbol_error.d.next = false;
@@ -201,7 +209,16 @@ impl Logic for Receive {
                     if self.length.q.val() == bits::<16>(63) {
                         self.long_enough.d.next = true;
                     }
-                    if self.length.q.val() >= self.max_frame.val() && !self.too_long.q.val() {
+                    if self.length.q.val() == bits::<16>(12) {
+                        self.tag_begins[0].d.next = byte == bits::<8>(0x81);
+                        self.tag_begins[1].d.next = byte == bits::<8>(0x88);
+                    }
+                    let tagged = (self.tag_begins[0].q.val() && !byte.any())
+                        || (self.tag_begins[1].q.val() && byte == bits::<8>(0xa8));
+                    if self.length.q.val() == bits::<16>(13) && tagged {
+                        self.limit.d.next = self.max_frame.val() + 4;
+                    }
+                    if self.length.q.val() >= self.limit.q.val() && !self.too_long.q.val() {
                         self.too_long.d.next = true;
                         self.discard.d.next = true;
                         self.abort.d.next = true;

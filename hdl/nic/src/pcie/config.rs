@@ -128,6 +128,8 @@ pub struct Config<const VECTORS: usize, const QUEUES: usize> {
     pub received_target_abort: Signal<In, Bit>,
     /// A completion never came or came unasked.
     pub completion_error: Signal<In, Bit>,
+    /// A bit of the ISR status is set (virtio 1.3 section 4.1.4.5).
+    pub isr_pending: Signal<In, Bit>,
     /// Reads of the function are outstanding.
     pub transactions_pending: Signal<In, Bit>,
     /// Memory Space Enable, in D0.
@@ -223,7 +225,15 @@ impl<const VECTORS: usize, const QUEUES: usize> Logic for Config<VECTORS, QUEUES
             self.payload.q.val(),
             control.get_bits::<5>(0),
         ));
-        let command_status = cat::<32>((self.status.q.val(), bits::<8>(0x10), self.command.q.val()));
+        // Interrupt Status is what virtio makes of it (4.1.4.5.1), though the function has no INTx to signal it by.
+        let interrupt_status = self.isr_pending.val() && !self.enable.q.val();
+        let command_status = cat::<32>((
+            self.status.q.val(),
+            bits::<4>(1),
+            interrupt_status,
+            bits::<3>(0),
+            self.command.q.val(),
+        ));
         let pending = self.transactions_pending.val();
         let device_word = cat::<32>((
             bits::<10>(0),

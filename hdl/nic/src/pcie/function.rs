@@ -158,6 +158,7 @@ impl Logic for Function {
         self.configuration.poisoned_completion.next = self.events[counter::DMA_READ_POISONED].val();
         self.configuration.completion_error.next = self.events[counter::DMA_READ_TIMEOUT].val()
             || self.events[counter::DMA_UNEXPECTED_COMPLETION].val();
+        self.configuration.isr_pending.next = self.registers.isr_pending.val();
         // Requests that wait for Bus Master Enable were not issued.
         self.configuration.transactions_pending.next = self.reads_outstanding.val();
 

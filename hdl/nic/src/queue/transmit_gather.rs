@@ -213,9 +213,9 @@ enum StripState {
     Tail,
 }
 
-/// Takes the 12-byte header off each packet. A header that asks for an offload (flags or gso_type not
-/// zero, virtio 1.3 section 5.1.6.2: none is offered) makes the packet bad. A bad packet ends with
-/// `error`, or leaves nothing when it ends within 12 bytes. One beat each cycle; a frame of n bytes
+/// Takes the 12-byte header off each packet. A header that asks for an offload (NEEDS_CSUM in flags, or gso_type
+/// not zero, virtio 1.3 section 5.1.6.2: none is offered) makes the packet bad; the other flags mean nothing to
+/// a device (5.1.6.2.2). A bad packet ends with `error`, or leaves nothing when it ends within 12 bytes. One beat each cycle; a frame of n bytes
 /// takes ceil(n/8) cycles and two.
 #[hw]
 pub struct HeaderStripper {
@@ -266,7 +266,7 @@ impl Logic for HeaderStripper {
             StripState::Header => {
                 self.packet.ready.next = true;
                 if some {
-                    self.bad.d.next = data.get_bits::<16>(0).any();
+                    self.bad.d.next = data.get_bit(0) || data.get_bits::<8>(8).any();
                     if self.packet.last.val() {
                         self.tx_bad_frame.next = true;
                     } else {

@@ -98,6 +98,8 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     pub doorbell_absent_queue: Signal<Out, Bit>,
     /// DEVICE_NEEDS_RESET was set.
     pub queue_failed: Signal<Out, Bit>,
+    /// A bit of the ISR status is set.
+    pub isr_pending: Signal<Out, Bit>,
     clear: Signal<Local, Bit>,
     /// The device reset is complete.
     finished: Reg<Bit>,
@@ -136,6 +138,8 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     in_reset: Reg<Bit>,
     settle: Reg<Bits<3>>,
     generation: Reg<Bits<8>>,
+    /// The device configuration has changed since it was last read.
+    changed: Reg<Bit>,
     queue_select: Reg<Bits<16>>,
     isr: Reg<Bits<2>>,
     link: Reg<Bit>,
@@ -170,7 +174,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         registers!(self.clock, self.clear => self.beyond, self.acceptable, self.config_vector, self.status);
         registers!(self.clock, self.clear => self.needs_reset, self.in_reset, self.settle, self.queue_select);
         registers!(self.clock, self.clear => self.isr, self.notify);
-        registers!(self.clock, self.reset => self.active, self.done, self.generation);
+        registers!(self.clock, self.reset => self.active, self.done, self.generation, self.changed);
         registers!(self.clock => self.link, self.new_size, self.new_vector, self.new_config_vector);
         registers!(self.clock => self.changeable, self.in_common, self.common, self.read);
         registers!(self.clock => self.first_word, self.device_beyond, self.driver_beyond);
@@ -209,6 +213,13 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
             self.settle.d.next = self.settle.q.val() + 1;
         }
 
+        // The generation moves when what has changed is read (4.1.4.3.1): however many changes there were, a
+        // driver that reads it before and after sees that.
+        if active && !self.access.write.val() && window.all() && self.changed.q.val() {
+            self.generation.d.next = self.generation.q.val() + 1;
+            self.changed.d.next = false;
+        }
+
         // What the device has to tell.
         self.interrupt.vector.next = self.config_vector.q.val();
         self.interrupt.valid.next = self.notify.q.val();
@@ -219,7 +230,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         let mut change = false;
         if self.link.q.val() != self.link_up.val() {
             self.link.d.next = self.link_up.val();
-            self.generation.d.next = self.generation.q.val() + 1;
+            self.changed.d.next = true;
             change = features.get_bit(features::STATUS);
         }
         let mut failed = false;
@@ -341,6 +352,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
             self.notify.d.next = true;
         }
         self.isr.d.next = isr;
+        self.isr_pending.next = self.isr.q.val().any();
 
         // Writing.
         let open = !self.in_reset.q.val();

@@ -53,7 +53,12 @@ pub fn judge(carrier: &[Symbol], max_frame: usize) -> Verdict {
         return Verdict::SymbolError;
     }
     let bytes: Vec<u8> = carrier[sfd + 1..].iter().map(|s| s.data).collect();
-    if bytes.len() > max_frame {
+    // A VLAN tag, 802.1Q or 802.1ad, does not count.
+    let tag = match bytes.get(12..14) {
+        Some([0x81, 0x00] | [0x88, 0xa8]) => 4,
+        _ => 0,
+    };
+    if bytes.len() > max_frame + tag {
         return Verdict::Oversize;
     }
     if bytes.len() < 64 {
@@ -83,7 +88,14 @@ pub fn random_carrier(rng: &mut Rng) -> Vec<Symbol> {
         3 => rng.random_range(56..68),
         _ => rng.random_range(60..300),
     };
-    let frame = random_frame(rng, length);
+    let mut frame = random_frame(rng, length);
+    // Often a VLAN tag, or almost one.
+    let tag = [[0x81, 0x00], [0x88, 0xa8], [0x81, 0xa8], [0x88, 0x00]];
+    if let Some(place) = frame.get_mut(12..14)
+        && rng.random_ratio(1, 3)
+    {
+        place.copy_from_slice(&tag[rng.random_range(0..4)]);
+    }
     let mut bytes = with_fcs(&frame);
     if rng.random_ratio(1, 8) {
         let at = rng.random_range(0..bytes.len());

@@ -1,6 +1,8 @@
 //! A host at TLP level for the tests of the PCI function, and models of the queue engines.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod virtio;
+
 use std::{cell::Cell, rc::Rc};
 
 use hematite_nic::pcie::Function;
