@@ -1,6 +1,8 @@
 //! The demo against the Linux kernel's stack on a TAP device: the kernel pings the card and talks UDP and TCP with it,
-//! both ways, TCP over IPv4 and IPv6. The caller puts the thread into a network namespace first.
+//! both ways, TCP over IPv4 and IPv6, and `curl` fetches a file from our stack. The caller puts the
+//! thread into a network namespace first.
 
+mod http;
 mod tcp;
 
 use crate::BarPlacement;
@@ -19,6 +21,7 @@ use crate::wire::tap::{self, Tap};
 use hematite_bus::DmaSpace;
 use hematite_driver::Options;
 use hematite_netstack::{Errno, Ipv4Cidr, Ipv6Cidr, Ipv6DevConf, PingSocket, StackConfig, UdpSocket};
+pub use http::HttpSummary;
 use serde::Serialize;
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -40,7 +43,7 @@ pub struct TapOptions {
     pub pings: u16,
     /// Datagrams, each way.
     pub datagrams: u64,
-    /// Bytes by TCP in each direction, for each role and IP version.
+    /// Bytes by TCP in each direction, for each role and IP version, and of the file that is fetched by HTTP.
     pub stream_bytes: u64,
     /// Where the packet capture goes.
     pub capture: Option<PathBuf>,
@@ -74,6 +77,8 @@ pub struct TapSummary {
     pub card_udp: UdpSummary,
     /// TCP with the kernel, by who connects and IP version.
     pub tcp: Vec<StreamSummary>,
+    /// Files that a program on the kernel fetched from our stack by HTTP, by IP version.
+    pub http: Vec<HttpSummary>,
     /// Rules that the card broke.
     pub violations: u64,
     /// Core cycles.
@@ -89,7 +94,9 @@ impl TapSummary {
         let udp = [self.kernel_udp, self.card_udp]
             .iter()
             .all(|u| u.sent > 0 && u.sent == u.received);
-        pings && udp && self.tcp.iter().all(StreamSummary::is_success) && self.violations == 0
+        let tcp = self.tcp.iter().all(StreamSummary::is_success);
+        let http = self.http.iter().all(HttpSummary::is_success);
+        pings && udp && tcp && http && self.violations == 0
     }
 }
 
@@ -158,6 +165,7 @@ pub fn run<C: CardPins>(card: C, options: TapOptions) -> Result<TapSummary, Demo
     demo.kernel_udp()?;
     demo.card_udp()?;
     demo.tcp()?;
+    demo.http()?;
     let machine = demo.host.machine().clone();
     let mut machine = machine.borrow_mut();
     demo.summary.violations = machine.rc.violations.total();
@@ -338,6 +346,7 @@ mod tests {
             1
         };
         assert_eq!(summary.tcp.len(), 2 * versions, "{summary:#?}");
+        assert_eq!(summary.http.len(), versions, "{summary:#?}");
     }
 
     #[test]

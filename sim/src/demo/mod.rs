@@ -15,7 +15,7 @@ pub(crate) use echo::{datagram, is_right};
 pub use summary::{
     IrqSummary, MacSummary, PingSummary, QueueSummary, SimSummary, Summary, TcpSummary, UdpSummary,
 };
-pub(crate) use tcp::{Exchange, Side, StreamEnd};
+pub(crate) use tcp::{Exchange, SERVER_STREAM, Side, StreamEnd, fill};
 pub use tcp::{STREAM_PORT, StreamServer};
 
 use crate::function::{BarPlacement, SimFunction};

@@ -12,7 +12,7 @@ pub const STREAM_PORT: u16 = 5001;
 const CHUNK: usize = 32 * 1024;
 /// The stream from the side that connects, and the one from the side that listens.
 const CLIENT_STREAM: u64 = 0x636c_6965_6e74;
-const SERVER_STREAM: u64 = 0x7365_7276_6572;
+pub(crate) const SERVER_STREAM: u64 = 0x7365_7276_6572;
 
 /// Fills `out` with the bytes of `stream` from `offset` on.
 pub(crate) fn fill(stream: u64, offset: u64, out: &mut [u8]) {

@@ -57,6 +57,15 @@ fn print(s: &TapSummary, seconds: f64) {
             tcp.corrupt
         );
     }
+    for http in &s.http {
+        println!(
+            "  HTTP over {}, {} fetches:     {:.1} MB, {} bytes wrong",
+            http.ip_version,
+            http.client,
+            http.bytes as f64 * 1e-6,
+            http.corrupt
+        );
+    }
     println!("  rules broken              {}", s.violations);
     println!("  {:.1} M cycles in {seconds:.1} s", s.cycles as f64 * 1e-6);
 }
