@@ -333,6 +333,10 @@ mod tests {
             eprintln!("not run: a network namespace needs root ({error})");
             return;
         }
+        if !std::path::Path::new("/dev/net/tun").exists() {
+            eprintln!("not run: there is no /dev/net/tun");
+            return;
+        }
         let options = TapOptions {
             datagrams: 100,
             stream_bytes: 100_000,
