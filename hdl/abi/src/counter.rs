@@ -56,6 +56,7 @@ counters! {
     IRQ_DROPPED "irq_dropped" "interrupts without a vector",
     FUNCTION_RESET "function_reset" "function-level and power-state resets",
     WRITE_POISONED "write_poisoned" "memory writes dropped because they were poisoned",
+    CONTROL_REFUSED "control_refused" "control commands answered with VIRTIO_NET_ERR",
     WRITE_UNSUPPORTED "write_unsupported" "memory writes dropped because they missed BAR 0 or it was not enabled",
 }
 

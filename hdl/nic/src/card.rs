@@ -3,12 +3,14 @@
 use hematite_abi::counter;
 use hematite_lang::prelude::*;
 
+use crate::control::Commands;
 use crate::dma::read::ReadEngine;
 use crate::dma::write::WriteEngine;
 use crate::mac::port::GigabitPort;
 use crate::parse::meta::unclassified;
 use crate::pcie::Function;
-use crate::queue::{ReceiveEngine, TransmitEngine};
+use crate::pcie::function::DATA_QUEUES;
+use crate::queue::{ControlEngine, ReceiveEngine, TransmitEngine};
 
 pub use crate::dma::read::COMPLETION_TIMEOUT as READ_TIMEOUT;
 /// Cycles that a receive queue's used descriptor waits for others to share its write.
@@ -22,12 +24,16 @@ pub const MTU: u64 = 1500;
 /// Longest frame on the wire, without a VLAN tag: header, MTU and frame check sequence. A tag may add 4 bytes.
 pub const MAX_FRAME: u64 = 14 + MTU + 4;
 
+/// Core cycles in a microsecond.
+pub const CYCLES_PER_MICROSECOND: u64 = 125;
+
 /// Who asks the read engine.
 mod read {
     pub const RECEIVE: usize = 0;
     pub const TRANSMIT: usize = 1;
     pub const TRANSMIT_DATA: usize = 2;
-    pub const CLIENTS: usize = 3;
+    pub const CONTROL: usize = 3;
+    pub const CLIENTS: usize = 4;
 }
 
 /// Who asks the write engine.
@@ -35,7 +41,8 @@ mod write {
     pub const RECEIVE: usize = 0;
     pub const TRANSMIT: usize = 1;
     pub const MESSAGE: usize = 2;
-    pub const CLIENTS: usize = 3;
+    pub const CONTROL: usize = 3;
+    pub const CLIENTS: usize = 4;
 }
 
 /// Hematite: a virtio network device (virtio 1.3 section 5.1) between GMII and PCIe TLPs.
@@ -86,6 +93,11 @@ pub struct Card<const MAC: u64> {
     write_engine: WriteEngine<{ write::CLIENTS }>,
     receive_queue: ReceiveEngine<USED_HOLD, EVENT_INTERVAL>,
     transmit_queue: TransmitEngine<TRANSMIT_USED_HOLD, EVENT_INTERVAL>,
+    control_queue: ControlEngine,
+    commands: Commands<DATA_QUEUES>,
+    /// What is left of a microsecond.
+    prescaler: Reg<Bits<8>>,
+    microsecond: Reg<Bit>,
     /// Fundamental reset or no link.
     down: Reg<Bit>,
     /// That, or the function says so.
@@ -102,6 +114,9 @@ impl<const MAC: u64> Logic for Card<MAC> {
         clocked!(self.core_clock, self.down.q => self.port);
         clocked!(self.core_clock, self.data_path_reset.q => self.read_engine, self.write_engine);
         clocked!(self.core_clock, self.data_path_reset.q => self.receive_queue, self.transmit_queue);
+        clocked!(self.core_clock, self.data_path_reset.q => self.control_queue);
+        clocked!(self.core_clock => self.commands);
+        registers!(self.core_clock, self.down.q => self.prescaler, self.microsecond);
 
         // The wire.
         self.port.restart.next = self.data_path_reset.q.val();
@@ -153,6 +168,17 @@ impl<const MAC: u64> Logic for Card<MAC> {
             .write_data
             .join(&mut self.write_engine.data[write::TRANSMIT]);
         self.transmit_queue.write_done.next = self.write_engine.done[write::TRANSMIT].val();
+        self.control_queue
+            .read_request
+            .join(&mut self.read_engine.requests[read::CONTROL]);
+        self.read_engine.responses[read::CONTROL].join(&mut self.control_queue.read_response);
+        self.control_queue
+            .write_request
+            .join(&mut self.write_engine.requests[write::CONTROL]);
+        self.control_queue
+            .write_data
+            .join(&mut self.write_engine.data[write::CONTROL]);
+        self.control_queue.write_done.next = self.write_engine.done[write::CONTROL].val();
         self.function
             .message_request
             .join(&mut self.write_engine.requests[write::MESSAGE]);
@@ -187,6 +213,28 @@ impl<const MAC: u64> Logic for Card<MAC> {
         self.transmit_queue
             .interrupt
             .join(&mut self.function.interrupts[1]);
+        self.function.queues[DATA_QUEUES].join(&mut self.control_queue.config);
+        self.control_queue
+            .interrupt
+            .join(&mut self.function.interrupts[DATA_QUEUES]);
+
+        // Commands, and what they set.
+        self.control_queue.command.join(&mut self.commands.command);
+        self.commands.reset.next = self.data_path_reset.q.val() || self.function.device_reset.val();
+        self.commands.negotiated.next = self.function.negotiated.val();
+        for q in 0..DATA_QUEUES {
+            self.commands.enabled[q].next = self.function.queues[q].run.val();
+        }
+        self.receive_queue.coalesce.next = self.commands.coalesce[0].val();
+        self.transmit_queue.coalesce.next = self.commands.coalesce[1].val();
+        self.microsecond.d.next = self.prescaler.q.val() == bits::<8>(CYCLES_PER_MICROSECOND - 1);
+        self.prescaler.d.next = if self.microsecond.d.val() {
+            bits::<8>(0)
+        } else {
+            self.prescaler.q.val() + 1
+        };
+        self.receive_queue.microsecond.next = self.microsecond.q.val();
+        self.transmit_queue.microsecond.next = self.microsecond.q.val();
 
         // What the driver is told. GMII carries no link state, so the link counts as up.
         self.function.link_up.next = true;
@@ -210,6 +258,7 @@ impl<const MAC: u64> Logic for Card<MAC> {
         self.function.events[counter::TX_DISCARDED].next = self.port.tx_discarded.val();
         self.function.events[counter::TX_UNDERRUN].next = self.port.tx_underrun.val();
         self.function.events[counter::TX_BAD_CHAIN].next = self.transmit_queue.tx_bad_frame.val();
+        self.function.events[counter::CONTROL_REFUSED].next = self.commands.refused.val();
         self.function.events[counter::DMA_READ_UR].next = self.read_engine.read_unsupported.val();
         self.function.events[counter::DMA_READ_CA].next = self.read_engine.read_aborted.val();
         self.function.events[counter::DMA_READ_POISONED].next = self.read_engine.read_poisoned.val();

@@ -1,6 +1,7 @@
 //! The card: MAC, DMA, virtqueues and PCI function in `#[hw]` Rust, one folder a room.
 
 pub mod card;
+pub mod control;
 pub mod dma;
 pub mod mac;
 pub mod parse;

@@ -9,7 +9,7 @@ use hematite_nic::queue::ReceiveEngine;
 use hematite_testbench::{Bench, Dut, Error, Handle, Pace, Packet, Rng, StreamSource, cases, ns};
 use queue_host::dma::Timing;
 use queue_host::ring::{INDIRECT, NEXT, Step, WRITE};
-use queue_host::{Host, Pool};
+use queue_host::{Engine, Host, Pool};
 use rand::RngExt;
 
 static DUT: LazyLock<Dut> =
@@ -44,7 +44,7 @@ impl Setup {
         let mut bench = dut.bench(rng)?;
         bench.clock("clock", ns(8))?;
         let host_rng = bench.fork_rng();
-        let host = Host::new(bench.model(), false, size, timing, host_rng);
+        let host = Host::new(bench.model(), Engine::Receive, size, timing, host_rng);
         let pool = Pool::new(&host);
         let host = bench.attach("clock", host)?;
         let pace = if timing.willing == 100 {

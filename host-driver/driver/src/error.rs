@@ -83,6 +83,17 @@ pub enum Error {
         /// What it did.
         fault: DeviceFault,
     },
+    /// The device answered a control command with `VIRTIO_NET_ERR` (virtio 1.3, 5.1.6.5).
+    #[error("the device refused control command {class}.{command}")]
+    ControlRefused {
+        /// Class of the command.
+        class: u8,
+        /// The command in its class.
+        command: u8,
+    },
+    /// The device doesn't offer it.
+    #[error("the device does not offer {0}")]
+    NotSupported(&'static str),
     /// The call isn't possible now.
     #[error("not possible while the interface is {0}")]
     State(&'static str),
@@ -126,6 +137,9 @@ pub enum DeviceFault {
         /// Buffers that were used.
         available: u16,
     },
+    /// No answer to a control command.
+    #[error("no answer to a control command")]
+    ControlTimeout,
     /// The device set `DEVICE_NEEDS_RESET` (virtio 1.3, 2.1.1).
     #[error("the device asks for a reset")]
     NeedsReset,

@@ -87,6 +87,20 @@ pub struct RingParam {
     pub tx: u16,
 }
 
+/// Interrupt moderation, `struct ethtool_coalesce`: an interrupt waits for the time or the frames, whichever is first;
+/// with either at 0 there is no waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CoalesceParam {
+    /// Microseconds between receive interrupts.
+    pub rx_usecs: u32,
+    /// Received frames that cause an interrupt earlier than that.
+    pub rx_max_frames: u32,
+    /// Microseconds between transmit interrupts.
+    pub tx_usecs: u32,
+    /// Sent frames that cause an interrupt earlier than that.
+    pub tx_max_frames: u32,
+}
+
 /// `ethtool -i`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DriverInfo {

@@ -17,7 +17,10 @@ pub const SUPPORTED: F = REQUIRED
     .union(F::MAC)
     .union(F::STATUS)
     .union(F::MTU)
-    .union(F::MRG_RXBUF);
+    .union(F::MRG_RXBUF)
+    .union(F::CTRL_VQ)
+    .union(F::NOTF_COAL)
+    .union(F::VQ_NOTF_COAL);
 
 /// The features to accept of those offered: none without those that it requires (2.2.1).
 ///
@@ -62,8 +65,7 @@ mod tests {
 
     #[test]
     fn only_what_is_both_offered_and_supported_is_accepted() {
-        let offered =
-            REQUIRED | F::MAC | F::IN_ORDER | F::CTRL_VQ | F::HOST_TSO4 | F::CSUM | F::INDIRECT_DESC;
+        let offered = REQUIRED | F::MAC | F::IN_ORDER | F::HOST_UFO | F::INDIRECT_DESC;
         assert_eq!(negotiate(offered), Ok(REQUIRED | F::MAC));
     }
 

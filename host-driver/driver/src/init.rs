@@ -3,13 +3,16 @@
 use hematite_bus::{BusError, PciFunction, Width, pci};
 use virtio_spec::{DeviceStatus, net};
 
+use crate::ctrl::{CTRL_QUEUE, CTRL_RING, CtrlQueue};
 use crate::error::{DeviceFault, Error};
+use crate::ethtool::CoalesceParam;
 use crate::features;
 use crate::net::{
     CONFIG_VECTOR, ETH_DATA_LEN, ETH_MIN_MTU, MAX_RING, Queues, RX_QUEUE, State, TX_QUEUE, Vectors, VirtioNet,
 };
 use crate::queue::Virtqueue;
 use crate::rx::RxQueue;
+use crate::transport::{NO_VECTOR, VirtioPci};
 use crate::tx::TxQueue;
 
 /// `struct virtio_net_config` (5.1.4): offsets in bytes.
@@ -65,10 +68,22 @@ impl<F: PciFunction> VirtioNet<F> {
                 return Err(error);
             }
         };
-        self.queues = Some(Queues { rx, tx });
+        let queues = self.queues.insert(Queues { rx, tx, ctrl: None });
+        if self.features.contains(net::F::CTRL_VQ) {
+            queues.ctrl = Some(setup_ctrl(&mut self.transport, self.features)?);
+        }
         self.transport.enable_queue(RX_QUEUE)?;
         self.transport.enable_queue(TX_QUEUE)?;
-        self.transport.add_status(DeviceStatus::DRIVER_OK)
+        if self.features.contains(net::F::CTRL_VQ) {
+            self.transport.enable_queue(CTRL_QUEUE)?;
+        }
+        self.transport.add_status(DeviceStatus::DRIVER_OK)?;
+        // The device has forgotten what was set.
+        let coalesce = std::mem::take(&mut self.coalesce);
+        if coalesce != CoalesceParam::default() {
+            self.set_coalesce(coalesce)?;
+        }
+        Ok(())
     }
 
     /// Configuration, receive and transmit vectors; with only two, the queues share the second, and with one all
@@ -196,4 +211,13 @@ impl<F: PciFunction> VirtioNet<F> {
         }
         Ok(())
     }
+}
+
+fn setup_ctrl<F: PciFunction>(transport: &mut VirtioPci<F>, features: net::F) -> Result<CtrlQueue, Error> {
+    let size = CTRL_RING.min(transport.queue_max_size(CTRL_QUEUE)?);
+    let event_idx = features.contains(net::F::EVENT_IDX);
+    let mut vq = Virtqueue::setup(transport, CTRL_QUEUE, size, event_idx, NO_VECTOR)?;
+    // Commands are waited for.
+    vq.ring.disable_cb()?;
+    Ok(CtrlQueue::new(vq))
 }

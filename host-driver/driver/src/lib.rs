@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod card;
+mod ctrl;
 pub mod error;
 pub mod ethtool;
 pub mod features;
@@ -38,6 +39,7 @@ pub mod xdp;
 
 pub use card::CardCounters;
 pub use error::{DeviceFault, Error};
+pub use ethtool::CoalesceParam;
 pub use net::{Options, State, VirtioNet};
 pub use rx::NapiReceive;
 pub use upper::StackReceive;

@@ -11,8 +11,9 @@ use hematite_bus::{PciFunction, pci};
 use hematite_netstack::MacAddr;
 use virtio_spec::net;
 
+use crate::ctrl::CtrlQueue;
 use crate::error::Error;
-use crate::ethtool::{EthtoolStats, IrqStats, RingParam};
+use crate::ethtool::{CoalesceParam, EthtoolStats, IrqStats, RingParam};
 use crate::napi::{NapiParms, NetdevBudget, Softnet};
 use crate::rx::{HDR_LEN, MERGEABLE_LEN, RxQueue, RxStats};
 use crate::transport::VirtioPci;
@@ -116,6 +117,8 @@ pub(crate) struct DeviceInfo {
 pub(crate) struct Queues {
     pub(crate) rx: RxQueue,
     pub(crate) tx: TxQueue,
+    /// With `CTRL_VQ`.
+    pub(crate) ctrl: Option<CtrlQueue>,
 }
 
 /// A virtio network interface on a PCI function.
@@ -139,6 +142,8 @@ pub struct VirtioNet<F> {
     pub(crate) irq: IrqStats,
     pub(crate) rearm_races: u64,
     pub(crate) link_changes: u64,
+    /// What was set; the device forgets it when it is reset.
+    pub(crate) coalesce: CoalesceParam,
     /// Counters of queues that are gone.
     pub(crate) rx_past: RxStats,
     pub(crate) tx_past: TxStats,
@@ -183,6 +188,7 @@ impl<F: PciFunction> VirtioNet<F> {
             irq: IrqStats::default(),
             rearm_races: 0,
             link_changes: 0,
+            coalesce: CoalesceParam::default(),
             rx_past: RxStats::default(),
             tx_past: TxStats::default(),
             device_faults: 0,
@@ -420,6 +426,7 @@ impl<F: PciFunction> VirtioNet<F> {
         if let Some(queues) = self.queues.take().filter(|_| reset.is_ok()) {
             self.rx_past = queues.rx.detach();
             self.tx_past = queues.tx.detach();
+            queues.ctrl.map(CtrlQueue::detach);
         }
         reset
     }

@@ -17,12 +17,14 @@ use crate::virtio::Registers;
 use crate::virtio::features::Negotiated;
 use crate::virtio::ports::{InterruptIn, QueueConfigOut};
 
-/// Virtqueues.
-pub const QUEUES: usize = 2;
-/// MSI-X vectors: one for configuration changes, one a queue.
-pub const VECTORS: usize = 3;
+/// Virtqueues for packets.
+pub const DATA_QUEUES: usize = 2;
+/// Virtqueues: those and the control queue.
+pub const QUEUES: usize = DATA_QUEUES + 1;
+/// MSI-X vectors: one for configuration changes, one a queue for packets. The control queue shares one, or has none.
+pub const VECTORS: usize = 1 + DATA_QUEUES;
 /// Those who ask for interrupts: the queues, then the virtio registers.
-const SOURCES: usize = 3;
+const SOURCES: usize = QUEUES + 1;
 
 /// The card as the host sees it, at TLP level: configuration space, BAR 0 with the virtio structures, the
 /// vendor block and MSI-X, and the way of the DMA engines to the link.
@@ -70,7 +72,7 @@ pub struct Function {
     /// To the queue engines.
     pub queues: [QueueConfigOut; QUEUES],
     /// Interrupts of the queue engines.
-    pub interrupts: [InterruptIn; 2],
+    pub interrupts: [InterruptIn; QUEUES],
     /// MSI-X messages, to a client port of the write engine.
     pub message_request: WriteRequestOut,
     /// Their four bytes.
@@ -86,6 +88,8 @@ pub struct Function {
     pub mtu: Signal<In, Bits<16>>,
     /// What was negotiated.
     pub negotiated: Signal<Out, Negotiated>,
+    /// A device reset is complete: high for one cycle.
+    pub device_reset: Signal<Out, Bit>,
     /// Resets everything behind the function.
     pub data_path_reset: Signal<Out, Bit>,
     receive: Receive,
@@ -186,6 +190,7 @@ impl Logic for Function {
         self.registers.msix_idle.next = self.msix.idle.val();
         self.registers.dma_idle.next = self.dma_idle.val();
         self.negotiated.next = self.registers.negotiated.val();
+        self.device_reset.next = self.registers.device_reset.val();
         self.msix.enable.next = self.configuration.msix_enable.val();
         self.msix.cut.next = self.quiesce.data_path_reset.val();
         self.msix.mask.next = self.configuration.msix_mask.val();

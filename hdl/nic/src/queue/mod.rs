@@ -1,6 +1,7 @@
 //! Packed virtqueues: descriptor fetch, receive, transmit, used write-back, notification.
 
 pub mod bytes;
+pub mod control;
 pub mod fetch;
 pub mod lifecycle;
 pub mod mux;
@@ -13,5 +14,6 @@ pub mod transmit_gather;
 pub mod transmit_read;
 pub mod used;
 
+pub use control::ControlEngine;
 pub use receive::ReceiveEngine;
 pub use transmit::TransmitEngine;

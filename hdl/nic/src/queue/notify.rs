@@ -3,7 +3,7 @@
 use hematite_lang::prelude::*;
 
 use crate::dma::ports::ReadRequestOut;
-use crate::virtio::ports::InterruptOut;
+use crate::virtio::ports::{Coalesce, InterruptOut};
 
 /// RING_EVENT_FLAGS_DISABLE (virtio 1.3 section 2.8.14).
 const DISABLE: u64 = 1;
@@ -19,14 +19,22 @@ enum NotifyState {
     Failed,
 }
 
-/// After used descriptors have reached host memory, reads the driver event suppression structure (its
-/// four bytes in one read) and asks for the queue's interrupt unless the flags say DISABLE. DESC and
-/// the reserved value count as ENABLE: EVENT_IDX is not offered.
+/// After used descriptors have reached host memory, asks for the queue's interrupt unless the driver event
+/// suppression structure says DISABLE. DESC and the reserved value count as ENABLE: EVENT_IDX is not offered.
 ///
-/// Never lost: descriptors written after a read was requested lead to another read, and a driver that
-/// enables notifications looks at the ring once more. Never without new descriptors. One read is in
-/// flight at a time, and reads start at least `INTERVAL` cycles apart; the first after a quiet time
-/// starts at once. A queue without a vector reads nothing. A read error fails, until reset.
+/// Moderation: the first packet after a quiet time asks at once. From then on a notification waits until
+/// `max_usecs` have passed since the last one or `max_packets` have been used, whichever is first.
+///
+/// The structure is read, its four bytes in one read, ahead of need: from an interrupt on, again and again at
+/// intervals that double from `INTERVAL` cycles to `INTERVAL << BACKOFF`, until it says ENABLE; an idle queue then asks
+/// for its interrupt without a round trip. A driver that disables notifications between that and the next
+/// used buffer hears of that buffer all the same, once: it only costs it a look at a ring that has one.
+///
+/// Never lost: ENABLE alone is believed from an earlier read. A DISABLE counts only if the read was requested after
+/// the descriptors were visible, and a driver that enables notifications looks at the ring once more. Never
+/// without new descriptors. One read is in flight at a time, and a read starts at
+/// least `INTERVAL` cycles after the last read or interrupt. A
+/// queue without a vector reads nothing. A read error fails, until reset.
 #[hw]
 pub struct Notifier<const INTERVAL: usize> {
     /// Rising edge.
@@ -39,6 +47,12 @@ pub struct Notifier<const INTERVAL: usize> {
     pub events: Signal<In, Bits<64>>,
     /// MSI-X vector of the queue, 0xffff for none.
     pub vector: Signal<In, Bits<16>>,
+    /// Moderation.
+    pub coalesce: Signal<In, Coalesce>,
+    /// High for one cycle each microsecond.
+    pub microsecond: Signal<In, Bit>,
+    /// The last buffer of a packet is on its way to the ring.
+    pub packet: Signal<In, Bit>,
     /// New used descriptors are in host memory.
     pub written: Signal<In, Bit>,
     /// Reads of the structure.
@@ -52,15 +66,40 @@ pub struct Notifier<const INTERVAL: usize> {
     /// The structure could not be read; high until reset.
     pub failed: Signal<Out, Bit>,
     state: Reg<NotifyState>,
+    /// Descriptors were written of which the driver was not told.
     pending: Reg<Bit>,
-    #[reset(bits::<16>(INTERVAL as u64))]
-    since: Reg<Bits<16>>,
+    /// The read in flight was requested with some pending.
+    asked: Reg<Bit>,
+    /// The structure said ENABLE, and no interrupt was sent since.
+    enabled: Reg<Bit>,
+    /// Cycles since the last read.
+    since_read: Reg<Bits<24>>,
+    /// Cycles to the next read ahead.
+    #[reset(bits::<24>(INTERVAL as u64))]
+    wait: Reg<Bits<24>>,
+    /// Enough cycles have passed for a read, and for a read ahead.
+    #[reset(true)]
+    rested: Reg<Bit>,
+    ahead: Reg<Bit>,
+    /// Microseconds since the last interrupt.
+    #[reset(bits::<16>(0xffff))]
+    since_interrupt: Reg<Bits<16>>,
+    /// Packets since then.
+    packets: Reg<Bits<16>>,
+    /// Moderation lets an interrupt through.
+    due: Reg<Bit>,
 }
+
+/// Doublings of the interval between reads ahead.
+const BACKOFF: u64 = 6;
 
 #[hw]
 impl<const INTERVAL: usize> Logic for Notifier<INTERVAL> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.pending, self.since);
+        assert!((INTERVAL as u64) << BACKOFF < 1 << 24);
+        registers!(self.clock, self.reset => self.state, self.pending, self.asked, self.enabled);
+        registers!(self.clock, self.reset => self.since_read, self.wait, self.rested, self.ahead);
+        registers!(self.clock, self.reset => self.since_interrupt, self.packets, self.due);
         self.request.address.next = self.events.val();
         self.request.length.next = 4.into();
         self.request.valid.next = false;
@@ -69,17 +108,40 @@ impl<const INTERVAL: usize> Logic for Notifier<INTERVAL> {
         self.interrupt.valid.next = false;
         self.quiet.next = false;
         self.failed.next = false;
-        let rested = self.since.q.val() == bits::<16>(INTERVAL as u64);
-        if !rested {
-            self.since.d.next = self.since.q.val() + 1;
+
+        // Time since the last read or interrupt.
+        let since = self.since_read.q.val();
+        if !since.all() {
+            self.since_read.d.next = since + 1;
         }
+        self.rested.d.next = self.rested.q.val() || since == bits::<24>(INTERVAL as u64);
+        let long = since >= self.wait.q.val();
+        self.ahead.d.next = long && !self.enabled.q.val();
+
+        // Moderation.
+        let coalesce = self.coalesce.val();
+        let off = !coalesce.max_packets.any() || !coalesce.max_usecs.any();
+        self.due.d.next = off
+            || self.since_interrupt.q.val() >= coalesce.max_usecs
+            || self.packets.q.val() >= coalesce.max_packets;
+        if self.microsecond.val() && !self.since_interrupt.q.val().all() {
+            self.since_interrupt.d.next = self.since_interrupt.q.val() + 1;
+        }
+        if self.packet.val() && !self.packets.q.val().all() {
+            self.packets.d.next = self.packets.q.val() + 1;
+        }
+
         match self.state.q.val() {
             NotifyState::Written => {
                 self.quiet.next = true;
-                if self.pending.q.val() && rested && !self.stop.val() {
+                if !self.stop.val() {
                     if self.vector.val() == bits::<16>(NO_VECTOR) {
                         self.pending.d.next = false;
-                    } else {
+                    } else if self.pending.q.val() && self.due.q.val() && self.enabled.q.val() {
+                        self.state.d.next = NotifyState::Interrupt;
+                    } else if (self.pending.q.val() && self.due.q.val() && self.rested.q.val())
+                        || self.ahead.q.val()
+                    {
                         self.state.d.next = NotifyState::Grant;
                     }
                 }
@@ -87,8 +149,14 @@ impl<const INTERVAL: usize> Logic for Notifier<INTERVAL> {
             NotifyState::Grant => {
                 self.request.valid.next = true;
                 if self.request.ready.val() {
+                    self.asked.d.next = self.pending.q.val();
                     self.pending.d.next = false;
-                    self.since.d.next = 0.into();
+                    self.since_read.d.next = 0.into();
+                    self.rested.d.next = false;
+                    self.ahead.d.next = false;
+                    if self.wait.q.val() < bits::<24>((INTERVAL as u64) << BACKOFF) {
+                        self.wait.d.next = self.wait.q.val() << 1;
+                    }
                     self.state.d.next = NotifyState::Response;
                 }
             }
@@ -96,12 +164,14 @@ impl<const INTERVAL: usize> Logic for Notifier<INTERVAL> {
                 self.response.ready.next = true;
                 if self.response.valid.val() && self.response.last.val() {
                     let flags = self.response.data.val().get_bits::<2>(16);
+                    let enabled = flags != bits::<2>(DISABLE);
+                    self.enabled.d.next = enabled;
                     self.state.d.next = if self.response.error.val() {
                         NotifyState::Failed
-                    } else if flags == bits::<2>(DISABLE) {
-                        NotifyState::Written
-                    } else {
+                    } else if enabled && self.asked.q.val() {
                         NotifyState::Interrupt
+                    } else {
+                        NotifyState::Written
                     };
                 }
             }
@@ -110,6 +180,14 @@ impl<const INTERVAL: usize> Logic for Notifier<INTERVAL> {
                 if self.interrupt.ready.val() {
                     // Whatever was written meanwhile is ahead of this interrupt.
                     self.pending.d.next = false;
+                    self.enabled.d.next = false;
+                    self.wait.d.next = bits::<24>(INTERVAL as u64);
+                    self.since_read.d.next = 0.into();
+                    self.rested.d.next = false;
+                    self.ahead.d.next = false;
+                    self.since_interrupt.d.next = 0.into();
+                    self.packets.d.next = 0.into();
+                    self.due.d.next = false;
                     self.state.d.next = NotifyState::Written;
                 }
             }

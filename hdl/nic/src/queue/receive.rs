@@ -12,7 +12,7 @@ use super::used::{UsedBuffer, UsedWriter};
 use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
 use crate::parse::MetaIn;
 use crate::virtio::features::Negotiated;
-use crate::virtio::ports::{InterruptOut, QueueConfigIn};
+use crate::virtio::ports::{Coalesce, InterruptOut, QueueConfigIn};
 
 /// One receive virtqueue (virtio 1.3 section 5.1.6.3): whole good frames from the MAC's frame FIFO,
 /// each behind a 12-byte header, into buffers prefetched from a packed ring, then used descriptors,
@@ -36,6 +36,10 @@ pub struct ReceiveEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
     pub reset: Signal<In, Bit>,
     /// The virtqueue.
     pub config: QueueConfigIn,
+    /// Notification coalescing.
+    pub coalesce: Signal<In, Coalesce>,
+    /// High for one cycle each microsecond.
+    pub microsecond: Signal<In, Bit>,
     /// What was negotiated; stable while the queue runs.
     pub negotiated: Signal<In, Negotiated>,
     /// Frames, from the destination address to before the FCS.
@@ -164,6 +168,9 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
         self.notifier.stop.next = stop;
         self.notifier.events.next = self.config.driver_events.val();
         self.notifier.vector.next = self.config.vector.val();
+        self.notifier.coalesce.next = self.coalesce.val();
+        self.notifier.microsecond.next = self.microsecond.val();
+        self.notifier.packet.next = self.used_writer.packet.val();
         self.notifier.written.next = self.used_writer.written.val();
         self.notifier.request.join(&mut self.read_mux.second);
         self.read_mux.second_response.join(&mut self.notifier.response);

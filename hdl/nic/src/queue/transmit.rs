@@ -10,7 +10,7 @@ use super::transmit_gather::{HeaderStripper, PacketPacker};
 use super::transmit_read::TransmitReader;
 use super::used::UsedWriter;
 use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
-use crate::virtio::ports::{InterruptOut, QueueConfigIn};
+use crate::virtio::ports::{Coalesce, InterruptOut, QueueConfigIn};
 
 /// One transmit virtqueue (virtio 1.3 section 5.1.6.2): chains of up to 64 elements, cut at any byte,
 /// from a packed ring; their bytes read ahead, joined, the 12-byte header taken off, and handed to the
@@ -35,6 +35,10 @@ pub struct TransmitEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
     pub reset: Signal<In, Bit>,
     /// The virtqueue.
     pub config: QueueConfigIn,
+    /// Notification coalescing.
+    pub coalesce: Signal<In, Coalesce>,
+    /// High for one cycle each microsecond.
+    pub microsecond: Signal<In, Bit>,
     /// Bytes of the longest frame that may be sent, without FCS.
     pub max_frame: Signal<In, Bits<16>>,
     /// Frames, from the destination address on; `error` with `last` for one that must be discarded.
@@ -153,6 +157,9 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.notifier.stop.next = stop;
         self.notifier.events.next = self.config.driver_events.val();
         self.notifier.vector.next = self.config.vector.val();
+        self.notifier.coalesce.next = self.coalesce.val();
+        self.notifier.microsecond.next = self.microsecond.val();
+        self.notifier.packet.next = self.used_writer.packet.val();
         self.notifier.written.next = self.used_writer.written.val();
         self.notifier.request.join(&mut self.read_mux.second);
         self.read_mux.second_response.join(&mut self.notifier.response);

@@ -61,6 +61,8 @@ pub struct UsedWriter<const A: usize, const HOLD: usize> {
     pub data: StreamOut,
     /// The oldest write that is not done is now done.
     pub done: Signal<In, Bit>,
+    /// The last buffer of a packet was taken.
+    pub packet: Signal<Out, Bit>,
     /// New used descriptors are in host memory.
     pub written: Signal<Out, Bit>,
     /// Nothing is waiting or in flight.
@@ -128,6 +130,7 @@ impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
         self.batch.write_data.next = descriptor;
         self.batch.read_address.next = self.index.q.val();
         self.used_ready.next = false;
+        self.packet.next = false;
         self.request.address.next = self.address.q.val();
         self.request.length.next = self.count.q.val() << 4;
         self.request.valid.next = false;
@@ -176,6 +179,7 @@ impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
                     self.closed.d.next = true;
                 } else if self.used_valid.val() {
                     self.used_ready.next = true;
+                    self.packet.next = used.last;
                     if after >= self.size.val() {
                         self.position.d.next = after - self.size.val();
                         self.wrap.d.next = !wrap;

@@ -11,7 +11,10 @@ pub const OFFERED: u64 = REQUIRED
     | bit(F::STATUS)
     | bit(F::MTU)
     | bit(F::GUEST_CSUM)
-    | bit(F::MRG_RXBUF);
+    | bit(F::MRG_RXBUF)
+    | bit(F::CTRL_VQ)
+    | bit(F::NOTF_COAL)
+    | bit(F::VQ_NOTF_COAL);
 
 /// A driver that does not accept these gets no FEATURES_OK.
 pub const REQUIRED: u64 = bit(F::VERSION_1) | bit(F::RING_PACKED) | bit(F::ACCESS_PLATFORM);
@@ -20,26 +23,36 @@ pub const REQUIRED: u64 = bit(F::VERSION_1) | bit(F::RING_PACKED) | bit(F::ACCES
 pub const GUEST_CSUM: usize = bit(F::GUEST_CSUM).trailing_zeros() as usize;
 /// Number of the MRG_RXBUF bit.
 pub const MRG_RXBUF: usize = bit(F::MRG_RXBUF).trailing_zeros() as usize;
+/// Number of the NOTF_COAL bit.
+pub const NOTF_COAL: usize = bit(F::NOTF_COAL).trailing_zeros() as usize;
+/// Number of the VQ_NOTF_COAL bit.
+pub const VQ_NOTF_COAL: usize = bit(F::VQ_NOTF_COAL).trailing_zeros() as usize;
 /// Number of the STATUS bit.
 pub const STATUS: usize = bit(F::STATUS).trailing_zeros() as usize;
 /// Number of the RING_RESET bit.
 pub const RING_RESET: usize = bit(F::RING_RESET).trailing_zeros() as usize;
 
-/// The negotiated features that the data path heeds: all clear before FEATURES_OK, stable from then on.
+/// The negotiated features that queues and commands heed: all clear before FEATURES_OK, stable from then on.
 #[hw(value)]
 pub struct Negotiated {
     /// VIRTIO_NET_F_GUEST_CSUM: the header of a received packet may have DATA_VALID.
     pub guest_csum: Bit,
     /// VIRTIO_NET_F_MRG_RXBUF: a received packet may take several buffers.
     pub mrg_rxbuf: Bit,
+    /// VIRTIO_NET_F_NOTF_COAL: the driver may set moderation for all queues of a direction.
+    pub notf_coal: Bit,
+    /// VIRTIO_NET_F_VQ_NOTF_COAL: the driver may set and get it for each queue.
+    pub vq_notf_coal: Bit,
 }
 
-/// What the data path learns of the features that the driver accepted, once it set FEATURES_OK (`fixed`).
+/// What queues and commands learn of the features that the driver accepted, once it set FEATURES_OK (`fixed`).
 #[hw]
 pub fn negotiated(accepted: Bits<64>, fixed: Bit) -> Negotiated {
     Negotiated {
         guest_csum: accepted.get_bit(GUEST_CSUM) && fixed,
         mrg_rxbuf: accepted.get_bit(MRG_RXBUF) && fixed,
+        notf_coal: accepted.get_bit(NOTF_COAL) && fixed,
+        vq_notf_coal: accepted.get_bit(VQ_NOTF_COAL) && fixed,
     }
 }
 

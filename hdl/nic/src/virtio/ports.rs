@@ -2,6 +2,15 @@
 
 use hematite_lang::prelude::*;
 
+/// When to notify the driver of used buffers (virtio 1.3 section 5.1.6.5.8): with either at 0, after each packet.
+#[hw(value)]
+pub struct Coalesce {
+    /// Packets of which the last causes a notification.
+    pub max_packets: Bits<16>,
+    /// Microseconds between notifications that fewer packets than that wait for.
+    pub max_usecs: Bits<16>,
+}
+
 /// One virtqueue's configuration, leaving the virtio registers (virtio 1.3 section 4.1.4.3).
 #[hw(interface)]
 #[join(QueueConfigIn)]
@@ -74,4 +83,48 @@ pub struct InterruptIn {
     pub valid: Signal<In, Bit>,
     /// The request is taken; every write whose `done` was seen before reaches the host first.
     pub ready: Signal<Out, Bit>,
+}
+
+/// Commands of the control virtqueue, byte by byte, leaving its engine; replies come back.
+#[hw(interface)]
+#[join(CommandIn)]
+pub struct CommandOut {
+    /// A command begins: forget the bytes of one that was not carried out.
+    pub start: Signal<Out, Bit>,
+    /// The next byte: class, command, command-specific data (virtio 1.3 section 5.1.6.5).
+    pub byte: Signal<Out, Bits<8>>,
+    /// There is one; it is taken at once.
+    pub byte_valid: Signal<Out, Bit>,
+    /// The command is complete: high for one cycle.
+    pub execute: Signal<Out, Bit>,
+    /// It is carried out, or refused; the reply stands until `start`.
+    pub executed: Signal<In, Bit>,
+    /// Bytes of the reply: results and ack, at least 1.
+    pub reply_length: Signal<In, Bits<16>>,
+    /// The next byte of the reply.
+    pub reply: Signal<In, Bits<8>>,
+    /// It is taken.
+    pub reply_ready: Signal<Out, Bit>,
+}
+
+/// Commands of the control virtqueue, entering what carries them out.
+#[hw(interface)]
+#[join(CommandOut)]
+pub struct CommandIn {
+    /// A command begins: forget the bytes of one that was not carried out.
+    pub start: Signal<In, Bit>,
+    /// The next byte: class, command, command-specific data (virtio 1.3 section 5.1.6.5).
+    pub byte: Signal<In, Bits<8>>,
+    /// There is one; it is taken at once.
+    pub byte_valid: Signal<In, Bit>,
+    /// The command is complete: high for one cycle.
+    pub execute: Signal<In, Bit>,
+    /// It is carried out, or refused; the reply stands until `start`.
+    pub executed: Signal<Out, Bit>,
+    /// Bytes of the reply: results and ack, at least 1.
+    pub reply_length: Signal<Out, Bits<16>>,
+    /// The next byte of the reply.
+    pub reply: Signal<Out, Bits<8>>,
+    /// It is taken.
+    pub reply_ready: Signal<In, Bit>,
 }

@@ -94,6 +94,8 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     pub resetting: Signal<Out, Bit>,
     /// What was negotiated.
     pub negotiated: Signal<Out, Negotiated>,
+    /// A device reset is complete: high for one cycle, and at `reset`.
+    pub device_reset: Signal<Out, Bit>,
     /// A doorbell of a queue that is absent or not enabled.
     pub doorbell_absent_queue: Signal<Out, Bit>,
     /// DEVICE_NEEDS_RESET was set.
@@ -208,6 +210,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         let refused = features & bits::<64>(REFUSED);
         self.acceptable.d.next = !missing.any() && !refused.any() && !self.beyond.q.val();
         self.negotiated.next = features::negotiated(features, status.get_bit(3));
+        self.device_reset.next = self.clear.val();
         self.resetting.next = self.in_reset.q.val();
         if self.in_reset.q.val() && !self.settle.q.val().all() {
             self.settle.d.next = self.settle.q.val() + 1;

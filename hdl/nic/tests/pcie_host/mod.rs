@@ -6,6 +6,7 @@ pub mod virtio;
 use std::{cell::Cell, rc::Rc};
 
 use hematite_nic::pcie::Function;
+use hematite_nic::pcie::function::QUEUES;
 use hematite_testbench::{
     Agent, Bench, Dut, Error, Handle, HandshakeSink, HandshakeSource, Pace, Packet, Rng, StreamSink,
     StreamSource, ns,
@@ -149,8 +150,8 @@ pub struct Host {
     pub writes: Handle<StreamSource>,
     pub message_requests: Handle<HandshakeSink<2>>,
     pub messages: Handle<StreamSink>,
-    pub interrupts: [Handle<HandshakeSource<1>>; 2],
-    pub engines: [Handle<Engine>; 2],
+    pub interrupts: [Handle<HandshakeSource<1>>; QUEUES],
+    pub engines: [Handle<Engine>; QUEUES],
     /// Memory requests of the DMA engines that came while the host waited for completions.
     pub requests: Vec<Vec<u32>>,
     tag: u8,
@@ -177,10 +178,13 @@ impl Host {
         let interrupts = [
             bench.handshake_source("interrupts_0", ["vector"], "clock", pace())?,
             bench.handshake_source("interrupts_1", ["vector"], "clock", pace())?,
+            bench.handshake_source("interrupts_2", ["vector"], "clock", pace())?,
         ];
-        let engine = [Engine::new(bench.model(), 0)?, Engine::new(bench.model(), 1)?];
-        let [first, second] = engine;
-        let engines = [bench.attach("clock", first)?, bench.attach("clock", second)?];
+        let mut engine = |queue| {
+            let engine = Engine::new(bench.model(), queue)?;
+            bench.attach("clock", engine)
+        };
+        let engines = [engine(0)?, engine(1)?, engine(2)?];
         for name in [
             "credit_posted",
             "credit_nonposted",

@@ -28,6 +28,14 @@ enum Napi {
     Busy(u64),
 }
 
+/// The engine under test.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Engine {
+    Receive,
+    Transmit,
+    Control,
+}
+
 /// Everything on the host's side of a queue engine.
 pub struct Host {
     pub memory: Memory,
@@ -69,18 +77,21 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn new(model: &Model, transmit: bool, size: u16, timing: Timing, mut rng: Rng) -> Self {
+    pub fn new(model: &Model, engine: Engine, size: u16, timing: Timing, mut rng: Rng) -> Self {
         let pin = |name: &str| Pin::of(model, name).expect("a port");
         // Above 4 GiB or below, and the ring where it must be: on 16 bytes.
         let base = if rng.random() { 0x1_2345_0000 } else { 0x4321_0000 };
         let memory = Memory::new(base, 24 << 20);
         let ring = Ring::new(size, base + 16 * rng.random_range(1..100), base + 0x2_0000);
-        let counters: &[&str] = if transmit {
-            &["tx_sent", "tx_bad_frame", "queue_failed"]
-        } else {
-            &["rx_no_buffer", "rx_too_long", "rx_delivered", "queue_failed"]
+        let counters: &[&str] = match engine {
+            Engine::Transmit => &["tx_sent", "tx_bad_frame", "queue_failed"],
+            Engine::Receive => &["rx_no_buffer", "rx_too_long", "rx_delivered", "queue_failed"],
+            Engine::Control => &[],
         };
-        let reads: &[&str] = if transmit { &["read", "data"] } else { &["read"] };
+        let reads: &[&str] = match engine {
+            Engine::Transmit => &["read", "data"],
+            Engine::Receive | Engine::Control => &["read"],
+        };
         let config = [
             "run",
             "size",
@@ -100,7 +111,7 @@ impl Host {
                 .map(|name| (*name, pin(&format!("config_{name}"))))
                 .collect(),
             interrupt: ["vector", "valid", "ready"].map(|name| pin(&format!("interrupt_{name}"))),
-            meta: (!transmit).then(|| {
+            meta: (engine == Engine::Receive).then(|| {
                 let field = |name| pin(&format!("meta_data{}", slice_of::<FrameMeta>(name)));
                 [
                     field("length"),

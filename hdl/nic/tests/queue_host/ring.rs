@@ -66,6 +66,19 @@ impl Ring {
         rng: &mut Rng,
     ) {
         assert!(elements.len() <= usize::from(self.free) || odd.is_some());
+        let flagged: Vec<_> = elements
+            .iter()
+            .enumerate()
+            .map(|(n, &(address, length))| {
+                let extra = odd.filter(|&(at, _)| at == n).map_or(0, |(_, extra)| extra);
+                (address, length, flags ^ extra)
+            })
+            .collect();
+        self.add_flagged(&flagged, tag, rng);
+    }
+
+    /// The same with the flags of each element on their own.
+    pub fn add_flagged(&mut self, elements: &[(u64, u32, u16)], tag: u64, rng: &mut Rng) {
         let id = loop {
             let id = rng.random();
             if !self.held.contains_key(&id) {
@@ -73,14 +86,10 @@ impl Ring {
             }
         };
         let mut head = None;
-        for (n, &(address, length)) in elements.iter().enumerate() {
+        for (n, &(address, length, flags)) in elements.iter().enumerate() {
             let last = n + 1 == elements.len();
-            let mut bits = flags | if last { 0 } else { NEXT } | if self.wrap { 1 << 7 } else { 1 << 15 };
-            if let Some((at, extra)) = odd
-                && at == n
-            {
-                bits ^= extra;
-            }
+            // What an odd flag says twice is unsaid.
+            let bits = flags ^ if last { 0 } else { NEXT } ^ if self.wrap { 1 << 7 } else { 1 << 15 };
             let slot = self.descriptors + 16 * u64::from(self.next);
             // The ID counts in the last element only (section 2.8.6).
             let own_id: u16 = if last { id } else { rng.random() };
@@ -104,7 +113,10 @@ impl Ring {
         }
         self.steps.extend(head);
         self.free = self.free.saturating_sub(elements.len() as u16);
-        let elements = elements.to_vec();
+        let elements = elements
+            .iter()
+            .map(|&(address, length, _)| (address, length))
+            .collect();
         self.held.insert(id, Chain { elements, tag });
     }
 

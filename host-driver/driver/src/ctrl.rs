@@ -1,0 +1,190 @@
+//! The control virtqueue (virtio 1.3, 5.1.6.5; `virtnet_send_command`): one command at a time, waited for.
+
+use hematite_bus::{Cpu, DmaBuf, PciFunction};
+use virtio_spec::{DeviceStatus, net};
+
+use crate::error::{DeviceFault, Error};
+use crate::ethtool::CoalesceParam;
+use crate::net::{RX_QUEUE, TX_QUEUE, VirtioNet};
+use crate::packed::{Direction, Element};
+use crate::queue::Virtqueue;
+use crate::transport::VirtioPci;
+
+/// Index of the control queue: behind the one pair that is used (5.1.2).
+pub(crate) const CTRL_QUEUE: u16 = 2;
+/// Descriptors in its ring: one command takes two.
+pub(crate) const CTRL_RING: u16 = 32;
+/// `VIRTIO_NET_OK`.
+const OK: u8 = 0;
+/// How often a command is waited for. Each look is a read across the bus, about a microsecond.
+const CTRL_POLLS: u32 = 100_000;
+
+/// `VIRTIO_NET_CTRL_NOTF_COAL` and its commands (5.1.6.5.8).
+mod notf_coal {
+    pub const CLASS: u8 = 6;
+    pub const TX_SET: u8 = 0;
+    pub const RX_SET: u8 = 1;
+    pub const VQ_SET: u8 = 2;
+    pub const VQ_GET: u8 = 3;
+}
+
+/// The control queue of a device that has one (`VIRTIO_NET_F_CTRL_VQ`).
+pub(crate) struct CtrlQueue {
+    vq: Virtqueue<()>,
+    elements: Vec<Element>,
+    returned: Vec<DmaBuf<Cpu>>,
+}
+
+impl CtrlQueue {
+    pub(crate) fn new(vq: Virtqueue<()>) -> Self {
+        Self {
+            vq,
+            elements: Vec::new(),
+            returned: Vec::new(),
+        }
+    }
+
+    /// Only after the device's reset completed.
+    pub(crate) fn detach(self) {
+        self.vq.ring.detach(drop, drop);
+    }
+
+    /// Sends a command and waits for its ack; `result` takes what the device writes before that.
+    fn command<F: PciFunction>(
+        &mut self,
+        transport: &mut VirtioPci<F>,
+        class: u8,
+        command: u8,
+        data: &[u8],
+        result: &mut [u8],
+    ) -> Result<(), Error> {
+        let dma = transport.function_ref().dma();
+        let mut request = DmaBuf::new(dma, 2 + data.len())?;
+        request.copy_from_slice(0, &[class, command])?;
+        request.copy_from_slice(2, data)?;
+        let mut reply = DmaBuf::new(dma, result.len() + 1)?;
+        // A device that writes nothing has not said OK.
+        reply.copy_from_slice(result.len(), &[!OK])?;
+        for (buffer, direction) in [(request, Direction::ToDevice), (reply, Direction::FromDevice)] {
+            let len = buffer.len() as u32;
+            let element = Element::new(buffer, 0, len, direction);
+            self.elements
+                .extend(element.map_err(|_| Error::State("out of buffers")));
+        }
+        self.vq.ring.add(&mut self.elements, ())?;
+        self.vq.kick(transport)?;
+        self.wait(transport)?;
+        let reply = self.returned.pop();
+        self.returned.clear();
+        let reply = reply.ok_or(Error::State("out of buffers"))?;
+        let mut ack = [!OK];
+        reply.copy_to_slice(result.len(), &mut ack)?;
+        if ack != [OK] {
+            return Err(Error::ControlRefused { class, command });
+        }
+        reply.copy_to_slice(0, result)?;
+        Ok(())
+    }
+
+    fn wait<F: PciFunction>(&mut self, transport: &mut VirtioPci<F>) -> Result<(), Error> {
+        for _ in 0..CTRL_POLLS {
+            let used = self.vq.ring.get_buf(&mut self.returned);
+            if used.map_err(|error| self.vq.error(error))?.is_some() {
+                return Ok(());
+            }
+            if transport.status()?.contains(DeviceStatus::DEVICE_NEEDS_RESET) {
+                return Err(self.vq.fault(DeviceFault::NeedsReset));
+            }
+        }
+        Err(self.vq.fault(DeviceFault::ControlTimeout))
+    }
+}
+
+impl<F: PciFunction> VirtioNet<F> {
+    /// Sends a command. One that the device refuses is an error and nothing more; any other failure stops the
+    /// device.
+    fn command(&mut self, class: u8, command: u8, data: &[u8], result: &mut [u8]) -> Result<(), Error> {
+        let ctrl = self.queues.as_mut().and_then(|queues| queues.ctrl.as_mut());
+        let ctrl = ctrl.ok_or(Error::NotSupported("the control queue"))?;
+        match ctrl.command(&mut self.transport, class, command, data, result) {
+            Err(error @ Error::ControlRefused { .. }) => Err(error),
+            other => other.map_err(|error| self.fail(error)),
+        }
+    }
+
+    /// Interrupt moderation (`ethtool -c`): what was set last; zeros after a reset.
+    pub fn coalesce(&self) -> CoalesceParam {
+        self.coalesce
+    }
+
+    /// Changes interrupt moderation of both queues (`ethtool -C`).
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] without `NOTF_COAL`, [`Error::ControlRefused`] for values that the device doesn't
+    /// take; else the state is [`State::Failed`](crate::State::Failed).
+    pub fn set_coalesce(&mut self, coalesce: CoalesceParam) -> Result<(), Error> {
+        if !self.features.contains(net::F::NOTF_COAL) {
+            return Err(Error::NotSupported("notification coalescing"));
+        }
+        let old = self.coalesce;
+        if (coalesce.rx_max_frames, coalesce.rx_usecs) != (old.rx_max_frames, old.rx_usecs) {
+            let data = parameters(coalesce.rx_max_frames, coalesce.rx_usecs);
+            self.command(notf_coal::CLASS, notf_coal::RX_SET, &data, &mut [])?;
+            (self.coalesce.rx_max_frames, self.coalesce.rx_usecs) =
+                (coalesce.rx_max_frames, coalesce.rx_usecs);
+        }
+        if (coalesce.tx_max_frames, coalesce.tx_usecs) != (old.tx_max_frames, old.tx_usecs) {
+            let data = parameters(coalesce.tx_max_frames, coalesce.tx_usecs);
+            self.command(notf_coal::CLASS, notf_coal::TX_SET, &data, &mut [])?;
+            (self.coalesce.tx_max_frames, self.coalesce.tx_usecs) =
+                (coalesce.tx_max_frames, coalesce.tx_usecs);
+        }
+        Ok(())
+    }
+
+    /// What the device moderates with, asked of it (`VIRTIO_NET_CTRL_NOTF_COAL_VQ_GET`).
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] without `VQ_NOTF_COAL`; else as [`set_coalesce`](Self::set_coalesce).
+    pub fn device_coalesce(&mut self) -> Result<CoalesceParam, Error> {
+        if !self.features.contains(net::F::VQ_NOTF_COAL) {
+            return Err(Error::NotSupported("notification coalescing per queue"));
+        }
+        let mut answers = [[0; 8]; 2];
+        for (queue, answer) in [RX_QUEUE, TX_QUEUE].into_iter().zip(&mut answers) {
+            let [low, high] = queue.to_le_bytes();
+            self.command(notf_coal::CLASS, notf_coal::VQ_GET, &[low, high, 0, 0], answer)?;
+        }
+        let word = |bytes: &[u8; 8], at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        Ok(CoalesceParam {
+            rx_max_frames: word(&answers[0], 0),
+            rx_usecs: word(&answers[0], 4),
+            tx_max_frames: word(&answers[1], 0),
+            tx_usecs: word(&answers[1], 4),
+        })
+    }
+
+    /// Moderates one queue otherwise than [`set_coalesce`](Self::set_coalesce) says, until that is called again.
+    ///
+    /// # Errors
+    /// As [`device_coalesce`](Self::device_coalesce).
+    pub fn set_queue_coalesce(&mut self, queue: u16, max_packets: u32, max_usecs: u32) -> Result<(), Error> {
+        if !self.features.contains(net::F::VQ_NOTF_COAL) {
+            return Err(Error::NotSupported("notification coalescing per queue"));
+        }
+        let [low, high] = queue.to_le_bytes();
+        let mut data = [low, high, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        data[4..].copy_from_slice(&parameters(max_packets, max_usecs));
+        self.command(notf_coal::CLASS, notf_coal::VQ_SET, &data, &mut [])
+    }
+}
+
+/// `struct virtio_net_ctrl_coal`.
+fn parameters(max_packets: u32, max_usecs: u32) -> [u8; 8] {
+    let mut data = [0; 8];
+    data[..4].copy_from_slice(&max_packets.to_le_bytes());
+    data[4..].copy_from_slice(&max_usecs.to_le_bytes());
+    data
+}
