@@ -179,7 +179,7 @@ pub fn measure<C: CardPins>(
 }
 
 /// Core cycles from a frame's last octet on the wire to its interrupt's packet leaving the card: the worst of a few
-/// frames, each into an idle card.
+/// frames, each into a card that has been idle for a millisecond.
 ///
 /// # Errors
 /// [`MeasureError`].
@@ -190,6 +190,7 @@ pub fn wire_to_msix_cycles<C: CardPins>(card: C, seed: u64) -> Result<u64, Measu
     for n in 0..8 {
         host.receive(|_| {})?;
         host.arm_receive_interrupt()?;
+        host.run_for(SimTime::from_us(1000))?;
         host.machine().borrow_mut().wire.endpoint = generator(seed + n, mac, SHORTEST, 1);
         host.run_for(SimTime::from_us(50))?;
         if host.take_interrupt() != Some(1) {

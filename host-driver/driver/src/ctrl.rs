@@ -1,8 +1,10 @@
 //! The control virtqueue (virtio 1.3, 5.1.6.5; `virtnet_send_command`): one command at a time, waited for.
 
 use hematite_bus::{Cpu, DmaBuf, PciFunction};
+use hematite_netstack::Instant;
 use virtio_spec::{DeviceStatus, net};
 
+use crate::dim::{Dim, Sample};
 use crate::error::{DeviceFault, Error};
 use crate::ethtool::CoalesceParam;
 use crate::net::{RX_QUEUE, TX_QUEUE, VirtioNet};
@@ -117,29 +119,51 @@ impl<F: PciFunction> VirtioNet<F> {
         self.coalesce
     }
 
-    /// Changes interrupt moderation of both queues (`ethtool -C`).
+    /// Changes interrupt moderation of both queues (`ethtool -C`). While `adaptive_rx` is on, the receive queue's is
+    /// searched for ([`dim`](crate::dim)), from the values given here on.
     ///
     /// # Errors
-    /// [`Error::NotSupported`] without `NOTF_COAL`, [`Error::ControlRefused`] for values that the device doesn't
-    /// take; else the state is [`State::Failed`](crate::State::Failed).
+    /// [`Error::NotSupported`] without `NOTF_COAL`, or without `VQ_NOTF_COAL` for `adaptive_rx`;
+    /// [`Error::ControlRefused`] for values that the device doesn't take; else the state is
+    /// [`State::Failed`](crate::State::Failed).
     pub fn set_coalesce(&mut self, coalesce: CoalesceParam) -> Result<(), Error> {
         if !self.features.contains(net::F::NOTF_COAL) {
             return Err(Error::NotSupported("notification coalescing"));
         }
-        let old = self.coalesce;
-        if (coalesce.rx_max_frames, coalesce.rx_usecs) != (old.rx_max_frames, old.rx_usecs) {
-            let data = parameters(coalesce.rx_max_frames, coalesce.rx_usecs);
-            self.command(notf_coal::CLASS, notf_coal::RX_SET, &data, &mut [])?;
-            (self.coalesce.rx_max_frames, self.coalesce.rx_usecs) =
-                (coalesce.rx_max_frames, coalesce.rx_usecs);
+        if coalesce.adaptive_rx && !self.features.contains(net::F::VQ_NOTF_COAL) {
+            return Err(Error::NotSupported("notification coalescing per queue"));
         }
-        if (coalesce.tx_max_frames, coalesce.tx_usecs) != (old.tx_max_frames, old.tx_usecs) {
-            let data = parameters(coalesce.tx_max_frames, coalesce.tx_usecs);
-            self.command(notf_coal::CLASS, notf_coal::TX_SET, &data, &mut [])?;
-            (self.coalesce.tx_max_frames, self.coalesce.tx_usecs) =
-                (coalesce.tx_max_frames, coalesce.tx_usecs);
-        }
+        let rx = parameters(coalesce.rx_max_frames, coalesce.rx_usecs);
+        self.command(notf_coal::CLASS, notf_coal::RX_SET, &rx, &mut [])?;
+        self.coalesce = CoalesceParam {
+            tx_usecs: self.coalesce.tx_usecs,
+            tx_max_frames: self.coalesce.tx_max_frames,
+            ..coalesce
+        };
+        self.dim = coalesce.adaptive_rx.then(Dim::default);
+        let tx = parameters(coalesce.tx_max_frames, coalesce.tx_usecs);
+        self.command(notf_coal::CLASS, notf_coal::TX_SET, &tx, &mut [])?;
+        self.coalesce = coalesce;
         Ok(())
+    }
+
+    /// Lets the search for the best receive moderation take a step (`virtnet_rx_dim_update`).
+    pub(crate) fn adapt(&mut self, now: Instant) -> Result<(), Error> {
+        let (Some(dim), Some(queues)) = (&mut self.dim, &self.queues) else {
+            return Ok(());
+        };
+        let stats = queues.rx.stats();
+        let changed = dim.sample(Sample {
+            time: now,
+            events: self.irq.rx,
+            packets: stats.packets,
+            bytes: stats.bytes,
+        });
+        if !changed {
+            return Ok(());
+        }
+        let profile = dim.profile();
+        self.set_queue_coalesce(RX_QUEUE, profile.packets, profile.usecs)
     }
 
     /// What the device moderates with, asked of it (`VIRTIO_NET_CTRL_NOTF_COAL_VQ_GET`).
@@ -163,6 +187,7 @@ impl<F: PciFunction> VirtioNet<F> {
             rx_usecs: word(&answers[0], 4),
             tx_max_frames: word(&answers[1], 0),
             tx_usecs: word(&answers[1], 4),
+            adaptive_rx: self.dim.is_some(),
         })
     }
 

@@ -99,6 +99,8 @@ pub struct CoalesceParam {
     pub tx_usecs: u32,
     /// Sent frames that cause an interrupt earlier than that.
     pub tx_max_frames: u32,
+    /// The driver searches for the receive queue's values itself.
+    pub adaptive_rx: bool,
 }
 
 /// `ethtool -i`.

@@ -21,6 +21,7 @@
 
 pub mod card;
 mod ctrl;
+pub mod dim;
 pub mod error;
 pub mod ethtool;
 pub mod features;

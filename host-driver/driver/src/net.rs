@@ -12,6 +12,7 @@ use hematite_netstack::MacAddr;
 use virtio_spec::net;
 
 use crate::ctrl::CtrlQueue;
+use crate::dim::Dim;
 use crate::error::Error;
 use crate::ethtool::{CoalesceParam, EthtoolStats, IrqStats, RingParam};
 use crate::napi::{NapiParms, NetdevBudget, Softnet};
@@ -144,6 +145,8 @@ pub struct VirtioNet<F> {
     pub(crate) link_changes: u64,
     /// What was set; the device forgets it when it is reset.
     pub(crate) coalesce: CoalesceParam,
+    /// With `adaptive_rx`.
+    pub(crate) dim: Option<Dim>,
     /// Counters of queues that are gone.
     pub(crate) rx_past: RxStats,
     pub(crate) tx_past: TxStats,
@@ -189,6 +192,7 @@ impl<F: PciFunction> VirtioNet<F> {
             rearm_races: 0,
             link_changes: 0,
             coalesce: CoalesceParam::default(),
+            dim: None,
             rx_past: RxStats::default(),
             tx_past: TxStats::default(),
             device_faults: 0,

@@ -52,13 +52,15 @@ impl<F: PciFunction> VirtioNet<F> {
     /// [`reset_and_restore`](Self::reset_and_restore) brings it back.
     pub fn net_rx_action<S: NapiReceive>(
         &mut self,
-        now: impl FnMut() -> Instant,
+        mut now: impl FnMut() -> Instant,
         stack: &mut S,
     ) -> Result<Round, Error> {
+        let at = now();
         let cpu = self.softnet.next_cpu().unwrap_or_default();
         let mut round = self.on_cpu(stack, |softnet, poller, budget| {
             softnet.net_rx_action(cpu, poller, budget, now)
         })?;
+        self.adapt(at)?;
         round.more = self.softnet.is_pending();
         Ok(round)
     }

@@ -1,0 +1,130 @@
+//! Interrupt moderation on the whole card, set through the control queue (virtio 1.3 sections 5.1.6.5 and 5.1.6.5.8).
+
+use anyhow::{Result, ensure};
+use hematite_abi::counter;
+use hematite_driver::{CoalesceParam, Error};
+use hematite_sim::SimTime;
+use hematite_tests::lab::{Lab, LabConfig};
+use hematite_tests::seed;
+
+const NONE: CoalesceParam = CoalesceParam {
+    rx_usecs: 0,
+    rx_max_frames: 0,
+    tx_usecs: 0,
+    tx_max_frames: 0,
+    adaptive_rx: false,
+};
+
+/// Messages that the card sends while `count` datagrams go to the peer and back, `window` at a time.
+fn interrupts(lab: &mut Lab, count: u64, window: usize) -> Result<u64> {
+    let before = lab.counters()?.get(counter::IRQ_SENT);
+    let target = lab.traffic.counters().sent + count;
+    while lab.traffic.counters().sent < target {
+        lab.step(window)?;
+    }
+    lab.drain()?;
+    lab.check()?;
+    Ok(lab.counters()?.get(counter::IRQ_SENT) - before)
+}
+
+#[test]
+fn a_flood_is_moderated_and_a_single_packet_is_not_delayed() -> Result<()> {
+    let mut lab = LabConfig::new(seed()).bring_up()?;
+    let free = interrupts(&mut lab, 400, 16)?;
+    lab.host.net.set_coalesce(CoalesceParam {
+        rx_usecs: 400,
+        rx_max_frames: 64,
+        tx_usecs: 400,
+        tx_max_frames: 64,
+        ..NONE
+    })?;
+    let moderated = interrupts(&mut lab, 400, 16)?;
+    ensure!(
+        moderated * 2 < free,
+        "{moderated} interrupts, without moderation {free}"
+    );
+    // Far apart, each is the first after a quiet time.
+    for _ in 0..5 {
+        lab.idle(SimTime::from_us(2000))?;
+        let rx = lab.host.net.ethtool_stats().irq.rx;
+        lab.exchange(1)?;
+        ensure!(lab.host.net.ethtool_stats().irq.rx > rx);
+    }
+    let delay = lab.host.now();
+    lab.idle(SimTime::from_us(2000))?;
+    lab.exchange(1)?;
+    let took = lab.host.now() - delay - SimTime::from_us(2000);
+    ensure!(
+        took < SimTime::from_us(300),
+        "{took:?} for one datagram to the peer and back"
+    );
+    // Counted out before time: 2 packets are always there long before 60 ms.
+    lab.host.net.set_coalesce(CoalesceParam {
+        rx_usecs: 60_000,
+        rx_max_frames: 2,
+        ..NONE
+    })?;
+    lab.exchange(60)?;
+    lab.check()
+}
+
+#[test]
+fn the_device_tells_what_was_set_and_forgets_it_when_it_is_reset() -> Result<()> {
+    let mut lab = LabConfig::new(seed()).bring_up()?;
+    let net = &mut lab.host.net;
+    ensure!(net.device_coalesce()? == NONE);
+    let set = CoalesceParam {
+        rx_usecs: 8,
+        rx_max_frames: 9,
+        tx_usecs: 10,
+        tx_max_frames: 11,
+        adaptive_rx: false,
+    };
+    net.set_coalesce(set)?;
+    ensure!(net.device_coalesce()? == set);
+    let too_much = CoalesceParam {
+        rx_usecs: 1 << 16,
+        ..set
+    };
+    let refused = net.set_coalesce(too_much);
+    ensure!(
+        matches!(refused, Err(Error::ControlRefused { class: 6, command: 1 })),
+        "{refused:?}"
+    );
+    ensure!(net.coalesce() == set && net.device_coalesce()? == set);
+    let no_queue = net.set_queue_coalesce(2, 1, 1);
+    ensure!(
+        matches!(no_queue, Err(Error::ControlRefused { .. })),
+        "{no_queue:?}"
+    );
+    net.set_queue_coalesce(1, 12, 13)?;
+    let now = net.device_coalesce()?;
+    ensure!((now.tx_max_frames, now.tx_usecs) == (12, 13));
+    // The driver sets again what its user wanted.
+    net.reset_and_restore()?;
+    ensure!(net.device_coalesce()? == set);
+    lab.exchange(20)?;
+    ensure!(lab.counters()?.get(counter::CONTROL_REFUSED) == 2);
+    lab.check()
+}
+
+#[test]
+fn the_driver_finds_a_moderation_by_itself() -> Result<()> {
+    let mut lab = LabConfig::new(seed()).bring_up()?;
+    lab.host.net.set_coalesce(CoalesceParam {
+        adaptive_rx: true,
+        ..NONE
+    })?;
+    let mut seen = vec![];
+    for _ in 0..8 {
+        interrupts(&mut lab, 200, 16)?;
+        let now = lab.host.net.device_coalesce()?;
+        seen.push((now.rx_usecs, now.rx_max_frames));
+    }
+    seen.dedup();
+    ensure!(
+        seen.len() > 1 && seen.iter().all(|value| value.1 == 256),
+        "{seen:?}"
+    );
+    lab.check()
+}
