@@ -3,6 +3,7 @@
 mod pcie_host;
 
 use hematite_abi::{bar0, counter, pci};
+use hematite_nic::pcie::function::QUEUES;
 use hematite_nic::virtio::{features, registers};
 use hematite_testbench::{Error, Rng, cases};
 use pcie_host::virtio::{
@@ -24,8 +25,19 @@ fn features_are_negotiated() {
             host.write(bar0::COMMON, 4, select as u32);
             *word = host.read32(bar0::COMMON + 4)?;
         }
-        let expected =
-            1u64 << 32 | 1 << 33 | 1 << 34 | 1 << 36 | 1 << 40 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 15 | 1 << 16;
+        let expected = 1u64 << 32
+            | 1 << 33
+            | 1 << 34
+            | 1 << 36
+            | 1 << 40
+            | 1 << 1
+            | 1 << 3
+            | 1 << 5
+            | 1 << 15
+            | 1 << 16
+            | 1 << 17
+            | 1 << 52
+            | 1 << 53;
         assert_eq!(offered, [expected as u32, (expected >> 32) as u32, 0, 0]);
         for _ in 0..12 {
             let mut accepted = features::REQUIRED | rng.random::<u64>() & features::OFFERED;
@@ -40,7 +52,7 @@ fn features_are_negotiated() {
             assert_eq!(status & FEATURES_OK != 0, good, "{accepted:x}");
             host.write(bar0::COMMON + 0x08, 4, 0);
             let negotiated = if good {
-                accepted >> 1 & 1 | accepted >> 14 & 2
+                accepted >> 1 & 1 | accepted >> 14 & 2 | accepted >> 51 & 4 | accepted >> 49 & 8
             } else {
                 0
             };
@@ -65,12 +77,12 @@ fn queue_and_device_registers() {
     cases(4, |rng| {
         let mut host = Host::enumerated(&dut, rng)?;
         assert_eq!(negotiate(&mut host, features::OFFERED)?, 0xb);
-        assert_eq!(host.read(bar0::COMMON + 0x12, 2)?, 2, "num_queues");
+        assert_eq!(host.read(bar0::COMMON + 0x12, 2)?, QUEUES as u32, "num_queues");
         host.write(bar0::COMMON + 0x10, 2, 3);
         assert_eq!(host.read(bar0::COMMON + 0x10, 2)?, 0xffff, "no such vector");
         host.write(bar0::COMMON + 0x10, 2, 2);
         assert_eq!(host.read(bar0::COMMON + 0x10, 2)?, 2);
-        for queue in 0..2 {
+        for queue in 0..QUEUES as u32 {
             host.write(QUEUE_SELECT, 2, queue);
             assert_eq!(host.read(QUEUE_SIZE, 2)?, registers::QUEUE_SIZE_MAX as u32);
             assert_eq!(host.read(QUEUE_VECTOR, 2)?, 0xffff);
@@ -107,15 +119,16 @@ fn queue_and_device_registers() {
             assert_eq!(get(&mut host, "run")?, 0, "not before DRIVER_OK");
         }
         // A queue that does not exist reads size 0 and takes nothing (4.1.4.3.2).
-        host.write(QUEUE_SELECT, 2, 2);
+        host.write(QUEUE_SELECT, 2, QUEUES as u32);
         host.write(QUEUE_SIZE, 2, 64);
         host.write(QUEUE_ENABLE, 2, 1);
         assert_eq!(host.read(QUEUE_SIZE, 2)?, 0);
         assert_eq!(host.read(QUEUE_ENABLE, 2)?, 0);
         host.write(STATUS, 1, 0xf);
         host.flush()?;
-        assert_eq!(host.bench.get("queues_0_run")?, 1);
-        assert_eq!(host.bench.get("queues_1_run")?, 1);
+        for queue in 0..QUEUES {
+            assert_eq!(host.bench.get(&format!("queues_{queue}_run"))?, 1);
+        }
         for octet in 0..6 {
             assert_eq!(
                 u64::from(host.read(bar0::DEVICE + octet, 1)?),
