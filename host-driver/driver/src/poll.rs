@@ -222,7 +222,7 @@ struct Poller<'a, F, S> {
 impl<F: PciFunction, S: NapiReceive> Poller<'_, F, S> {
     /// Sends what a program wants sent back (`virtnet_xdp_xmit`); what finds no room is dropped.
     fn xdp_xmit(&mut self) -> Result<(), Error> {
-        let Queues { rx, tx } = &mut *self.queues;
+        let Queues { rx, tx, .. } = &mut *self.queues;
         if rx.xdp_tx.is_empty() {
             return Ok(());
         }

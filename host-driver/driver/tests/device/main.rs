@@ -4,6 +4,7 @@
 
 #![allow(missing_docs)]
 
+mod coalesce;
 mod conformance;
 mod hostile;
 mod malicious;

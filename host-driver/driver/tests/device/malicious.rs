@@ -153,14 +153,14 @@ fn surprise_removal_quarantines_and_never_panics() {
     assert!(matches!(net.state(), State::Failed(_)));
     // Rings (three areas each), 32 receive buffers, one transmit buffer: a device that can't be reset keeps
     // them.
-    assert_eq!(net.function().settings.dma.stats().quarantined, 6 + 32 + 1);
+    assert_eq!(net.function().settings.dma.stats().quarantined, 9 + 32 + 1);
     // It comes back (hot plug, or the link retrained).
     net.function().gone = false;
     net.reset_and_restore().unwrap();
     check_alive(&mut net);
     let (model, result) = net.remove();
     assert_eq!(result, Ok(()));
-    assert_eq!(model.settings.dma.stats().allocations, 39);
+    assert_eq!(model.settings.dma.stats().allocations, 42);
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn probe_open_stop_remove() {
     assert!(net.flags().contains(DeviceFlags::UP | DeviceFlags::LOWER_UP));
     assert_eq!(
         net.function().doorbells,
-        [1, 0],
+        [1, 0, 0],
         "one doorbell for a whole ring of buffers"
     );
     net.stop();

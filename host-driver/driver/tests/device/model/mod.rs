@@ -4,6 +4,7 @@
 //! chains it uses, in which order, and how it suppresses notifications is random. It records what the driver
 //! does wrong.
 
+mod ctrl;
 pub mod hostile;
 pub mod pci;
 pub mod resets;
@@ -23,6 +24,8 @@ use resets::Unfinished;
 use ring::{Chain, Queue, UsedElem};
 use rules::Rules;
 
+/// Receive, transmit, control.
+pub const QUEUES: usize = 3;
 pub const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 
 /// What the co-simulated card offers.
@@ -36,6 +39,9 @@ pub fn card_features() -> F {
         | F::STATUS
         | F::MTU
         | F::MRG_RXBUF
+        | F::CTRL_VQ
+        | F::NOTF_COAL
+        | F::VQ_NOTF_COAL
 }
 
 /// How the device misbehaves once.
@@ -99,7 +105,11 @@ pub struct Model {
     config_vector: u16,
     generation: u8,
     pub link_up: bool,
-    pub queues: [Queue; 2],
+    pub queues: [Queue; QUEUES],
+    /// Packets and microseconds, by queue.
+    pub coalesce: [(u32, u32); 2],
+    /// Control commands get no answer.
+    pub mute: bool,
     msix: u16,
     pub interrupts: VecDeque<u16>,
     /// Interrupts raised, ever.
@@ -115,10 +125,10 @@ pub struct Model {
     /// Delivered within the next doorbell write of the receive queue: between the driver's last look and its
     /// re-arm.
     pub on_rx_doorbell: VecDeque<Vec<u8>>,
-    pub doorbells: [u64; 2],
+    pub doorbells: [u64; QUEUES],
     /// Looks for available descriptors when a doorbell rings, and at no other time.
     pub fetch_on_doorbell_only: bool,
-    rung: [bool; 2],
+    rung: [bool; QUEUES],
     pub malice: Option<Malice>,
     /// Reads answer all ones and resets fail: the card was pulled out.
     pub gone: bool,
@@ -161,7 +171,9 @@ impl Model {
             config_vector: 0xffff,
             generation: 0,
             link_up: true,
-            queues: [Queue::new(max), Queue::new(max)],
+            queues: [(); QUEUES].map(|()| Queue::new(max)),
+            coalesce: [(0, 0); 2],
+            mute: false,
             msix: 0,
             interrupts: VecDeque::new(),
             raised: 0,
@@ -170,9 +182,9 @@ impl Model {
             hold_tx: 0,
             random_suppression: false,
             on_rx_doorbell: VecDeque::new(),
-            doorbells: [0; 2],
+            doorbells: [0; QUEUES],
             fetch_on_doorbell_only: false,
-            rung: [false; 2],
+            rung: [false; QUEUES],
             malice: None,
             gone: false,
             stuck: false,
@@ -212,7 +224,7 @@ impl Model {
             return Ok(());
         }
         let dma = self.settings.dma.clone();
-        for (queue, rung) in self.queues.iter_mut().zip(&mut self.rung) {
+        for (queue, rung) in self.queues.iter_mut().zip(&mut self.rung).take(2) {
             if self.fetch_on_doorbell_only && !std::mem::take(rung) {
                 continue;
             }
@@ -394,7 +406,8 @@ impl Model {
 
     fn device_reset(&mut self) {
         let max = self.settings.max_queue;
-        self.queues = [Queue::new(max), Queue::new(max)];
+        self.queues = [(); QUEUES].map(|()| Queue::new(max));
+        self.coalesce = [(0, 0); 2];
         (self.status, self.driver_features, self.selects, self.queue_select) = (0, 0, [0; 2], 0);
         self.config_vector = 0xffff;
         self.unfinished = None;
@@ -442,7 +455,7 @@ impl Model {
                     & 0xffff_ffff
             }
             0x10 => self.config_vector.into(),
-            0x12 => 2,
+            0x12 => QUEUES as u64,
             0x14 => self.status.into(),
             0x15 => self.generation.into(),
             0x16 => self.queue_select.into(),
@@ -612,7 +625,7 @@ impl PciFunction for Model {
             0x00..0x40 => self.common_write(offset, value),
             pci::NOTIFY..pci::ISR => {
                 let queue = (offset - pci::NOTIFY) / u64::from(pci::NOTIFY_OFF_MULTIPLIER);
-                if self.status & 4 == 0 || queue != value || queue > 1 || width != Width::U16 {
+                if self.status & 4 == 0 || queue != value || queue >= QUEUES as u64 || width != Width::U16 {
                     self.violations.push(format!(
                         "bad doorbell: {value} at {offset:#x}, status {:#x}",
                         self.status
@@ -620,6 +633,9 @@ impl PciFunction for Model {
                 } else {
                     self.doorbells[queue as usize] += 1;
                     self.rung[queue as usize] = true;
+                    if queue == 2 {
+                        self.control();
+                    }
                     if queue == 0
                         && let Some(frame) = self.on_rx_doorbell.pop_front()
                     {

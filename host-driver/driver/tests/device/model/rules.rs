@@ -67,7 +67,7 @@ pub struct Rules {
     /// The same of a queue.
     queue_resetting: bool,
     /// Places of the selected queue that were written since it was enabled or reset, one bit a register.
-    written: [u64; 2],
+    written: [u64; super::QUEUES],
 }
 
 impl Model {
@@ -153,7 +153,7 @@ impl Model {
         if value == 0 {
             self.rules.resetting = true;
             self.rules.queue_resetting = false;
-            self.rules.written = [0; 2];
+            self.rules.written = [0; super::QUEUES];
             return;
         }
         let old = self.status & !0x40;
