@@ -129,7 +129,11 @@ pub fn run<C: CardPins>(card: C, options: TapOptions) -> Result<TapSummary, Demo
     }
     let config = HostConfig {
         driver: Options::default(),
-        stack: StackConfig::default(),
+        // IPv6 comes up below, without checks for duplicates.
+        stack: StackConfig {
+            disable_ipv6: true,
+            ..StackConfig::default()
+        },
         address: Ipv4Cidr::new(HOST_ADDRESS, 24).map_err(|_| Errno::Inval)?,
         cpu: CpuModel::default(),
         placement: BarPlacement::Low,

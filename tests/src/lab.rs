@@ -84,7 +84,11 @@ impl LabConfig {
     pub fn host(&self, machine: LabMachine, raw: RawSymbols) -> Result<Lab> {
         let config = HostConfig {
             driver: self.driver.clone(),
-            stack: StackConfig::default(),
+            // Tests count frames, and IPv6 would send some of its own.
+            stack: StackConfig {
+                disable_ipv6: true,
+                ..StackConfig::default()
+            },
             address: Ipv4Cidr::new(ADDRESS, 24).context("address")?,
             cpu: CpuModel::default(),
             placement: self.placement,

@@ -52,7 +52,11 @@ impl Peer {
     /// What the stack reports.
     pub fn new(seed: u64) -> Result<Self, Errno> {
         let address = Ipv4Cidr::new(ADDRESS, 24).map_err(|_| Errno::Inval)?;
-        let inner = StackEndpoint::new(StackConfig::default(), seed, MAC, address, |stack| Echo {
+        let config = StackConfig {
+            disable_ipv6: true,
+            ..StackConfig::default()
+        };
+        let inner = StackEndpoint::new(config, seed, MAC, address, |stack| Echo {
             socket: UdpSocket::bind(stack, (Ipv4Addr::UNSPECIFIED, ECHO_PORT)).ok(),
             buffer: vec![0; 2048],
             scratch: Vec::new(),

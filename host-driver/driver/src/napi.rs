@@ -8,11 +8,14 @@
 //!                            -> work = weight: to the tail of the list, still masked
 //! do_softirq: rounds, until too many or too long; then ksoftirqd goes on, when others had their turn
 //! ```
+//! A CPU's backlog (packets that RPS steered to it, or that were looped back) is polled in the same rounds and under
+//! the same budget; the poll that filled it schedules it there (`net_rps_send_ipi`).
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use hematite_netstack::{GroFlush, Instant};
+pub use hematite_netstack::CpuId;
+use hematite_netstack::{GroFlush, Instant, Stack};
 
 /// Packets that one poll may process (`NAPI_POLL_WEIGHT`).
 pub const NAPI_POLL_WEIGHT: usize = 64;
@@ -50,10 +53,6 @@ pub struct NapiParms {
     /// Polls without work before the interrupt comes back (`napi_defer_hard_irqs`).
     pub napi_defer_hard_irqs: u32,
 }
-
-/// Number of a CPU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct CpuId(pub usize);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum NapiState {
@@ -107,6 +106,38 @@ pub trait NapiPoll {
     /// # Errors
     /// As [`NapiPoll::poll`].
     fn rearm(&mut self, id: NapiId) -> Result<Rearm, Self::Error>;
+
+    /// The backlogs that are polled beside the contexts, if what is above has any.
+    fn backlogs(&mut self) -> Option<&mut dyn Backlogs> {
+        None
+    }
+}
+
+/// The CPUs' backlogs of what is above the driver: a [`Stack`]'s.
+pub trait Backlogs {
+    /// What is called from now on runs on this CPU.
+    fn run_on(&mut self, cpu: CpuId);
+
+    /// A CPU whose backlog has got work since it was last found empty, each told of once.
+    fn net_rps_ipi(&mut self) -> Option<CpuId>;
+
+    /// Receives at most `budget` packets of a CPU's backlog; the number.
+    fn process_backlog(&mut self, cpu: CpuId, budget: usize) -> usize;
+}
+
+impl Backlogs for Stack {
+    fn run_on(&mut self, cpu: CpuId) {
+        // A CPU that the stack does not know has no place of its own there.
+        self.set_cpu(cpu);
+    }
+
+    fn net_rps_ipi(&mut self) -> Option<CpuId> {
+        Stack::net_rps_ipi(self)
+    }
+
+    fn process_backlog(&mut self, cpu: CpuId, budget: usize) -> usize {
+        Stack::process_backlog(self, cpu, budget)
+    }
 }
 
 /// Counters as in `/proc/net/softnet_stat`, a line for each CPU.
@@ -134,10 +165,22 @@ pub struct Round {
     pub more: bool,
 }
 
+/// What waits in a poll list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Polled {
+    Napi(NapiId),
+    /// The CPU's own (`softnet_data.backlog`).
+    Backlog,
+}
+
 /// One CPU's poll list, `struct softnet_data`.
 #[derive(Debug, Default)]
 struct SoftnetData {
-    poll_list: VecDeque<NapiId>,
+    poll_list: VecDeque<Polled>,
+    /// The backlog is in the list.
+    backlog: bool,
+    /// When the softirq that goes on began, and its rounds so far.
+    softirq: Option<(Instant, usize)>,
     /// The rest is left to this CPU's ksoftirqd.
     ksoftirqd: bool,
     stats: SoftnetStats,
@@ -209,7 +252,7 @@ impl Softnet {
     fn reset(&mut self, state: NapiState) {
         for cpu in &mut self.cpus {
             cpu.poll_list.clear();
-            cpu.ksoftirqd = false;
+            (cpu.backlog, cpu.softirq, cpu.ksoftirqd) = (false, None, false);
         }
         for context in &mut self.contexts {
             (context.state, context.defer, context.timer) = (state, 0, None);
@@ -227,8 +270,23 @@ impl Softnet {
         }
         (context.state, context.timer) = (NapiState::Scheduled, None);
         let cpu = context.cpu.0;
-        self.cpus[cpu].poll_list.push_back(id);
+        self.cpus[cpu].poll_list.push_back(Polled::Napi(id));
         true
+    }
+
+    /// `rps_trigger_softirq`: a CPU's backlog has got work. A CPU that does not exist here is nobody's to poll; the
+    /// stack works its backlog off by itself.
+    pub fn schedule_backlog(&mut self, cpu: CpuId) {
+        if let Some(softnet) = self.cpus.get_mut(cpu.0)
+            && !std::mem::replace(&mut softnet.backlog, true)
+        {
+            softnet.poll_list.push_back(Polled::Backlog);
+        }
+    }
+
+    /// Number of CPUs.
+    pub fn cpus(&self) -> usize {
+        self.cpus.len()
     }
 
     /// Whether anything waits to be polled (`NET_RX_SOFTIRQ` is raised somewhere).
@@ -282,6 +340,22 @@ impl Softnet {
             })
     }
 
+    /// A line for each CPU, as in /proc/net/softnet_stat; the backlogs are the stack's.
+    pub fn show_stat(&self, stack: &Stack) -> String {
+        let mut lines = String::new();
+        for (cpu, softnet) in self.cpus.iter().enumerate() {
+            let backlog = stack.backlog_stats(CpuId(cpu)).unwrap_or_default();
+            let (mut columns, squeezed) = ([0; 13], softnet.stats.time_squeeze);
+            (columns[0], columns[1], columns[2]) = (backlog.processed, backlog.dropped, squeezed);
+            (columns[9], columns[11], columns[12]) =
+                (backlog.received_rps, backlog.backlog_len as u64, cpu as u64);
+            let line: Vec<_> = columns.iter().map(|n| format!("{n:08x}")).collect();
+            lines += &line.join(" ");
+            lines.push('\n');
+        }
+        lines
+    }
+
     /// Counters of one CPU.
     pub fn cpu_stats(&self, cpu: CpuId) -> Option<SoftnetStats> {
         self.cpus.get(cpu.0).map(|c| c.stats)
@@ -302,17 +376,23 @@ impl Softnet {
             return Ok(Round { work: 0, more: false });
         };
         softnet.stats.rounds += 1;
+        if let Some(backlogs) = device.backlogs() {
+            backlogs.run_on(cpu);
+        }
         let limit = now() + budget.time;
         let mut work = 0;
-        while let Some(id) = self.cpus[cpu.0].poll_list.pop_front() {
+        while let Some(polled) = self.cpus[cpu.0].poll_list.pop_front() {
             self.cpus[cpu.0].stats.polls += 1;
-            match self.napi_poll(id, device, &mut now) {
-                Ok(done) => work += done,
-                Err(error) => {
+            let done = match polled {
+                Polled::Backlog => Ok(self.poll_backlog(cpu, device)),
+                Polled::Napi(id) => self.napi_poll(id, device, &mut now).inspect_err(|_| {
                     self.contexts[id.0].state = NapiState::Disabled;
-                    return Err(error);
-                }
+                }),
+            };
+            while let Some(cpu) = device.backlogs().and_then(|b| b.net_rps_ipi()) {
+                self.schedule_backlog(cpu);
             }
+            work += done?;
             if work >= budget.packets || now() >= limit {
                 self.cpus[cpu.0].stats.time_squeeze += u64::from(self.is_pending_on(cpu));
                 break;
@@ -323,6 +403,18 @@ impl Softnet {
             work,
             more: self.is_pending_on(cpu),
         })
+    }
+
+    /// One poll of a CPU's backlog.
+    fn poll_backlog<P: NapiPoll>(&mut self, cpu: CpuId, device: &mut P) -> usize {
+        let softnet = &mut self.cpus[cpu.0];
+        softnet.backlog = false;
+        let backlogs = device.backlogs();
+        let work = backlogs.map_or(0, |b| b.process_backlog(cpu, NAPI_POLL_WEIGHT));
+        if work >= NAPI_POLL_WEIGHT {
+            self.schedule_backlog(cpu);
+        }
+        work
     }
 
     /// One poll of one context (`napi_poll`).
@@ -336,13 +428,13 @@ impl Softnet {
         let cpu = self.contexts[id.0].cpu.0;
         if work >= NAPI_POLL_WEIGHT {
             device.gro_flush(id, GroFlush::Old);
-            self.cpus[cpu].poll_list.push_back(id);
+            self.cpus[cpu].poll_list.push_back(Polled::Napi(id));
             return Ok(work);
         }
         if self.napi_complete_done(id, work, device, now()) && device.rearm(id)? == Rearm::MoreWork {
             self.contexts[id.0].state = NapiState::Scheduled;
             self.contexts[id.0].timer = None;
-            self.cpus[cpu].poll_list.push_back(id);
+            self.cpus[cpu].poll_list.push_back(Polled::Napi(id));
         }
         Ok(work)
     }
@@ -375,9 +467,8 @@ impl Softnet {
         !deferred
     }
 
-    /// What an interrupt leaves to be done, on its CPU (`__do_softirq`): rounds until nothing is left. When
-    /// that takes too long the rest is left to ksoftirqd ([`Softnet::run_ksoftirqd`]), which does not keep
-    /// others from the CPU; until it is done, further interrupts only add to its work. The packets processed.
+    /// What an interrupt leaves to be done, on its CPU (`__do_softirq`): [rounds](Self::softirq_round) until nothing
+    /// is left or ksoftirqd takes over. The packets processed.
     ///
     /// # Errors
     /// As [`Softnet::net_rx_action`].
@@ -388,26 +479,42 @@ impl Softnet {
         budget: NetdevBudget,
         mut now: impl FnMut() -> Instant,
     ) -> Result<usize, P::Error> {
-        if self.ksoftirqd_running(cpu) {
-            return Ok(0);
-        }
-        let limit = now() + MAX_SOFTIRQ_TIME;
         let mut work = 0;
-        for _ in 0..MAX_SOFTIRQ_RESTART {
-            let round = self.net_rx_action(cpu, device, budget, &mut now)?;
-            work += round.work;
-            if !round.more {
-                return Ok(work);
-            }
-            if now() >= limit {
-                break;
-            }
-        }
-        if let Some(softnet) = self.cpus.get_mut(cpu.0) {
-            softnet.ksoftirqd = true;
-            softnet.stats.ksoftirqd += 1;
+        while self.is_pending_on(cpu) && !self.ksoftirqd_running(cpu) {
+            work += self.softirq_round(cpu, device, budget, &mut now)?.work;
         }
         Ok(work)
+    }
+
+    /// One round of a CPU's softirq, for a caller whose time passes between rounds. When there were too many in a row,
+    /// or they took too long, the rest is left to ksoftirqd ([`Softnet::run_ksoftirqd`]), which does not keep others
+    /// from the CPU; until it is done, further interrupts only add to its work, and this does nothing.
+    ///
+    /// # Errors
+    /// As [`Softnet::net_rx_action`].
+    pub fn softirq_round<P: NapiPoll>(
+        &mut self,
+        cpu: CpuId,
+        device: &mut P,
+        budget: NetdevBudget,
+        mut now: impl FnMut() -> Instant,
+    ) -> Result<Round, P::Error> {
+        let begun = now();
+        let Some(softnet) = self.cpus.get_mut(cpu.0).filter(|c| !c.ksoftirqd) else {
+            return Ok(Round { work: 0, more: false });
+        };
+        let (since, rounds) = softnet.softirq.unwrap_or((begun, 0));
+        softnet.softirq = None;
+        let round = self.net_rx_action(cpu, device, budget, &mut now)?;
+        if let Some(softnet) = self.cpus.get_mut(cpu.0).filter(|_| round.more) {
+            if rounds + 1 >= MAX_SOFTIRQ_RESTART || now() >= since + MAX_SOFTIRQ_TIME {
+                softnet.ksoftirqd = true;
+                softnet.stats.ksoftirqd += 1;
+            } else {
+                softnet.softirq = Some((since, rounds + 1));
+            }
+        }
+        Ok(round)
     }
 
     /// Whether a CPU's ksoftirqd has work.

@@ -1,10 +1,10 @@
 //! Interrupts and NAPI polls: how packets come up, and how completions come back.
 
 use hematite_bus::PciFunction;
-use hematite_netstack::{GroFlush, Instant};
+use hematite_netstack::{CpuMask, GroFlush, Instant, Stack};
 
 use crate::error::Error;
-use crate::napi::{CpuId, NapiId, NapiPoll, NetdevBudget, Rearm, Round, Softnet};
+use crate::napi::{Backlogs, CpuId, NapiId, NapiPoll, NetdevBudget, Rearm, Round, Softnet};
 use crate::net::{CONFIG_VECTOR, Queues, State, VirtioNet};
 use crate::rx::NapiReceive;
 use crate::transport::VirtioPci;
@@ -28,12 +28,13 @@ impl<F: PciFunction> VirtioNet<F> {
             let is_config = vector == CONFIG_VECTOR;
             self.irq.config += u64::from(is_config);
             self.config_pending |= is_config;
-            let (is_rx, is_tx) = (vector == self.info.vectors.rx, vector == self.info.vectors.tx);
-            self.irq.rx += u64::from(is_rx);
-            self.irq.tx += u64::from(is_tx);
+            let [rx, tx] = self.napi_of(vector);
+            self.irq.rx += u64::from(rx.is_some());
+            self.irq.tx += u64::from(tx.is_some());
             let mut expected = is_config;
-            expected |= is_rx && self.schedule(RX);
-            expected |= is_tx && self.schedule(TX);
+            for id in [rx, tx].into_iter().flatten() {
+                expected |= self.schedule(id);
+            }
             self.irq.spurious += u64::from(!expected);
         }
         taken
@@ -79,6 +80,78 @@ impl<F: PciFunction> VirtioNet<F> {
         self.on_cpu(stack, |softnet, poller, budget| {
             softnet.do_softirq(cpu, poller, budget, now)
         })
+    }
+
+    /// One round on a CPU, by its softirq or, if that has handed over, by its ksoftirqd
+    /// ([`Softnet::softirq_round`], [`Softnet::run_ksoftirqd`]).
+    ///
+    /// # Errors
+    /// As [`net_rx_action`](Self::net_rx_action).
+    pub fn run_cpu<S: NapiReceive>(
+        &mut self,
+        cpu: CpuId,
+        now: impl FnMut() -> Instant,
+        stack: &mut S,
+    ) -> Result<Round, Error> {
+        self.on_cpu(stack, |softnet, poller, budget| {
+            if softnet.ksoftirqd_running(cpu) {
+                softnet.run_ksoftirqd(cpu, poller, budget, now)
+            } else {
+                softnet.softirq_round(cpu, poller, budget, now)
+            }
+        })
+    }
+
+    /// Sends the interrupts of a vector to the first CPU of a set, from the next one on
+    /// (`/proc/irq/<n>/smp_affinity`); that CPU (`effective_affinity`).
+    ///
+    /// # Errors
+    /// [`Error::State`] if the set has no CPU that exists, or no queue has the vector.
+    pub fn set_irq_affinity(&mut self, vector: u16, cpus: CpuMask) -> Result<CpuId, Error> {
+        let cpu = cpus
+            .iter()
+            .next()
+            .ok_or(Error::State("given no CPU for the vector"))?;
+        let mut moved = false;
+        for id in self.napi_of(vector).into_iter().flatten() {
+            moved |= self.softnet.set_affinity(id, cpu);
+        }
+        if moved {
+            Ok(cpu)
+        } else {
+            Err(Error::State("without that CPU or vector"))
+        }
+    }
+
+    /// The CPU that the interrupts of a vector go to.
+    pub fn irq_affinity(&self, vector: u16) -> Option<CpuId> {
+        let id = self.napi_of(vector).into_iter().flatten().next()?;
+        self.softnet.affinity(id)
+    }
+
+    /// The contexts that an interrupt schedules.
+    fn napi_of(&self, vector: u16) -> [Option<NapiId>; 2] {
+        let vectors = &self.info.vectors;
+        [
+            (vector == vectors.rx).then_some(RX),
+            (vector == vectors.tx).then_some(TX),
+        ]
+    }
+
+    /// Limits of a round (net.core.netdev_budget, net.core.netdev_budget_usecs), from the next one on.
+    pub fn set_netdev_budget(&mut self, budget: NetdevBudget) {
+        self.options.budget = budget;
+    }
+
+    /// Limits of a round.
+    pub fn netdev_budget(&self) -> NetdevBudget {
+        self.options.budget
+    }
+
+    /// Counters of the receive path, a line for each CPU, as /proc/net/softnet_stat has them: packets, drops of the
+    /// backlog, rounds that ran out of budget or time, wake-ups for steered packets, packets that wait, the CPU.
+    pub fn show_softnet_stat(&self, stack: &Stack) -> String {
+        self.softnet.show_stat(stack)
     }
 
     /// A turn of a CPU's ksoftirqd, to be given while [`Softnet::ksoftirqd_running`].
@@ -258,6 +331,10 @@ impl<F: PciFunction, S: NapiReceive> NapiPoll for Poller<'_, F, S> {
 
     fn gro_flush(&mut self, id: NapiId, flush: GroFlush) -> bool {
         id == RX && self.stack.napi_gro_flush(0, flush)
+    }
+
+    fn backlogs(&mut self) -> Option<&mut dyn Backlogs> {
+        self.stack.backlogs()
     }
 
     /// The look at the ring after the unmasking (`virtqueue_napi_complete`): a packet that came between the

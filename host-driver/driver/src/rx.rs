@@ -9,7 +9,7 @@ use hematite_netstack::core::trace;
 use hematite_netstack::{GroFlush, SkBuff};
 
 use crate::error::{DeviceFault, Error};
-use crate::napi::NAPI_POLL_WEIGHT;
+use crate::napi::{Backlogs, NAPI_POLL_WEIGHT};
 use crate::net::{ETH_HLEN, MIN_RING};
 use crate::packed::{Direction, Element};
 use crate::queue::Virtqueue;
@@ -51,6 +51,11 @@ pub trait NapiReceive {
     fn xdp_do_redirect(&mut self, to: u32, skb: SkBuff) -> Result<(), SkBuff> {
         let _ = to;
         Err(skb)
+    }
+
+    /// The backlogs of the CPUs, if it has any.
+    fn backlogs(&mut self) -> Option<&mut dyn Backlogs> {
+        None
     }
 
     /// Takes back an skb whose transmission is complete (`napi_consume_skb`).

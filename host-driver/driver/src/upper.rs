@@ -1,7 +1,9 @@
 //! The stack as the driver's receive path sees it.
 
+use hematite_netstack::core::trace;
 use hematite_netstack::{GroFlush, IfIndex, Instant, SkBuff, Stack};
 
+use crate::napi::Backlogs;
 use crate::rx::NapiReceive;
 
 /// Hands received packets of one interface to a stack, and takes buffers from it.
@@ -27,7 +29,16 @@ impl NapiReceive for StackReceive<'_> {
         self.stack.napi_gro_flush(self.ifindex, queue, flush, self.now)
     }
 
+    fn xdp_do_redirect(&mut self, to: u32, skb: SkBuff) -> Result<(), SkBuff> {
+        self.stack.xdp_do_redirect(to, skb)
+    }
+
+    fn backlogs(&mut self) -> Option<&mut dyn Backlogs> {
+        Some(&mut *self.stack)
+    }
+
     fn napi_consume_skb(&mut self, skb: SkBuff) {
+        trace::packet(skb.packet_id(), trace::Stage::Completion, self.now.as_nanos());
         self.stack.skb_pool().recycle(skb);
     }
 }

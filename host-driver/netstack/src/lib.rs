@@ -5,7 +5,9 @@
 //!
 //! ```text
 //!   driver (NAPI)                         socket send
-//!      | Stack::receive                       | udp_sendmsg           ipv4/udp.rs
+//!      | Stack::napi_gro_receive, receive     | udp_sendmsg           ipv4/udp.rs
+//!      v                                      v
+//!   GRO, RPS, backlogs  core/{gro,rps,softnet}.rs
 //!      v                                      v
 //!   eth_type_trans, taps, ptype   core/dev.rs ip_route_output         ipv4/route.rs, fib.rs, fib_trie.rs
 //!      |                                      v
@@ -17,12 +19,13 @@
 //!      v                                      v Stack::qdisc_run
 //!   icmp_rcv, udp_rcv  ipv4/{icmp,udp}.rs taps, NetDevice::start_xmit
 //!      v
-//!   socket queue, recv_from   socket.rs
+//!   socket queue, recv_from   socket.rs; who waits for it: eventpoll.rs, wait.rs
 //! ```
 //!
 //! IPv6 goes the same way through [`ipv6`] (`ipv6_rcv`, `ip6_input`, `ip6_forward`, `ip6_output`, `ndisc`), with the
 //! same tables of routes, neighbours, fragments and groups; UDP, ping and raw sockets are one for both families
-//! ([`Domain`]). It starts on an interface with [`Stack::enable_ipv6`]. [`dhcp`] and [`dns`] are clients on
+//! ([`Domain`]). It starts when an
+//! interface comes up, unless [`StackConfig::disable_ipv6`] says otherwise. [`dhcp`] and [`dns`] are clients on
 //! the stack's own sockets.
 //!
 //! There is no I/O and no clock in here: the owner of a [`Stack`] hands in frames and time and lends the
@@ -53,6 +56,7 @@ pub mod core;
 pub mod dhcp;
 pub mod dns;
 pub mod errno;
+mod eventpoll;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -70,6 +74,7 @@ mod sysctl;
 pub mod tcp;
 #[cfg(test)]
 mod testing;
+pub mod wait;
 pub mod wire;
 
 pub use config::StackConfig;
@@ -83,10 +88,13 @@ pub use core::gro::{GroFlush, GroStats};
 pub use core::neighbour::{NeighEntry, NeighKey, NeighParms, NudState};
 pub use core::netdevice::{DeviceFlags, Features, IfIndex, NetDevice, RtnlLinkStats64, TxBusy};
 pub use core::pool::{SkbAllocator, SkbPool, SkbPoolStats};
+pub use core::rps::CpuMask;
 pub use core::skb::{Gso, GsoType, IpSummed, PktType, SkBuff, SkbData, SkbError};
+pub use core::softnet::{BacklogStats, CpuId};
 pub use core::tap::{PacketTap, TapHandle, TapPacket};
 pub use core::time::Instant;
 pub use errno::Errno;
+pub use eventpoll::{Epoll, EpollEvent, PollKey, Pollable, Trigger};
 pub use ipv4::devinet::{Ipv4DevConf, RpFilter};
 pub use ipv4::fib::{Route, RouteTable, RouteType};
 pub use ipv4::ping::{EchoReply, PingSocket};

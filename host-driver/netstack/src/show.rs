@@ -1,5 +1,5 @@
 //! What the tools of iproute2 and net-tools print, as [`Display`](fmt::Display) values: `ip addr`,
-//! `ip route`, `ip neigh`, `ip maddr`, `nstat`, `ss -u`.
+//! `ip route`, `ip neigh`, `ip maddr`, `nstat`, `ss -u`; `ss -t` is in `tcp/tcp_diag.rs`, `tc qdisc` in `sched/mod.rs`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use crate::ipv6::addrconf::{AddrOrigin, AddrState};
 use crate::stack::Stack;
 
 /// Something that a closure prints.
-struct Show<F>(F);
+pub(crate) struct Show<F>(pub(crate) F);
 
 impl<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result> fmt::Display for Show<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,6 +16,7 @@ use crate::errno::Errno;
 use crate::ipv4::udp::UdpMeta;
 use crate::stack::Stack;
 
+mod getters;
 mod options;
 
 bitflags! {
@@ -144,6 +145,10 @@ impl Domain {
 pub struct UdpSocket(SockId);
 
 impl UdpSocket {
+    pub(crate) fn id(&self) -> SockId {
+        self.0
+    }
+
     /// Makes a socket bound to an address; port 0 lets the stack choose one.
     ///
     /// # Errors
@@ -352,7 +357,7 @@ impl UdpSocket {
     /// # Errors
     /// EBADF if the socket is not of this stack.
     pub fn set_recv_buffer_size(&self, stack: &mut Stack, size: usize) -> io::Result<()> {
-        stack.udp.get_mut(self.0)?.sock.rcvbuf = size;
+        stack.udp.get_mut(self.0)?.sock.rcvbuf = size.min(stack.config.rmem_max);
         Ok(())
     }
 
@@ -369,7 +374,7 @@ impl UdpSocket {
     /// # Errors
     /// EBADF if the socket is not of this stack.
     pub fn set_send_buffer_size(&self, stack: &mut Stack, size: usize) -> io::Result<()> {
-        stack.udp.get_mut(self.0)?.sock.sndbuf = size;
+        stack.udp.get_mut(self.0)?.sock.sndbuf = size.min(stack.config.wmem_max);
         Ok(())
     }
 

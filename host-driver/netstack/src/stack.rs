@@ -12,10 +12,13 @@ use crate::core::mcast::McastTable;
 use crate::core::neighbour::{NeighKey, Neighbours};
 use crate::core::netdevice::{DeviceFlags, IfIndex};
 use crate::core::pool::SkbPool;
+use crate::core::rps::RpsSockFlowTable;
 use crate::core::skb::SkBuff;
+use crate::core::softnet::Softnet;
 use crate::core::tap::{PacketTap, TapHandle, Taps};
 use crate::core::time::Instant;
 use crate::errno::Errno;
+use crate::eventpoll::EventPolls;
 use crate::ipv4::devinet::Ipv4Cidr;
 use crate::ipv4::fib::Fib;
 use crate::ipv4::icmp::IcmpLimits;
@@ -44,6 +47,8 @@ pub struct Stack {
     pub(crate) hash: SeededState,
     pub(crate) pool: SkbPool,
     pub(crate) devs: NetDevs,
+    pub(crate) softnet: Softnet,
+    pub(crate) rps: RpsSockFlowTable,
     pub(crate) taps: Taps,
     pub(crate) neigh: Neighbours,
     pub(crate) fib: Fib<Ipv4Addr>,
@@ -55,11 +60,14 @@ pub struct Stack {
     pub(crate) ping: PingTable,
     pub(crate) raw: RawTable,
     pub(crate) tcp: Tcp,
+    pub(crate) epolls: EventPolls,
     pub(crate) icmp_limits: IcmpLimits,
     pub(crate) idents: Vec<u16>,
     pub(crate) nf: Netfilter,
     pub(crate) mib: Snmp,
     pub(crate) drops: DropCounters,
+    /// Packets of ours that trace points have named.
+    pub(crate) traced: u64,
 }
 
 impl Stack {
@@ -80,11 +88,14 @@ impl Stack {
         let mcast = McastTable::new(prng.fork());
         let mut stack = Self {
             icmp_limits: IcmpLimits::new(&config),
+            softnet: Softnet::new(config.cpus),
+            rps: RpsSockFlowTable::default(),
             frags: FragQueues::new(hash, config.ipfrag_high_thresh, config.ipfrag_time),
             udp: UdpTable::new(hash),
             ping: PingTable::new(HashMap::with_hasher(hash)),
             raw: RawTable::new(hash),
             tcp: Tcp::new(hash, &mut prng),
+            epolls: EventPolls::default(),
             idents: (0..IP_IDENTS).map(|_| prng.next_u64() as u16).collect(),
             nf: Netfilter::new(hash, prng.fork()),
             config,
@@ -101,6 +112,7 @@ impl Stack {
             fnhe: Exceptions::new(hash),
             mib: Snmp::default(),
             drops: DropCounters::default(),
+            traced: 0,
         };
         // Always a valid address on an interface that exists.
         if let Ok(loopback) = Ipv4Cidr::new(Ipv4Addr::LOCALHOST, 8) {
@@ -131,12 +143,12 @@ impl Stack {
         self.mcast_timers();
         self.nf_timers();
         self.tcp_timers();
-        self.process_backlog();
+        self.all_backlogs();
     }
 
     /// When [`Stack::poll`] has something to do if nothing else happens until then.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let backlog = (!self.devs.backlog.is_empty()).then_some(self.now);
+        let backlog = self.softnet.is_pending().then_some(self.now);
         backlog
             .into_iter()
             .chain(self.neigh.next_deadline())

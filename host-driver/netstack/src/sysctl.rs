@@ -1,12 +1,16 @@
 //! Settings at run time, with the names of Linux's sysctls.
 
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
+use crate::config::StackConfig;
 use crate::core::netdevice::IfIndex;
 use crate::errno::Errno;
 use crate::ipv4::devinet::{Ipv4DevConf, RpFilter};
 use crate::ipv6::addrconf::Ipv6DevConf;
 use crate::stack::Stack;
+use crate::tcp::CongestionAlgorithm;
 
 impl Stack {
     /// Settings of an interface (net.ipv4.conf.<interface>).
@@ -52,31 +56,26 @@ impl Stack {
                 _ => ipv6_conf(&dev.in6_dev.conf, key),
             };
         }
-        let c = &self.config;
-        let flag = |b: bool| u8::from(b).to_string();
-        Some(match name {
-            "net.ipv4.ip_forward" => flag(c.ip_forward),
-            "net.ipv6.conf.all.forwarding" => flag(c.ipv6_forwarding),
-            "net.ipv4.ip_default_ttl" => c.ip_default_ttl.to_string(),
-            "net.ipv4.ip_no_pmtu_disc" => flag(c.ip_no_pmtu_disc),
-            "net.ipv4.route.min_pmtu" => c.ip_min_pmtu.to_string(),
-            "net.ipv4.route.mtu_expires" => c.ip_mtu_expires.as_secs().to_string(),
-            "net.ipv4.ipfrag_high_thresh" => c.ipfrag_high_thresh.to_string(),
-            "net.ipv4.ipfrag_time" => c.ipfrag_time.as_secs().to_string(),
-            "net.ipv4.ip_local_port_range" => {
-                format!("{}\t{}", c.ip_local_port_range.0, c.ip_local_port_range.1)
-            }
-            "net.ipv4.icmp_ratelimit" => c.icmp_ratelimit.as_millis().to_string(),
-            "net.ipv4.icmp_ratemask" => c.icmp_ratemask.to_string(),
-            "net.ipv4.icmp_msgs_per_sec" => c.icmp_msgs_per_sec.to_string(),
-            "net.ipv4.icmp_msgs_burst" => c.icmp_msgs_burst.to_string(),
-            "net.ipv4.icmp_echo_ignore_all" => flag(c.icmp_echo_ignore_all),
-            "net.ipv4.icmp_echo_ignore_broadcasts" => flag(c.icmp_echo_ignore_broadcasts),
-            "net.core.rmem_default" => c.rmem_default.to_string(),
-            "net.core.wmem_default" => c.wmem_default.to_string(),
-            "net.core.netdev_max_backlog" => c.netdev_max_backlog.to_string(),
-            _ => return None,
-        })
+        match name {
+            "net.ipv4.ip_forward" => Some(self.config.ip_forward.show()),
+            "net.ipv6.conf.all.forwarding" => Some(self.config.ipv6_forwarding.show()),
+            "net.core.rps_sock_flow_entries" => Some(self.rps_sock_flow_entries().to_string()),
+            "net.ipv4.icmp_ratelimit" => Some(self.config.icmp_ratelimit.as_millis().to_string()),
+            name => get(&self.config, name),
+        }
+    }
+
+    /// The names of all settings that are not of one interface, in order, as `sysctl -aN` lists them.
+    pub fn sysctl_names() -> impl Iterator<Item = &'static str> {
+        const OTHERS: [&str; 4] = [
+            "net.core.rps_sock_flow_entries",
+            "net.ipv4.icmp_ratelimit",
+            "net.ipv4.ip_forward",
+            "net.ipv6.conf.all.forwarding",
+        ];
+        let mut names: Vec<_> = NAMES.iter().copied().chain(OTHERS).collect();
+        names.sort_unstable();
+        names.into_iter()
     }
 
     /// Changes a setting by its name. `net.ipv4.ip_forward` and `net.ipv6.conf.all.forwarding` change it on
@@ -97,45 +96,28 @@ impl Stack {
             set_ipv6_conf(&mut conf, key, value)?;
             return self.set_ipv6_devconf(ifindex, conf);
         }
-        let c = &mut self.config;
         match name {
             "net.ipv4.ip_forward" => {
-                c.ip_forward = flag(value)?;
-                let forwarding = c.ip_forward;
+                let forwarding = flag(value)?;
+                self.config.ip_forward = forwarding;
                 self.devs
                     .iter_mut()
                     .for_each(|d| d.in_dev.conf.forwarding = forwarding);
             }
             "net.ipv6.conf.all.forwarding" => {
-                c.ipv6_forwarding = flag(value)?;
-                let forwarding = c.ipv6_forwarding;
+                let forwarding = flag(value)?;
+                self.config.ipv6_forwarding = forwarding;
                 self.devs
                     .iter_mut()
                     .for_each(|d| d.in6_dev.conf.forwarding = forwarding);
             }
-            "net.ipv4.ip_default_ttl" => c.ip_default_ttl = number(value, 1..=255u8)?,
-            "net.ipv4.ip_no_pmtu_disc" => c.ip_no_pmtu_disc = flag(value)?,
-            "net.ipv4.route.min_pmtu" => c.ip_min_pmtu = number(value, 68..=65_535usize)?,
-            "net.ipv4.route.mtu_expires" => c.ip_mtu_expires = seconds(value)?,
-            "net.ipv4.ipfrag_high_thresh" => c.ipfrag_high_thresh = number(value, 0..=usize::MAX)?,
-            "net.ipv4.ipfrag_time" => c.ipfrag_time = seconds(value)?,
-            "net.ipv4.ip_local_port_range" => {
-                let (first, last) = value.split_once(char::is_whitespace).ok_or(Errno::Inval)?;
-                let first = number(first, 1..=u16::MAX)?;
-                c.ip_local_port_range = (first, number(last.trim(), first..=u16::MAX)?);
+            "net.core.rps_sock_flow_entries" => {
+                return self.set_rps_sock_flow_entries(number(0..=usize::MAX)(value)?);
             }
             "net.ipv4.icmp_ratelimit" => {
-                c.icmp_ratelimit = Duration::from_millis(number(value, 0..=u64::from(u32::MAX))?);
+                self.config.icmp_ratelimit = Duration::from_millis(number(0..=u64::from(u32::MAX))(value)?);
             }
-            "net.ipv4.icmp_ratemask" => c.icmp_ratemask = number(value, 0..=u32::MAX)?,
-            "net.ipv4.icmp_msgs_per_sec" => c.icmp_msgs_per_sec = number(value, 1..=u32::MAX)?,
-            "net.ipv4.icmp_msgs_burst" => c.icmp_msgs_burst = number(value, 0..=u32::MAX)?,
-            "net.ipv4.icmp_echo_ignore_all" => c.icmp_echo_ignore_all = flag(value)?,
-            "net.ipv4.icmp_echo_ignore_broadcasts" => c.icmp_echo_ignore_broadcasts = flag(value)?,
-            "net.core.rmem_default" => c.rmem_default = number(value, 2048..=usize::MAX)?,
-            "net.core.wmem_default" => c.wmem_default = number(value, 2048..=usize::MAX)?,
-            "net.core.netdev_max_backlog" => c.netdev_max_backlog = number(value, 1..=1 << 20)?,
-            _ => return Err(Errno::NoEnt),
+            name => set(&mut self.config, name, value)?,
         }
         let (high_thresh, time) = (self.config.ipfrag_high_thresh, self.config.ipfrag_time);
         self.frags.set_limits(high_thresh, time);
@@ -148,7 +130,8 @@ fn conf_name(name: &str) -> Option<(&str, &str, &str)> {
     let rest = name.strip_prefix("net.")?;
     let (family, rest) = rest.split_once(".conf.")?;
     let (ifname, key) = rest.rsplit_once('.')?;
-    (matches!(family, "ipv4" | "ipv6") && ifname != "all").then_some((family, ifname, key))
+    (matches!(family, "ipv4" | "ipv6") && !matches!(ifname, "all" | "default"))
+        .then_some((family, ifname, key))
 }
 
 fn flag(value: &str) -> Result<bool, Errno> {
@@ -159,20 +142,162 @@ fn flag(value: &str) -> Result<bool, Errno> {
     }
 }
 
-fn number<T: std::str::FromStr + PartialOrd>(
-    value: &str,
-    range: std::ops::RangeInclusive<T>,
-) -> Result<T, Errno> {
-    let n = value.parse().map_err(|_| Errno::Inval)?;
-    if range.contains(&n) {
-        Ok(n)
-    } else {
-        Err(Errno::Inval)
+/// A number of a range.
+fn number<T: FromStr + PartialOrd>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, Errno> {
+    move |value| {
+        let n = value.parse().map_err(|_| Errno::Inval)?;
+        if range.contains(&n) {
+            Ok(n)
+        } else {
+            Err(Errno::Inval)
+        }
     }
 }
 
 fn seconds(value: &str) -> Result<Duration, Errno> {
-    number(value, 0..=u64::from(u32::MAX)).map(Duration::from_secs)
+    number(0..=u64::from(u32::MAX))(value).map(Duration::from_secs)
+}
+
+/// The words of a value that has several.
+fn words<const N: usize>(value: &str) -> Result<[&str; N], Errno> {
+    let words: Vec<_> = value.split_whitespace().collect();
+    words.try_into().map_err(|_| Errno::Inval)
+}
+
+fn ports(value: &str) -> Result<(u16, u16), Errno> {
+    let [first, last] = words(value)?;
+    let first = number(1..=u16::MAX)(first)?;
+    Ok((first, number(first..=u16::MAX)(last)?))
+}
+
+/// Least, initial and most bytes of a buffer (`tcp_rmem`).
+fn sizes(value: &str) -> Result<(usize, usize, usize), Errno> {
+    let size = number(1..=i32::MAX as usize);
+    let [least, initial, most] = words(value)?;
+    Ok((size(least)?, size(initial)?, size(most)?))
+}
+
+fn congestion(value: &str) -> Result<CongestionAlgorithm, Errno> {
+    let named = |algorithm: &CongestionAlgorithm| algorithm.name() == value;
+    CongestionAlgorithm::ALL
+        .iter()
+        .copied()
+        .find(named)
+        .ok_or(Errno::NoEnt)
+}
+
+/// A value as `sysctl -n` prints it.
+trait Show {
+    fn show(&self) -> String;
+}
+
+macro_rules! shown_as_number {
+    ($($number:ty)*) => { $(
+        impl Show for $number {
+            fn show(&self) -> String {
+                self.to_string()
+            }
+        }
+    )* };
+}
+
+shown_as_number!(u8 u32 usize);
+
+impl Show for bool {
+    fn show(&self) -> String {
+        u8::from(*self).to_string()
+    }
+}
+
+impl Show for Duration {
+    fn show(&self) -> String {
+        self.as_secs().to_string()
+    }
+}
+
+impl Show for (u16, u16) {
+    fn show(&self) -> String {
+        format!("{}\t{}", self.0, self.1)
+    }
+}
+
+impl Show for (usize, usize, usize) {
+    fn show(&self) -> String {
+        format!("{}\t{}\t{}", self.0, self.1, self.2)
+    }
+}
+
+impl Show for CongestionAlgorithm {
+    fn show(&self) -> String {
+        self.name().into()
+    }
+}
+
+/// Settings that are a field and nothing else: name, field, and what reads a value.
+macro_rules! settings {
+    ($($name:literal => $field:ident, $parse:expr;)*) => {
+        const NAMES: &[&str] = &[$($name),*];
+
+        fn get(c: &StackConfig, name: &str) -> Option<String> {
+            match name {
+                $($name => Some(c.$field.show()),)*
+                _ => None,
+            }
+        }
+
+        fn set(c: &mut StackConfig, name: &str, value: &str) -> Result<(), Errno> {
+            match name {
+                $($name => c.$field = ($parse)(value)?,)*
+                _ => return Err(Errno::NoEnt),
+            }
+            Ok(())
+        }
+    };
+}
+
+settings! {
+    "net.core.netdev_max_backlog" => netdev_max_backlog, number(1..=1 << 20);
+    "net.core.rmem_default" => rmem_default, number(2048..=i32::MAX as usize);
+    "net.core.rmem_max" => rmem_max, number(2048..=i32::MAX as usize);
+    "net.core.somaxconn" => somaxconn, number(0..=i32::MAX as u32);
+    "net.core.wmem_default" => wmem_default, number(2048..=i32::MAX as usize);
+    "net.core.wmem_max" => wmem_max, number(2048..=i32::MAX as usize);
+    "net.ipv4.icmp_echo_ignore_all" => icmp_echo_ignore_all, flag;
+    "net.ipv4.icmp_echo_ignore_broadcasts" => icmp_echo_ignore_broadcasts, flag;
+    "net.ipv4.icmp_msgs_burst" => icmp_msgs_burst, number(0..=u32::MAX);
+    "net.ipv4.icmp_msgs_per_sec" => icmp_msgs_per_sec, number(1..=u32::MAX);
+    "net.ipv4.icmp_ratemask" => icmp_ratemask, number(0..=u32::MAX);
+    "net.ipv4.ip_default_ttl" => ip_default_ttl, number(1..=255);
+    "net.ipv4.ip_local_port_range" => ip_local_port_range, ports;
+    "net.ipv4.ip_no_pmtu_disc" => ip_no_pmtu_disc, flag;
+    "net.ipv4.ipfrag_high_thresh" => ipfrag_high_thresh, number(0..=usize::MAX);
+    "net.ipv4.ipfrag_time" => ipfrag_time, seconds;
+    "net.ipv4.route.min_pmtu" => ip_min_pmtu, number(68..=65_535);
+    "net.ipv4.route.mtu_expires" => ip_mtu_expires, seconds;
+    "net.ipv4.tcp_challenge_ack_limit" => tcp_challenge_ack_limit, number(0..=i32::MAX as u32);
+    "net.ipv4.tcp_congestion_control" => tcp_congestion_control, congestion;
+    "net.ipv4.tcp_fin_timeout" => tcp_fin_timeout, seconds;
+    "net.ipv4.tcp_keepalive_intvl" => tcp_keepalive_intvl, seconds;
+    "net.ipv4.tcp_keepalive_probes" => tcp_keepalive_probes, number(1..=127);
+    "net.ipv4.tcp_keepalive_time" => tcp_keepalive_time, seconds;
+    "net.ipv4.tcp_limit_output_bytes" => tcp_limit_output_bytes, number(1..=i32::MAX as usize);
+    "net.ipv4.tcp_max_syn_backlog" => tcp_max_syn_backlog, number(0..=i32::MAX as u32);
+    "net.ipv4.tcp_max_tw_buckets" => tcp_max_tw_buckets, number(0..=i32::MAX as usize);
+    "net.ipv4.tcp_moderate_rcvbuf" => tcp_moderate_rcvbuf, flag;
+    "net.ipv4.tcp_orphan_retries" => tcp_orphan_retries, number(0..=255);
+    "net.ipv4.tcp_retries1" => tcp_retries1, number(1..=255);
+    "net.ipv4.tcp_retries2" => tcp_retries2, number(1..=255);
+    "net.ipv4.tcp_rmem" => tcp_rmem, sizes;
+    "net.ipv4.tcp_sack" => tcp_sack, flag;
+    "net.ipv4.tcp_slow_start_after_idle" => tcp_slow_start_after_idle, flag;
+    "net.ipv4.tcp_syn_retries" => tcp_syn_retries, number(1..=127);
+    "net.ipv4.tcp_synack_retries" => tcp_synack_retries, number(0..=255);
+    "net.ipv4.tcp_syncookies" => tcp_syncookies, number(0..=2);
+    "net.ipv4.tcp_timestamps" => tcp_timestamps, flag;
+    "net.ipv4.tcp_window_scaling" => tcp_window_scaling, flag;
+    "net.ipv4.tcp_wmem" => tcp_wmem, sizes;
+    "net.ipv6.conf.default.disable_ipv6" => disable_ipv6, flag;
+    "net.ipv6.conf.default.forwarding" => ipv6_forwarding, flag;
 }
 
 fn ipv4_conf(conf: &Ipv4DevConf, key: &str) -> Option<String> {
@@ -226,9 +351,9 @@ fn set_ipv6_conf(conf: &mut Ipv6DevConf, key: &str, value: &str) -> Result<(), E
         "accept_ra" => conf.accept_ra = flag(value)?,
         "autoconf" => conf.autoconf = flag(value)?,
         "accept_redirects" => conf.accept_redirects = flag(value)?,
-        "dad_transmits" => conf.dad_transmits = number(value, 0..=u8::MAX)?,
-        "router_solicitations" => conf.router_solicitations = number(value, 0..=u8::MAX)?,
-        "hop_limit" => conf.hop_limit = number(value, 1..=u8::MAX)?,
+        "dad_transmits" => conf.dad_transmits = number(0..=u8::MAX)(value)?,
+        "router_solicitations" => conf.router_solicitations = number(0..=u8::MAX)(value)?,
+        "hop_limit" => conf.hop_limit = number(1..=u8::MAX)(value)?,
         _ => return Err(Errno::NoEnt),
     }
     Ok(())
@@ -237,7 +362,6 @@ fn set_ipv6_conf(conf: &mut Ipv6DevConf, key: &str, value: &str) -> Result<(), E
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::StackConfig;
 
     #[test]
     fn settings_are_read_and_written_by_name() {
@@ -250,6 +374,12 @@ mod tests {
             ("net.ipv4.conf.lo.rp_filter", "2"),
             ("net.ipv6.conf.lo.hop_limit", "7"),
             ("net.ipv6.conf.all.forwarding", "1"),
+            ("net.core.rps_sock_flow_entries", "32768"),
+            ("net.ipv4.tcp_rmem", "4096\t100000\t2000000"),
+            ("net.ipv4.tcp_congestion_control", "reno"),
+            ("net.ipv4.tcp_keepalive_time", "60"),
+            ("net.ipv4.tcp_syncookies", "2"),
+            ("net.ipv6.conf.default.disable_ipv6", "1"),
         ] {
             stack.set_sysctl(name, value).unwrap();
             assert_eq!(stack.sysctl(name).as_deref(), Some(value), "{name}");
@@ -264,9 +394,19 @@ mod tests {
             ("net.ipv4.ip_local_port_range", "9 8", Errno::Inval),
             ("net.ipv4.conf.eth9.rp_filter", "1", Errno::NoEnt),
             ("net.ipv4.nonsense", "1", Errno::NoEnt),
+            ("net.ipv4.tcp_rmem", "4096 100000", Errno::Inval),
+            ("net.ipv4.tcp_wmem", "1 2 x", Errno::Inval),
+            ("net.ipv4.tcp_congestion_control", "vegas", Errno::NoEnt),
+            ("net.ipv4.tcp_syncookies", "3", Errno::Inval),
         ] {
             assert_eq!(stack.set_sysctl(name, value), Err(error), "{name}");
         }
         assert_eq!(stack.sysctl("net.ipv4.nonsense"), None);
+        // Row S78: what a setting prints it takes back.
+        for name in Stack::sysctl_names() {
+            let value = stack.sysctl(name).unwrap();
+            assert_eq!(stack.set_sysctl(name, &value), Ok(()), "{name} = {value}");
+            assert_eq!(stack.sysctl(name), Some(value), "{name}");
+        }
     }
 }

@@ -86,6 +86,75 @@ fn t6_a_group_reaches_those_who_joined_and_only_them() {
 }
 
 #[test]
+fn t6_a_group_joined_for_a_source_is_heard_from_that_only() {
+    const OTHER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 7);
+    let mut net = Net::new(seed(4), Impairment::default());
+    let [one, two] = net.hosts.each_mut();
+    one.stack
+        .add_address(one.ifindex, "10.0.0.7/24".parse().unwrap())
+        .unwrap();
+    let senders = [A, OTHER].map(|from| {
+        let s = UdpSocket::bind(&mut one.stack, (from, 5000)).unwrap();
+        s.set_multicast_if(&mut one.stack, Some(one.ifindex)).unwrap();
+        s
+    });
+    let [some, any] = [0, 1].map(|_| {
+        let s = UdpSocket::new(&mut two.stack, Domain::Ipv4);
+        s.set_reuse_address(&mut two.stack, true).unwrap();
+        s.bind_to(&mut two.stack, (ANY, 5000)).unwrap();
+        s
+    });
+    let stack = &mut two.stack;
+    some.join_ssm_v4(stack, OTHER, GROUP, B).unwrap();
+    assert_eq!(
+        kind(some.join_ssm_v4(stack, OTHER, GROUP, B)),
+        Err(ErrorKind::AddrInUse)
+    );
+    assert_eq!(
+        kind(some.join_multicast_v4(stack, GROUP, B)),
+        Err(ErrorKind::AddrInUse)
+    );
+    assert_eq!(
+        kind(some.join_ssm_v4(stack, GROUP, GROUP, B)),
+        Err(ErrorKind::InvalidInput)
+    );
+    assert_eq!(
+        kind(some.leave_ssm_v4(stack, A, GROUP, B)),
+        Err(ErrorKind::AddrNotAvailable)
+    );
+    any.join_multicast_v4(stack, GROUP, B).unwrap();
+    assert_eq!(
+        kind(any.join_ssm_v4(stack, A, GROUP, B)),
+        Err(ErrorKind::InvalidInput)
+    );
+    let heard = |net: &mut Net, s: &UdpSocket| {
+        for sender in &senders {
+            sender
+                .send_to(&mut net.hosts[0].stack, b"x", (GROUP, 5000))
+                .unwrap();
+        }
+        net.run(Duration::from_millis(5));
+        let mut from = Vec::new();
+        while let Ok((_, peer)) = s.recv_from(&mut net.hosts[1].stack, &mut [0; 8]) {
+            from.push(peer.ip());
+        }
+        from
+    };
+    let (a, other) = (IpAddr::V4(A), IpAddr::V4(OTHER));
+    assert_eq!(heard(&mut net, &some), [other]);
+    assert_eq!(heard(&mut net, &any).len(), 4, "both, twice");
+    some.join_ssm_v4(&mut net.hosts[1].stack, A, GROUP, B).unwrap();
+    while some.recv(&mut net.hosts[1].stack, &mut [0; 8]).is_ok() {}
+    assert_eq!(heard(&mut net, &some), [a, other]);
+    some.leave_ssm_v4(&mut net.hosts[1].stack, OTHER, GROUP, B)
+        .unwrap();
+    assert_eq!(heard(&mut net, &some), [a]);
+    some.close(&mut net.hosts[1].stack);
+    any.close(&mut net.hosts[1].stack);
+    assert_eq!(net.hosts[1].stack.memberships().count(), 0);
+}
+
+#[test]
 fn t6_igmpv3_tells_routers_and_answers_them() {
     let mut host = Host::new(1, StackConfig::default(), seed(2));
     let s = UdpSocket::bind(&mut host.stack, (ANY, 1)).unwrap();

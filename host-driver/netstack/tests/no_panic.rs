@@ -250,7 +250,7 @@ proptest! {
     /// IPv6, fragments of both families, neighbour discovery, group messages, with every kind of socket open.
     #[test]
     fn any_ipv6_frames_and_fragments(frames in proptest::collection::vec((frame6(), summed(), 0u64..3000), 1..40)) {
-        let mut host = Host::new(1, StackConfig { disable_ipv6: false, ..StackConfig::default() }, 1);
+        let mut host = Host::dual(1, StackConfig::default(), 1);
         host.stack.enable_ipv6(host.ifindex).unwrap();
         host.stack.add_ipv6_address(host.ifindex, "2001:db8::1/64".parse().unwrap()).unwrap();
         let mut now = Instant::from_secs(1);

@@ -10,6 +10,10 @@ struct Queues {
     rearmed: Vec<usize>,
     /// Merged packets stay when only old ones are flushed.
     holds: bool,
+    /// Packets in the backlogs, and CPUs to be told.
+    backlogs: Vec<usize>,
+    ipis: Vec<CpuId>,
+    running: Option<CpuId>,
     nanos: std::rc::Rc<std::cell::Cell<u64>>,
 }
 
@@ -28,9 +32,28 @@ impl Queues {
             flushes: Vec::new(),
             rearmed: Vec::new(),
             holds: false,
+            backlogs: Vec::new(),
+            ipis: Vec::new(),
+            running: None,
             nanos,
         };
         (queues, softnet, move || Instant::from_nanos(clock.get()))
+    }
+}
+
+impl Backlogs for Queues {
+    fn run_on(&mut self, cpu: CpuId) {
+        self.running = Some(cpu);
+    }
+    fn net_rps_ipi(&mut self) -> Option<CpuId> {
+        self.ipis.pop()
+    }
+    fn process_backlog(&mut self, cpu: CpuId, budget: usize) -> usize {
+        assert_eq!(self.running, Some(cpu));
+        let done = self.backlogs[cpu.0].min(budget);
+        self.backlogs[cpu.0] -= done;
+        self.nanos.set(self.nanos.get() + done as u64 * 1000);
+        done
     }
 }
 
@@ -49,6 +72,9 @@ impl NapiPoll for Queues {
     fn gro_flush(&mut self, id: NapiId, flush: GroFlush) -> bool {
         self.flushes.push((id.0, flush));
         self.holds && flush == GroFlush::Old
+    }
+    fn backlogs(&mut self) -> Option<&mut dyn Backlogs> {
+        Some(self)
     }
     fn rearm(&mut self, id: NapiId) -> Result<Rearm, Self::Error> {
         self.rearmed.push(id.0);
@@ -246,4 +272,43 @@ fn a_context_is_polled_on_the_cpu_of_its_interrupt() {
     assert_eq!(order[..4], [0, 1, 0, 1], "CPUs take turns");
     assert_eq!(softnet.cpu_stats(CpuId(0)).unwrap().processed, 1500);
     assert_eq!(softnet.cpu_stats(CpuId(1)).unwrap().processed, 500);
+}
+
+/// Rows S27, S28: a backlog is polled on its CPU, under the budget of the round, by turns with the devices' contexts.
+#[test]
+fn a_backlog_is_polled_on_its_cpu_within_the_budget() {
+    let (mut queues, _, mut now) = Queues::new(&[10]);
+    let mut softnet = Softnet::with_cpus(1, 2);
+    softnet.enable();
+    queues.backlogs = vec![0, 1000];
+    queues.ipis = vec![CpuId(1), CpuId(1), CpuId(7)];
+    assert!(softnet.schedule(NapiId(0)));
+    let budget = NetdevBudget::default();
+    let round = softnet.net_rx_action(CpuId(0), &mut queues, budget, &mut now);
+    assert_eq!(
+        round,
+        Ok(Round {
+            work: 10,
+            more: false
+        })
+    );
+    assert!(
+        softnet.is_pending_on(CpuId(1)),
+        "woken once, and the CPU that is not there never"
+    );
+    let round = softnet.net_rx_action(CpuId(1), &mut queues, budget, &mut now);
+    assert_eq!(
+        round,
+        Ok(Round {
+            work: 320,
+            more: true
+        })
+    );
+    assert_eq!(softnet.cpu_stats(CpuId(1)).unwrap().time_squeeze, 1);
+    // What is left is polled to the end; ksoftirqd does not come to it, it takes less than 2 ms.
+    assert_eq!(
+        softnet.do_softirq(CpuId(1), &mut queues, budget, &mut now),
+        Ok(680)
+    );
+    assert!(!softnet.is_pending() && !softnet.ksoftirqd_running(CpuId(1)));
 }

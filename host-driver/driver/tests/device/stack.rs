@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 
-use hematite_driver::{NapiReceive, Options};
+use hematite_driver::{Options, StackReceive};
 use hematite_netstack::{
-    GroFlush, IfIndex, Instant, Ipv4Cidr, QdiscState, SkBuff, Stack, StackConfig, UdpSocket,
+    CpuId, CpuMask, IfIndex, Instant, Ipv4Cidr, QdiscState, Stack, StackConfig, UdpSocket,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -14,29 +14,15 @@ use rand_chacha::ChaCha8Rng;
 use crate::model::{MAC, Settings};
 use crate::{Net, finish, seeded, up};
 
+/// CPUs of a host.
+const CPUS: usize = 3;
+
 struct Host {
     net: Net,
     stack: Stack,
     ifindex: IfIndex,
     socket: UdpSocket,
     addr: Ipv4Addr,
-}
-
-struct Upper<'a>(&'a mut Stack, IfIndex, Instant);
-
-impl NapiReceive for Upper<'_> {
-    fn napi_alloc_skb(&mut self, len: usize) -> Option<SkBuff> {
-        self.0.skb_pool().alloc(len)
-    }
-    fn napi_gro_receive(&mut self, skb: SkBuff) {
-        self.0.napi_gro_receive(self.1, skb, self.2);
-    }
-    fn napi_gro_flush(&mut self, queue: u16, flush: GroFlush) -> bool {
-        self.0.napi_gro_flush(self.1, queue, flush, self.2)
-    }
-    fn napi_consume_skb(&mut self, skb: SkBuff) {
-        self.0.skb_pool().recycle(skb);
-    }
 }
 
 impl Host {
@@ -50,12 +36,17 @@ impl Host {
         let options = Options {
             rx_ring: rng.random_range(32..200),
             tx_ring: rng.random_range(32..200),
+            cpus: CPUS,
             ..Options::default()
         };
         let mut net = up(settings, options, ChaCha8Rng::seed_from_u64(rng.random()));
         net.function().random_suppression = true;
         net.function().hold_tx = 30;
-        let mut stack = Stack::new(StackConfig::default(), rng.random());
+        let config = StackConfig {
+            cpus: CPUS,
+            ..StackConfig::default()
+        };
+        let mut stack = Stack::new(config, rng.random());
         let ifindex = stack.add_interface(&net);
         let addr = Ipv4Addr::new(10, 0, 0, number);
         stack
@@ -74,8 +65,12 @@ impl Host {
     /// Device, interrupts, one NAPI round, the transmit queue.
     fn step(&mut self, now: Instant) -> Result<(), hematite_driver::Error> {
         self.net.function().run();
-        self.net
-            .service(|| now, &mut Upper(&mut self.stack, self.ifindex, now))?;
+        let mut upper = StackReceive {
+            stack: &mut self.stack,
+            ifindex: self.ifindex,
+            now,
+        };
+        self.net.service(|| now, &mut upper)?;
         while self.stack.qdisc_run(self.ifindex, &mut self.net, now).state == QdiscState::Quota {}
         self.stack.poll(now);
         Ok(())
@@ -132,6 +127,73 @@ fn datagrams_cross_two_stacks_and_a_device_failure() {
             sent[at] > 4000 && lost <= if at == 0 { drops as usize } else { 0 },
             "{lost} lost, {drops} dropped"
         );
+        finish(host.net);
+    }
+}
+
+/// Rows S27 to S30: one CPU takes the interrupt and polls, the others receive what it steers to them, in the rounds and
+/// the budget of the softirq, and `/proc/net/softnet_stat` tells.
+#[test]
+fn interrupts_and_packets_go_to_the_cpus_that_the_settings_name() {
+    let mut rng = seeded();
+    let mut hosts = [Host::new(1, &mut rng), Host::new(2, &mut rng)];
+    let [a, b] = &mut hosts;
+    // Receive on CPU 2, completions on CPU 0; packets to CPUs 0 and 1.
+    assert_eq!(b.net.set_irq_affinity(1, CpuMask(0b100)).unwrap(), CpuId(2));
+    assert_eq!(b.net.irq_affinity(1), Some(CpuId(2)));
+    for (vector, mask) in [(1, 0), (1, 0b1000), (0, 1), (9, 1)] {
+        assert!(b.net.set_irq_affinity(vector, CpuMask(mask)).is_err());
+    }
+    b.stack.set_rps_cpus(b.ifindex, 0, CpuMask(0b011)).unwrap();
+    let flows: Vec<_> = (0..32)
+        .map(|_| UdpSocket::bind(&mut a.stack, (a.addr, 0)).unwrap())
+        .collect();
+    let mut got = 0;
+    for turn in 0..4000u64 {
+        let now = Instant::from_nanos(turn * 10_000);
+        let [a, b] = &mut hosts;
+        if turn < 3000 {
+            let flow = &flows[turn as usize % flows.len()];
+            flow.send_to(&mut a.stack, b"steered", (b.addr, 7)).unwrap();
+        }
+        for at in 0..2 {
+            hosts[at].step(now).unwrap();
+            let frames = std::mem::take(&mut hosts[at].net.function().to_wire);
+            hosts[1 - at].net.function().from_wire.extend(frames);
+        }
+        let b = &mut hosts[1];
+        while b.socket.recv_from(&mut b.stack, &mut [0; 16]).is_ok() {
+            got += 1;
+        }
+    }
+    assert_eq!(got, 3000);
+    let b = &hosts[1];
+    let processed: Vec<_> = (0..CPUS)
+        .map(|cpu| b.stack.backlog_stats(CpuId(cpu)).unwrap().processed)
+        .collect();
+    assert!(
+        processed[0] > 1000 && processed[1] > 1000 && processed[2] < 10,
+        "{processed:?}"
+    );
+    let polls: Vec<_> = (0..CPUS)
+        .map(|cpu| b.net.softnet().cpu_stats(CpuId(cpu)).unwrap().polls)
+        .collect();
+    assert!(polls.iter().all(|&polls| polls > 100), "{polls:?}");
+    let stat = b.net.show_softnet_stat(&b.stack);
+    let lines: Vec<Vec<u64>> = stat
+        .lines()
+        .map(|line| {
+            line.split(' ')
+                .map(|n| u64::from_str_radix(n, 16).unwrap())
+                .collect()
+        })
+        .collect();
+    for (cpu, line) in lines.iter().enumerate() {
+        let woken = b.stack.backlog_stats(CpuId(cpu)).unwrap().received_rps;
+        assert_eq!((line.len(), line[0], line[1]), (13, processed[cpu], 0));
+        assert_eq!((line[9], line[12]), (woken, cpu as u64));
+    }
+    for host in hosts {
         finish(host.net);
     }
 }

@@ -12,6 +12,7 @@ use super::skb::PktType;
 use super::tap::TapPacket;
 use super::time::Instant;
 use crate::errno::Errno;
+use crate::eventpoll::{EventPolls, WaitQueue};
 use crate::socket::{Readiness, SockId};
 use crate::stack::Stack;
 use crate::wire::ethernet::{ETH_HLEN, EthHdr, EtherType};
@@ -47,11 +48,12 @@ pub(crate) struct PacketSock {
     rmem_alloc: usize,
     rcvbuf: usize,
     drops: u64,
+    wait: WaitQueue,
 }
 
 impl PacketSock {
     /// A frame passes (`packet_rcv`).
-    pub(crate) fn deliver(&mut self, packet: &TapPacket<'_>) {
+    pub(crate) fn deliver(&mut self, packet: &TapPacket<'_>, polls: &mut EventPolls) {
         let protocol = EthHdr::ref_from_prefix(packet.data).map_or(EtherType(0), |(h, _)| h.ether_type());
         let wanted =
             self.ifindex.is_none_or(|i| i == packet.ifindex) && self.protocol.is_none_or(|p| p == protocol);
@@ -85,6 +87,18 @@ impl PacketSock {
             timestamp: packet.timestamp,
         };
         self.queue.push_back((meta, buffer));
+        self.wait.wake(polls, Readiness::READABLE);
+    }
+
+    fn readiness(&self) -> Readiness {
+        let mut ready = Readiness::WRITABLE;
+        ready.set(Readiness::READABLE, !self.queue.is_empty());
+        ready
+    }
+
+    /// What the socket is ready for, and who wants to know.
+    pub(crate) fn poll_target(&mut self) -> (Readiness, &mut WaitQueue) {
+        (self.readiness(), &mut self.wait)
     }
 }
 
@@ -96,6 +110,10 @@ impl PacketSock {
 pub struct PacketSocket(SockId);
 
 impl PacketSocket {
+    pub(crate) fn id(&self) -> SockId {
+        self.0
+    }
+
     /// Makes a socket for the frames of one interface or all, and of one EtherType or all (`ETH_P_ALL`).
     ///
     /// # Errors
@@ -117,6 +135,7 @@ impl PacketSocket {
             rmem_alloc: 0,
             rcvbuf: stack.config.rmem_default,
             drops: 0,
+            wait: WaitQueue::default(),
         });
         Ok(Self(id))
     }
@@ -180,7 +199,7 @@ impl PacketSocket {
     /// # Errors
     /// EBADF if the socket is not of this stack.
     pub fn set_recv_buffer_size(&self, stack: &mut Stack, size: usize) -> io::Result<()> {
-        stack.taps.sockets.get_mut(self.0)?.rcvbuf = size;
+        stack.taps.sockets.get_mut(self.0)?.rcvbuf = size.min(stack.config.rmem_max);
         Ok(())
     }
 
@@ -197,14 +216,13 @@ impl PacketSocket {
     /// # Errors
     /// EBADF if the socket is not of this stack.
     pub fn readiness(&self, stack: &Stack) -> io::Result<Readiness> {
-        let s = stack.taps.sockets.get(self.0)?;
-        let mut ready = Readiness::WRITABLE;
-        ready.set(Readiness::READABLE, !s.queue.is_empty());
-        Ok(ready)
+        Ok(stack.taps.sockets.get(self.0)?.readiness())
     }
 
     /// Closes the socket.
     pub fn close(self, stack: &mut Stack) {
-        stack.taps.sockets.remove(self.0);
+        if let Some(s) = stack.taps.sockets.remove(self.0) {
+            stack.epolls.forget(&s.wait);
+        }
     }
 }

@@ -13,10 +13,11 @@ use super::gro::NapiGro;
 use super::gso::skb_gso_segment;
 use super::netdevice::{DeviceFlags, Features, IfIndex, NetDevice, RtnlLinkStats64, TxBusy};
 use super::pool::SkbPool;
+use super::rps::RxQueue;
 use super::skb::{PktType, SkBuff};
 use super::tap::TapPacket;
 use super::time::Instant;
-use super::trace::Stage;
+use super::trace::{Leaving, Stage};
 use crate::errno::Errno;
 use crate::ipv4::devinet::InDevice;
 use crate::ipv6::addrconf::Inet6Dev;
@@ -35,11 +36,15 @@ pub(crate) struct NetDev {
     pub mtu: u32,
     pub flags: DeviceFlags,
     pub features: Features,
+    /// What can be turned on and off (`hw_features`).
+    pub hw_features: Features,
     pub in_dev: InDevice,
     pub in6_dev: Inet6Dev,
     pub stats: RtnlLinkStats64,
     /// Contexts of the receive queues.
     pub napi_gro: Vec<NapiGro>,
+    /// Steering of the receive queues, as far as there are settings.
+    pub rx_queues: Vec<RxQueue>,
     qdisc: Box<dyn Qdisc>,
     /// Packets next for the driver; taps have seen them. The first was refused, or they are segments of one
     /// (`Qdisc::gso_skb`).
@@ -57,16 +62,11 @@ impl NetDev {
 /// The interfaces, `lo` first.
 pub(crate) struct NetDevs {
     devs: Vec<NetDev>,
-    /// Packets looped back, waiting for the receive path (`softnet_data.input_pkt_queue`).
-    pub backlog: VecDeque<SkBuff>,
 }
 
 impl NetDevs {
     pub(crate) fn new() -> Self {
-        let mut devs = Self {
-            devs: Vec::new(),
-            backlog: VecDeque::new(),
-        };
+        let mut devs = Self { devs: Vec::new() };
         let flags = DeviceFlags::UP | DeviceFlags::LOWER_UP | DeviceFlags::LOOPBACK | DeviceFlags::NOARP;
         devs.add("lo", MacAddr::ZERO, LOOPBACK_MTU, flags, Features::HW_CSUM, 0);
         devs
@@ -89,10 +89,12 @@ impl NetDevs {
             mtu,
             flags,
             features: features | SOFT_FEATURES,
+            hw_features: features | SOFT_FEATURES,
             in_dev: InDevice::default(),
             in6_dev: Inet6Dev::default(),
             stats: RtnlLinkStats64::default(),
             napi_gro: Vec::new(),
+            rx_queues: Vec::new(),
             qdisc: Box::new(Pfifo::new(txqueuelen)),
             requeued: VecDeque::new(),
             requeues: 0,
@@ -203,7 +205,10 @@ impl Stack {
         net_dev.mac = dev.mac_address();
         net_dev.mtu = dev.mtu();
         net_dev.flags = dev.flags();
-        net_dev.features = dev.features() | net_dev.features & SOFT_FEATURES;
+        // What was turned off stays off.
+        let off = net_dev.hw_features - net_dev.features;
+        net_dev.hw_features = dev.features() | SOFT_FEATURES;
+        net_dev.features = net_dev.hw_features - off;
         let now_running = net_dev.running();
         if was_running != now_running {
             self.mcast_dev_change(ifindex);
@@ -243,7 +248,7 @@ impl Stack {
         if let Some(skb) = self.dev_eth_type_trans(ifindex, skb) {
             self.netif_receive_skb(ifindex, skb);
         }
-        self.process_backlog();
+        self.this_backlog();
     }
 
     /// Counts a frame and steps over its Ethernet header; none if it is dropped.
@@ -270,11 +275,13 @@ impl Stack {
         Some(skb)
     }
 
-    pub(super) fn netif_receive_skb(&mut self, ifindex: IfIndex, mut skb: SkBuff) {
+    /// The receive path proper (`__netif_receive_skb_core`): taps, then the protocol.
+    pub(super) fn netif_receive_skb_core(&mut self, ifindex: IfIndex, mut skb: SkBuff) {
+        self.softnet.count_processed();
         let timestamp = skb.tstamp().unwrap_or(self.now);
         skb.set_tstamp(timestamp);
         trace!(%ifindex, len = skb.len(), protocol = ?skb.protocol(), "netif_receive_skb");
-        self.taps.deliver_skb(ifindex, timestamp, &skb);
+        self.taps.deliver_skb(ifindex, timestamp, &skb, &mut self.epolls);
         self.trace_packet(&skb, Stage::NetifReceive);
         skb.reset_network_header();
         let protocol = skb.protocol();
@@ -287,30 +294,6 @@ impl Stack {
                 }
                 self.kfree_skb(skb, SkbDropReason::UnhandledProto);
             }
-        }
-    }
-
-    /// Receives what was looped back. A loop and not a recursion, so answers to answers cost no stack.
-    pub(crate) fn process_backlog(&mut self) {
-        // Bounded, so that two sockets that talk through `lo` in callbacks could not hold us for ever.
-        for _ in 0..self.config.netdev_max_backlog {
-            let Some(mut skb) = self.devs.backlog.pop_front() else {
-                return;
-            };
-            // What was sent to a group comes without a link-layer header (`dev_loopback_xmit`).
-            if let (PktType::Loopback, Some(ifindex)) = (skb.pkt_type(), skb.dev()) {
-                self.netif_receive_skb(ifindex, skb);
-                continue;
-            }
-            if !eth_type_trans(&mut skb, MacAddr::ZERO) {
-                self.kfree_skb(skb, SkbDropReason::PktTooSmall);
-                continue;
-            }
-            if let Some(dev) = self.devs.get_mut(IfIndex::LOOPBACK) {
-                dev.stats.rx_packets += 1;
-                dev.stats.rx_bytes += (skb.len() + ETH_HLEN) as u64;
-            }
-            self.netif_receive_skb(IfIndex::LOOPBACK, skb);
         }
     }
 
@@ -329,6 +312,7 @@ impl Stack {
             return Err(Errno::NetDown);
         };
         trace!(ifindex = %dev.ifindex, len = skb.len(), qlen = dev.qdisc.len(), "dev_queue_xmit");
+        super::trace::packet(skb.packet_id(), Stage::Qdisc, self.now.as_nanos());
         if dev.flags.contains(DeviceFlags::LOOPBACK) {
             return self.loopback_xmit(skb);
         }
@@ -337,28 +321,6 @@ impl Stack {
             self.kfree_skb(skb, SkbDropReason::QdiscDrop);
             return Err(Errno::NoBufs);
         }
-        Ok(())
-    }
-
-    /// The loopback device (drivers/net/loopback.c).
-    fn loopback_xmit(&mut self, mut skb: SkBuff) -> Result<(), Errno> {
-        if self.devs.backlog.len() >= self.config.netdev_max_backlog {
-            self.kfree_skb(skb, SkbDropReason::CpuBacklog);
-            return Err(Errno::NoBufs);
-        }
-        let tap = TapPacket {
-            ifindex: IfIndex::LOOPBACK,
-            timestamp: self.now,
-            pkt_type: PktType::Outgoing,
-            data: skb.data(),
-        };
-        self.taps.deliver(&tap);
-        if let Some(dev) = self.devs.get_mut(IfIndex::LOOPBACK) {
-            dev.stats.tx_packets += 1;
-            dev.stats.tx_bytes += skb.len() as u64;
-        }
-        skb.orphan();
-        self.devs.backlog.push_back(skb);
         Ok(())
     }
 
@@ -393,18 +355,23 @@ impl Stack {
                     continue;
                 }
                 for skb in &dev.requeued {
-                    self.taps.deliver(&TapPacket {
+                    let packet = TapPacket {
                         ifindex,
                         timestamp: self.now,
                         pkt_type: PktType::Outgoing,
                         data: skb.data(),
-                    });
+                    };
+                    self.taps.deliver(&packet, &mut self.epolls);
                 }
                 continue;
             };
             let len = skb.len() as u64;
+            let leaving = Leaving::of(&skb);
             match device.start_xmit(skb) {
                 Ok(()) => {
+                    if let Some(leaving) = leaving {
+                        leaving.gone(self.now);
+                    }
                     dev.stats.tx_packets += 1;
                     dev.stats.tx_bytes += len;
                     run.sent += 1;
@@ -462,21 +429,22 @@ impl Stack {
         Ok(())
     }
 
-    /// What is done for an interface, by the device or by the stack (`ethtool -k`).
+    /// Sends a frame, Ethernet header first, out of an interface by its number, for a program on the XDP hook of
+    /// another (`xdp_do_redirect`). It waits in that interface's queue for the next [`Stack::qdisc_run`], which drops
+    /// and counts it when full.
     ///
     /// # Errors
-    /// [`Errno::NoDev`] if there is no such interface.
-    pub fn features(&self, ifindex: IfIndex) -> Result<Features, Errno> {
-        self.devs.get(ifindex).map(|d| d.features).ok_or(Errno::NoDev)
-    }
-
-    /// Turns merging of received segments on or off (`ethtool -K gro`).
-    ///
-    /// # Errors
-    /// [`Errno::NoDev`] if there is no such interface.
-    pub fn set_gro(&mut self, ifindex: IfIndex, on: bool) -> Result<(), Errno> {
-        let dev = self.devs.get_mut(ifindex).ok_or(Errno::NoDev)?;
-        dev.features.set(Features::GRO, on);
+    /// The frame, without a running interface of that number.
+    pub fn xdp_do_redirect(&mut self, to: u32, mut skb: SkBuff) -> Result<(), SkBuff> {
+        let to = IfIndex(to);
+        let running = self.devs.get(to).is_some_and(NetDev::running);
+        if !running || skb.len() < ETH_HLEN {
+            return Err(skb);
+        }
+        skb.set_dev(to);
+        skb.reset_mac_header();
+        // What is dropped is counted.
+        let _ = self.dev_queue_xmit(skb);
         Ok(())
     }
 
@@ -528,13 +496,22 @@ impl NetDev {
         &mut self.napi_gro[queue]
     }
 
+    /// The settings of a receive queue.
+    pub(super) fn rx_queue(&mut self, queue: u16) -> &mut RxQueue {
+        let queue = usize::from(queue);
+        if self.rx_queues.len() <= queue {
+            self.rx_queues.resize_with(queue + 1, RxQueue::default);
+        }
+        &mut self.rx_queues[queue]
+    }
+
     fn qlen(&self) -> usize {
         self.qdisc.len() + self.requeued.len()
     }
 }
 
 /// Reads the Ethernet header and steps over it (`eth_type_trans`). False if there is none.
-fn eth_type_trans(skb: &mut SkBuff, mac: MacAddr) -> bool {
+pub(super) fn eth_type_trans(skb: &mut SkBuff, mac: MacAddr) -> bool {
     let Some(&eth) = skb.header::<EthHdr>() else {
         return false;
     };

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::netdevice::IfIndex;
 use super::skb::SkBuff;
+use super::trace::Stage;
 use crate::errno::Errno;
 use crate::stack::Stack;
 use crate::wire::ethernet::EtherType;
@@ -183,6 +184,16 @@ pub(crate) struct IcmpError<'a> {
     pub payload: &'a [u8],
 }
 
+/// The class of a packet by its type of service (`ip_tos2prio`): bulk 2, interactive 6, both 4, anything else 0.
+pub(crate) const fn rt_tos2priority(tos: u8) -> u32 {
+    match tos >> 3 & 3 {
+        0 => 0,
+        1 => 2,
+        2 => 6,
+        _ => 4,
+    }
+}
+
 impl Stack {
     /// Where to send a packet (`ip_route_output_flow`, `ip6_dst_lookup_flow`).
     ///
@@ -215,7 +226,11 @@ impl Stack {
     /// # Errors
     /// [`Errno::MsgSize`] if it is larger than the path takes and must not be fragmented, [`Errno::NoBufs`]
     /// if a queue or table is full, [`Errno::NetDown`] if the interface is. The packet is gone in any case.
-    pub(crate) fn dst_send(&mut self, skb: SkBuff, dst: &DstEntry, ipc: Ipcm) -> Result<(), Errno> {
+    pub(crate) fn dst_send(&mut self, mut skb: SkBuff, dst: &DstEntry, ipc: Ipcm) -> Result<(), Errno> {
+        if skb.priority() == 0 {
+            skb.set_priority(rt_tos2priority(ipc.tos));
+        }
+        self.trace_own_packet(&mut skb, Stage::TransportOut);
         match dst {
             DstEntry::V4(rt) => self.ip_send_skb(skb, rt, ipc),
             DstEntry::V6(rt) => self.ip6_send_skb(skb, rt, ipc),

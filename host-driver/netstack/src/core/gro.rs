@@ -288,7 +288,6 @@ impl Stack {
         if let Some(napi) = self.devs.get_mut(ifindex).map(|d| d.napi_gro(queue)) {
             napi.stats.received += 1;
         }
-        self.process_backlog();
     }
 
     /// Hands up what a queue's context holds (`napi_gro_flush`). Whether it still holds something.
@@ -301,7 +300,6 @@ impl Stack {
         {
             self.netif_receive_skb(ifindex, skb);
         }
-        self.process_backlog();
         self.devs
             .get_mut(ifindex)
             .is_some_and(|d| d.napi_gro(queue).held > 0)

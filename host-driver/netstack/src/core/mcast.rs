@@ -1,9 +1,11 @@
 //! Groups that interfaces are in, of both families: the state machine that IGMPv3 and MLDv2 share (RFC 3376,
 //! RFC 3810). `igmp.rs` and `mcast.rs` put it into messages.
 //!
-//! Groups are joined for any source; there are no source lists.
+//! A group is joined for any source, or for those that its users name (RFC 4607). An interface hears what its users
+//! together hear: everything if one of them takes any source, else the sources of all. Which sources a socket takes of
+//! it is for the socket to say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -25,24 +27,54 @@ const MAX_MEMBERSHIPS: usize = 512;
 /// Time that an older querier is remembered after a query (RFC 3376 section 8.12).
 const OLDER_QUERIER_TIMEOUT: Duration = Duration::from_secs(260);
 
-/// What is to be told about a group (RFC 3376 section 4.2.12, RFC 3810 section 5.2.12).
+/// The kinds of what is told about a group, with their numbers on the wire (RFC 3376 section 4.2.12, RFC 3810
+/// section 5.2.12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Record {
-    /// We are in it (`MODE_IS_EXCLUDE`, no source excluded).
-    IsExclude,
-    /// We joined (`CHANGE_TO_EXCLUDE_MODE`).
-    ToExclude,
-    /// We left (`CHANGE_TO_INCLUDE_MODE`, no source included).
-    ToInclude,
+pub(crate) enum RecordType {
+    /// We hear these sources (`MODE_IS_INCLUDE`).
+    IsInclude = 1,
+    /// We hear all (`MODE_IS_EXCLUDE`, no source excluded).
+    IsExclude = 2,
+    /// We hear these only, or none: we left (`CHANGE_TO_INCLUDE_MODE`).
+    ToInclude = 3,
+    /// We hear all from now on (`CHANGE_TO_EXCLUDE_MODE`).
+    ToExclude = 4,
+    /// We hear these too (`ALLOW_NEW_SOURCES`).
+    Allow = 5,
+    /// We hear these no longer (`BLOCK_OLD_SOURCES`).
+    Block = 6,
 }
 
-impl Record {
-    /// The number on the wire.
-    pub(crate) const fn number(self) -> u8 {
-        match self {
-            Self::IsExclude => 2,
-            Self::ToInclude => 3,
-            Self::ToExclude => 4,
+/// What is to be told about a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub kind: RecordType,
+    pub sources: Vec<IpAddr>,
+}
+
+/// What is due about a group: its records, and for older queriers whether anybody is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub records: Vec<Record>,
+    pub is_member: bool,
+}
+
+impl Report {
+    /// The records as IGMPv3 and MLDv2 write them, one after the other (RFC 3376 section 4.2.4, RFC 3810
+    /// section 5.2.4).
+    pub(crate) fn emit(&self, group: IpAddr, message: &mut Vec<u8>) {
+        let put = |addr: IpAddr, message: &mut Vec<u8>| match addr {
+            IpAddr::V4(a) => message.extend_from_slice(&a.octets()),
+            IpAddr::V6(a) => message.extend_from_slice(&a.octets()),
+        };
+        for record in &self.records {
+            let count = record.sources.len() as u16;
+            let [high, low] = count.to_be_bytes();
+            message.extend_from_slice(&[record.kind as u8, 0, high, low]);
+            put(group, message);
+            for source in &record.sources {
+                put(*source, message);
+            }
         }
     }
 }
@@ -58,11 +90,78 @@ pub(crate) enum Querier {
     V3,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// What waits to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum News {
+    /// The answer to a query about everything, or about some sources.
+    Answer(BTreeSet<IpAddr>),
+    /// The mode changed, from all sources to some or back.
+    Mode,
+    /// These sources came or went.
+    Sources(BTreeSet<IpAddr>),
+}
+
+#[derive(Debug, Clone, Default)]
 struct Membership {
+    /// Users that take any source.
     users: u32,
+    /// Sources with the numbers of users that named them.
+    sources: BTreeMap<IpAddr, u32>,
     /// What is to be told, when, and how often yet.
-    pending: Option<(Record, Instant, u8)>,
+    pending: Option<(News, Instant, u8)>,
+}
+
+impl Membership {
+    fn is_member(&self) -> bool {
+        self.users > 0 || !self.sources.is_empty()
+    }
+
+    fn count(&self) -> u32 {
+        self.users + self.sources.values().sum::<u32>()
+    }
+
+    /// A source, or any source, has got its first user or lost its last.
+    fn changed(&mut self, source: Option<IpAddr>, now: Instant) {
+        match source {
+            None => self.tell(News::Mode, now),
+            // Who hears all hears it already.
+            Some(_) if self.users > 0 => {}
+            Some(source) => self.tell(News::Sources([source].into()), now),
+        }
+    }
+
+    /// A change is to be told from now on. What has not been told often enough yet is told with it.
+    fn tell(&mut self, news: News, now: Instant) {
+        let news = match (self.pending.take(), news) {
+            (Some((News::Mode, _, _)), _) => News::Mode,
+            (Some((News::Sources(old), _, _)), News::Sources(new)) => News::Sources(&old | &new),
+            (_, news) => news,
+        };
+        self.pending = Some((news, now, ROBUSTNESS));
+    }
+
+    /// What is told, by what is so now.
+    fn records(&self, news: &News) -> Vec<Record> {
+        let all = || self.sources.keys().copied().collect();
+        let record = |kind, sources| Record { kind, sources };
+        let any = self.users > 0;
+        match news {
+            News::Mode if any => vec![record(RecordType::ToExclude, Vec::new())],
+            News::Mode => vec![record(RecordType::ToInclude, all())],
+            News::Answer(asked) if asked.is_empty() && any => vec![record(RecordType::IsExclude, Vec::new())],
+            News::Answer(asked) if asked.is_empty() => vec![record(RecordType::IsInclude, all())],
+            // RFC 3376 section 5.2: of those that were asked for the ones that we hear.
+            News::Answer(asked) => {
+                let heard = asked.iter().filter(|s| any || self.sources.contains_key(s));
+                vec![record(RecordType::IsInclude, heard.copied().collect())]
+            }
+            News::Sources(changed) => {
+                let heard = |s: &IpAddr| self.sources.contains_key(s);
+                let (come, gone) = changed.iter().copied().partition(heard);
+                [record(RecordType::Allow, come), record(RecordType::Block, gone)].into()
+            }
+        }
+    }
 }
 
 /// The memberships.
@@ -84,41 +183,61 @@ impl McastTable {
 
     /// Whether an interface is in a group.
     pub(crate) fn is_member(&self, ifindex: IfIndex, group: IpAddr) -> bool {
-        self.groups.get(&(ifindex, group)).is_some_and(|m| m.users > 0)
+        self.groups
+            .get(&(ifindex, group))
+            .is_some_and(Membership::is_member)
     }
 
     /// The groups of interfaces with their numbers of users, as `ip maddr` lists them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (IfIndex, IpAddr, u32)> + '_ {
-        let members = self.groups.iter().filter(|g| g.1.users > 0);
-        members.map(|(&(ifindex, group), m)| (ifindex, group, m.users))
+        let members = self.groups.iter().filter(|g| g.1.is_member());
+        members.map(|(&(ifindex, group), m)| (ifindex, group, m.count()))
     }
 
-    fn join(&mut self, key: (IfIndex, IpAddr), report: bool, now: Instant) -> Result<(), Errno> {
+    fn join(
+        &mut self,
+        key: (IfIndex, IpAddr),
+        source: Option<IpAddr>,
+        report: bool,
+        now: Instant,
+    ) -> Result<(), Errno> {
         if self.groups.len() >= MAX_MEMBERSHIPS && !self.groups.contains_key(&key) {
             return Err(Errno::NoBufs);
         }
-        let m = self.groups.entry(key).or_insert(Membership {
-            users: 0,
-            pending: None,
-        });
-        m.users += 1;
-        if m.users == 1 && report {
-            m.pending = Some((Record::ToExclude, now, ROBUSTNESS));
+        let m = self.groups.entry(key).or_default();
+        let users = match source {
+            None => &mut m.users,
+            Some(source) => m.sources.entry(source).or_default(),
+        };
+        *users += 1;
+        let first = *users == 1;
+        if report && first {
+            m.changed(source, now);
         }
         Ok(())
     }
 
-    fn leave(&mut self, key: (IfIndex, IpAddr), report: bool, now: Instant) {
-        let Some(m) = self.groups.get_mut(&key).filter(|m| m.users > 0) else {
+    fn leave(&mut self, key: (IfIndex, IpAddr), source: Option<IpAddr>, report: bool, now: Instant) {
+        let Some(m) = self.groups.get_mut(&key) else {
             return;
         };
-        m.users -= 1;
-        if m.users > 0 {
+        let users = match source {
+            None => Some(&mut m.users),
+            Some(source) => m.sources.get_mut(&source),
+        };
+        let Some(users) = users.filter(|users| **users > 0) else {
+            return;
+        };
+        *users -= 1;
+        if *users > 0 {
             return;
         }
+        if let Some(source) = source {
+            m.sources.remove(&source);
+        }
         if report {
-            m.pending = Some((Record::ToInclude, now, ROBUSTNESS));
-        } else {
+            m.changed(source, now);
+        } else if !m.is_member() {
             self.groups.remove(&key);
         }
     }
@@ -130,21 +249,34 @@ impl McastTable {
         ifindex: IfIndex,
         v6: bool,
         group: Option<IpAddr>,
+        sources: &BTreeSet<IpAddr>,
         max_resp: Duration,
         now: Instant,
     ) {
         let span = u64::try_from(max_resp.as_nanos()).unwrap_or(u64::MAX).max(1);
         for (&(dev, addr), m) in &mut self.groups {
             let asked = dev == ifindex && addr.is_ipv6() == v6 && group.is_none_or(|g| g == addr);
-            if !asked || m.users == 0 || !is_reported(addr) {
+            if !asked || !m.is_member() || !is_reported(addr) {
+                continue;
+            }
+            // Nothing is said when nothing of what was asked for is heard (RFC 3376 section 5.2).
+            if m.users == 0 && !sources.is_empty() && !sources.iter().any(|s| m.sources.contains_key(s)) {
                 continue;
             }
             let due = now + Duration::from_nanos(self.prng.below(span));
             // A change that is still to be told answers too, if it is told in time.
-            match m.pending {
-                Some((_, at, _)) if at <= due => {}
-                Some((record, _, left)) => m.pending = Some((record, due, left)),
-                None => m.pending = Some((Record::IsExclude, due, 1)),
+            match &mut m.pending {
+                // Two questions about sources are answered together, one about all answers both.
+                Some((News::Answer(asked), at, _)) => {
+                    *at = due.min(*at);
+                    if sources.is_empty() {
+                        asked.clear();
+                    } else if !asked.is_empty() {
+                        asked.extend(sources);
+                    }
+                }
+                Some((_, at, _)) => *at = due.min(*at),
+                None => m.pending = Some((News::Answer(sources.clone()), due, 1)),
             }
         }
     }
@@ -166,23 +298,31 @@ impl McastTable {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.groups.values().filter_map(|m| m.pending).map(|p| p.1).min()
+        self.groups
+            .values()
+            .filter_map(|m| m.pending.as_ref())
+            .map(|p| p.1)
+            .min()
     }
 
     /// What is to be told now.
-    fn pop_due(&mut self, now: Instant) -> Option<(IfIndex, IpAddr, Record)> {
-        let due = |m: &Membership| m.pending.filter(|p| p.1 <= now);
-        let (&key, record, left) = self
-            .groups
-            .iter()
-            .find_map(|(k, m)| due(m).map(|p| (k, p.0, p.2)))?;
+    fn pop_due(&mut self, now: Instant) -> Option<(IfIndex, IpAddr, Report)> {
+        let due = |m: &Membership| m.pending.as_ref().is_some_and(|p| p.1 <= now);
+        let key = self.groups.iter().find(|(_, m)| due(m)).map(|(key, _)| *key)?;
         let m = self.groups.get_mut(&key)?;
+        let (news, _, left) = m.pending.take()?;
+        let mut records = m.records(&news);
+        records.retain(|r| !r.sources.is_empty() || !matches!(r.kind, RecordType::Allow | RecordType::Block));
+        let report = Report {
+            records,
+            is_member: m.is_member(),
+        };
         let wait = self.prng.below(UNSOLICITED_INTERVAL.as_nanos() as u64);
-        m.pending = (left > 1).then(|| (record, now + Duration::from_nanos(wait), left - 1));
-        if m.users == 0 && m.pending.is_none() {
+        m.pending = (left > 1).then(|| (news, now + Duration::from_nanos(wait), left - 1));
+        if !report.is_member && m.pending.is_none() {
             self.groups.remove(&key);
         }
-        Some((key.0, key.1, record))
+        Some((key.0, key.1, report))
     }
 
     /// What waits for a link that is gone is not told.
@@ -191,7 +331,7 @@ impl McastTable {
             if key.0 == ifindex {
                 m.pending = None;
             }
-            m.users > 0
+            m.is_member()
         });
     }
 }
@@ -217,19 +357,25 @@ impl Stack {
     /// An interface joins a group (`ip_mc_inc_group`, `ipv6_dev_mc_inc`).
     pub(crate) fn mcast_join(&mut self, ifindex: IfIndex, group: IpAddr) {
         // A full table leaves the group unheard, as a full filter of a device would.
-        let _ = self.mcast_try_join(ifindex, group);
+        let _ = self.mcast_try_join(ifindex, group, None);
     }
 
-    pub(crate) fn mcast_try_join(&mut self, ifindex: IfIndex, group: IpAddr) -> Result<(), Errno> {
+    /// The same, for one source or for any, with an error for who wants to know.
+    pub(crate) fn mcast_try_join(
+        &mut self,
+        ifindex: IfIndex,
+        group: IpAddr,
+        source: Option<IpAddr>,
+    ) -> Result<(), Errno> {
         self.devs.get(ifindex).ok_or(Errno::NoDev)?;
         let report = self.mcast_reports(ifindex, group);
-        self.mcast.join((ifindex, group), report, self.now)
+        self.mcast.join((ifindex, group), source, report, self.now)
     }
 
     /// An interface leaves a group (`ip_mc_dec_group`, `ipv6_dev_mc_dec`).
-    pub(crate) fn mcast_leave(&mut self, ifindex: IfIndex, group: IpAddr) {
+    pub(crate) fn mcast_leave(&mut self, ifindex: IfIndex, group: IpAddr, source: Option<IpAddr>) {
         let report = self.mcast_reports(ifindex, group);
-        self.mcast.leave((ifindex, group), report, self.now);
+        self.mcast.leave((ifindex, group), source, report, self.now);
     }
 
     /// The interface can send again, or no more.
@@ -239,18 +385,24 @@ impl Stack {
         if running {
             // Routers may have forgotten, or be others.
             for v6 in [false, true] {
-                self.mcast
-                    .query(ifindex, v6, None, UNSOLICITED_INTERVAL, self.now);
+                self.mcast.query(
+                    ifindex,
+                    v6,
+                    None,
+                    &BTreeSet::new(),
+                    UNSOLICITED_INTERVAL,
+                    self.now,
+                );
             }
         }
     }
 
     /// Tells routers what is due.
     pub(crate) fn mcast_timers(&mut self) {
-        while let Some((ifindex, group, record)) = self.mcast.pop_due(self.now) {
+        while let Some((ifindex, group, report)) = self.mcast.pop_due(self.now) {
             match group {
-                IpAddr::V4(group) => self.igmp_send_report(ifindex, group, record),
-                IpAddr::V6(group) => self.mld_send_report(ifindex, group, record),
+                IpAddr::V4(group) => self.igmp_send_report(ifindex, group, &report),
+                IpAddr::V6(group) => self.mld_send_report(ifindex, group, &report),
             }
         }
     }
@@ -263,16 +415,14 @@ impl Stack {
     /// A copy, from its network header on, of what goes to a group comes back to our own sockets
     /// (`dev_loopback_xmit`).
     pub(crate) fn mc_loop_xmit(&mut self, skb: &SkBuff, oif: IfIndex, proto: EtherType) {
-        if self.devs.backlog.len() >= self.config.netdev_max_backlog {
-            return self.drops.count(SkbDropReason::CpuBacklog);
-        }
         let Some(mut copy) = self.pool.copy(skb) else {
             return self.drops.count(SkbDropReason::NoMem);
         };
         copy.set_dev(oif);
         copy.set_protocol(proto);
         copy.set_pkt_type(PktType::Loopback);
-        self.devs.backlog.push_back(copy);
+        // What is dropped is counted.
+        let _ = self.netif_rx(copy);
     }
 }
 
@@ -290,39 +440,95 @@ mod tests {
     fn told(t: &mut McastTable, end: Instant) -> Vec<Record> {
         let mut records = Vec::new();
         while let Some(next) = t.next_deadline().filter(|d| *d <= end) {
-            records.extend(t.pop_due(next).map(|r| r.2));
+            records.extend(t.pop_due(next).into_iter().flat_map(|r| r.2.records));
         }
         records
+    }
+
+    fn source(n: u8) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, n).into()
+    }
+
+    fn record(kind: RecordType, sources: &[u8]) -> Record {
+        Record {
+            kind,
+            sources: sources.iter().map(|n| source(*n)).collect(),
+        }
+    }
+
+    fn ask(t: &mut McastTable, v6: bool, group: Option<IpAddr>, sources: &[u8], now: Instant) {
+        let sources = sources.iter().map(|n| source(*n)).collect();
+        t.query(DEV, v6, group, &sources, Duration::from_secs(10), now);
     }
 
     #[test]
     fn changes_are_told_twice_and_queries_answered_once() {
         let mut t = McastTable::new(Prng::new(1));
-        t.join((DEV, GROUP), true, at(0)).unwrap();
-        t.join((DEV, GROUP), true, at(0)).unwrap();
+        t.join((DEV, GROUP), None, true, at(0)).unwrap();
+        t.join((DEV, GROUP), None, true, at(0)).unwrap();
+        let joined = record(RecordType::ToExclude, &[]);
         assert_eq!(
             told(&mut t, at(5000)),
-            [Record::ToExclude; 2],
+            [joined.clone(), joined],
             "RFC 3376 section 5.1"
         );
-        t.query(DEV, false, None, Duration::from_secs(10), at(5000));
+        ask(&mut t, false, None, &[], at(5000));
         let due = t.next_deadline().unwrap();
         assert!(due < at(15_000), "RFC 3376 section 5.2");
-        assert_eq!(told(&mut t, due), [Record::IsExclude]);
-        t.query(DEV, true, None, Duration::from_secs(10), at(20_000));
-        t.query(
-            DEV,
+        assert_eq!(told(&mut t, due), [record(RecordType::IsExclude, &[])]);
+        ask(&mut t, true, None, &[], at(20_000));
+        ask(
+            &mut t,
             false,
             Some(Ipv4Addr::new(239, 9, 9, 9).into()),
-            Duration::from_secs(1),
+            &[],
             at(20_000),
         );
         assert_eq!(t.next_deadline(), None, "not asked");
-        t.leave((DEV, GROUP), true, at(30_000));
+        t.leave((DEV, GROUP), None, true, at(30_000));
         assert!(t.is_member(DEV, GROUP), "another user");
-        t.leave((DEV, GROUP), true, at(30_000));
+        t.leave((DEV, GROUP), None, true, at(30_000));
         assert!(!t.is_member(DEV, GROUP));
-        assert_eq!(told(&mut t, at(40_000)), [Record::ToInclude; 2]);
+        let left = record(RecordType::ToInclude, &[]);
+        assert_eq!(told(&mut t, at(40_000)), [left.clone(), left]);
+        assert!(t.groups.is_empty());
+    }
+
+    #[test]
+    fn rfc3376_section_5_sources_come_and_go() {
+        let mut t = McastTable::new(Prng::new(1));
+        let key = (DEV, GROUP);
+        t.join(key, Some(source(1)), true, at(0)).unwrap();
+        let first = told(&mut t, at(0));
+        assert_eq!(first, [record(RecordType::Allow, &[1])]);
+        // A second source before the first was told twice.
+        t.join(key, Some(source(2)), true, at(1)).unwrap();
+        t.join(key, Some(source(2)), true, at(1)).unwrap();
+        let both = record(RecordType::Allow, &[1, 2]);
+        assert_eq!(told(&mut t, at(5000)), [both.clone(), both]);
+        // Section 5.2: what is asked for and heard.
+        ask(&mut t, false, Some(GROUP), &[2, 9], at(5000));
+        assert_eq!(told(&mut t, at(20_000)), [record(RecordType::IsInclude, &[2])]);
+        ask(&mut t, false, Some(GROUP), &[9], at(20_000));
+        assert_eq!(t.next_deadline(), None);
+        ask(&mut t, false, Some(GROUP), &[1], at(20_000));
+        ask(&mut t, false, None, &[], at(20_000));
+        assert_eq!(told(&mut t, at(40_000)), [record(RecordType::IsInclude, &[1, 2])]);
+        // Somebody who takes any source, and goes again.
+        t.join(key, None, true, at(40_000)).unwrap();
+        t.join(key, Some(source(3)), true, at(40_000)).unwrap();
+        let any = record(RecordType::ToExclude, &[]);
+        assert_eq!(told(&mut t, at(50_000)), [any.clone(), any]);
+        t.leave(key, None, true, at(50_000));
+        let some = record(RecordType::ToInclude, &[1, 2, 3]);
+        assert_eq!(told(&mut t, at(60_000)), [some.clone(), some]);
+        t.leave(key, Some(source(2)), true, at(60_000));
+        assert_eq!(t.next_deadline(), None, "another user of it");
+        for n in [2, 1, 3] {
+            t.leave(key, Some(source(n)), true, at(60_000));
+        }
+        let none = record(RecordType::Block, &[1, 2, 3]);
+        assert_eq!(told(&mut t, at(70_000)), [none.clone(), none]);
         assert!(t.groups.is_empty());
     }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::errno::Errno;
+use crate::eventpoll::{EventPolls, WaitQueue};
+use crate::socket::Readiness;
 
 /// Bytes of send buffer in use, shared with the packets in flight (`sk->sk_wmem_alloc`).
 #[derive(Debug, Clone, Default)]
@@ -61,6 +63,10 @@ pub(crate) struct Sock {
     pub err: Option<Errno>,
     /// Packets dropped because the receive buffer was full (`sk->sk_drops`).
     pub drops: u64,
+    /// Hash of the flow that it receives (`sk->sk_rxhash`), for receive flow steering.
+    pub rxhash: Option<u32>,
+    /// Who wants to know what happens (`sk->sk_wq`).
+    pub wait: WaitQueue,
 }
 
 impl Sock {
@@ -72,6 +78,8 @@ impl Sock {
             wmem: Wmem::default(),
             err: None,
             drops: 0,
+            rxhash: None,
+            wait: WaitQueue::default(),
         }
     }
 
@@ -84,6 +92,17 @@ impl Sock {
         }
         self.rmem_alloc += truesize;
         true
+    }
+
+    /// Something was queued for receive (`sk_data_ready`).
+    pub(crate) fn data_ready(&self, polls: &mut EventPolls) {
+        self.wait.wake(polls, Readiness::READABLE);
+    }
+
+    /// An error for the next call (`sk_error_report`).
+    pub(crate) fn error_report(&mut self, error: Errno, polls: &mut EventPolls) {
+        self.err = Some(error);
+        self.wait.wake(polls, Readiness::READABLE | Readiness::ERROR);
     }
 
     /// Gives receive memory back (`sock_rfree`).

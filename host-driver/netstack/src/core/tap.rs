@@ -8,6 +8,7 @@ use super::af_packet::PacketSock;
 use super::netdevice::IfIndex;
 use super::skb::{PktType, SkBuff};
 use super::time::Instant;
+use crate::eventpoll::EventPolls;
 use crate::socket::SockTable;
 
 /// A frame as a tap sees it.
@@ -66,7 +67,13 @@ impl Taps {
     }
 
     /// A received packet, from its link-layer header on; one that GRO merged as it is after that.
-    pub(crate) fn deliver_skb(&mut self, ifindex: IfIndex, timestamp: Instant, skb: &SkBuff) {
+    pub(crate) fn deliver_skb(
+        &mut self,
+        ifindex: IfIndex,
+        timestamp: Instant,
+        skb: &SkBuff,
+        polls: &mut EventPolls,
+    ) {
         if self.taps.is_empty() && self.sockets.iter().next().is_none() {
             return;
         }
@@ -81,21 +88,22 @@ impl Taps {
         } else {
             head
         };
-        self.deliver(&TapPacket {
+        let packet = TapPacket {
             ifindex,
             timestamp,
             pkt_type,
             data,
-        });
+        };
+        self.deliver(&packet, polls);
         self.scratch = scratch;
     }
 
-    pub(crate) fn deliver(&mut self, packet: &TapPacket<'_>) {
+    pub(crate) fn deliver(&mut self, packet: &TapPacket<'_>, polls: &mut EventPolls) {
         for (_, tap) in &mut self.taps {
             tap.packet(packet);
         }
         for socket in self.sockets.iter_mut() {
-            socket.deliver(packet);
+            socket.deliver(packet, polls);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! IGMP (RFC 3376, and RFC 2236 and RFC 1112 toward older queriers; net/ipv4/igmp.c).
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use zerocopy::IntoBytes;
@@ -9,7 +10,7 @@ use super::route::Rtable;
 use crate::core::checksum::{Sum, checksum};
 use crate::core::drop_reason::SkbDropReason;
 use crate::core::dst::{AddrType, IpIn};
-use crate::core::mcast::{Querier, Record};
+use crate::core::mcast::{Querier, Report};
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::{IpSummed, SkBuff};
 use crate::stack::Stack;
@@ -38,6 +39,17 @@ fn max_resp(code: u8) -> Duration {
     Duration::from_millis(tenths * 100)
 }
 
+/// The sources that a query of IGMPv3 asks for, from behind the group on (RFC 3376 section 4.1.8); what is cut off is
+/// not there.
+fn sources(rest: &[u8]) -> BTreeSet<IpAddr> {
+    let Some((&[_, _, high, low], list)) = rest.split_first_chunk() else {
+        return BTreeSet::new();
+    };
+    let count = usize::from(u16::from_be_bytes([high, low]));
+    let (list, _) = list.as_chunks::<4>();
+    list.iter().take(count).map(|s| IpAddr::from(*s)).collect()
+}
+
 impl Stack {
     /// A datagram of protocol IGMP (`igmp_rcv`).
     pub(crate) fn igmp_rcv(&mut self, skb: SkBuff, ip: &IpIn) {
@@ -62,62 +74,37 @@ impl Stack {
             self.mcast.set_querier(ip.iif, false, version, now);
             let group = Ipv4Addr::new(a, b, c, d);
             let group = (!group.is_unspecified()).then_some(group.into());
-            self.mcast.query(ip.iif, false, group, wait, now);
+            let sources = sources(skb.data().get(8..).unwrap_or(&[]));
+            self.mcast.query(ip.iif, false, group, &sources, wait, now);
         }
         // The reports of others are for routers; IGMPv3 does not suppress its own for them.
         self.pool.recycle(skb);
     }
 
     /// Tells routers about a group (`igmpv3_send_report`, `igmp_send_report`).
-    pub(crate) fn igmp_send_report(&mut self, ifindex: IfIndex, group: Ipv4Addr, record: Record) {
+    pub(crate) fn igmp_send_report(&mut self, ifindex: IfIndex, group: Ipv4Addr, report: &Report) {
         let [a, b, c, d] = group.octets();
-        let old = |kind| ([kind, 0, 0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0], 8);
         let querier = self.mcast.querier(ifindex, false, self.now);
-        let (mut message, len, daddr) = match (querier, record) {
-            (Querier::V3, _) => {
-                let kind = record.number();
-                let m = [
-                    IGMPV3_HOST_MEMBERSHIP_REPORT,
-                    0,
-                    0,
-                    0,
-                    0,
-                    0,
-                    0,
-                    1,
-                    kind,
-                    0,
-                    0,
-                    0,
-                    a,
-                    b,
-                    c,
-                    d,
-                ];
-                (m, 16, ALL_IGMPV3)
-            }
-            (Querier::V2, Record::ToInclude) => {
-                let (m, len) = old(IGMP_HOST_LEAVE_MESSAGE);
-                (m, len, ALL_ROUTERS)
-            }
+        let (kind, daddr) = match (querier, report.is_member) {
+            (Querier::V3, _) => (IGMPV3_HOST_MEMBERSHIP_REPORT, ALL_IGMPV3),
+            (Querier::V2, false) => (IGMP_HOST_LEAVE_MESSAGE, ALL_ROUTERS),
+            (Querier::V2, true) => (IGMPV2_HOST_MEMBERSHIP_REPORT, group),
             // RFC 1112 knows no leaving.
-            (Querier::V1, Record::ToInclude) => return,
-            (version, _) => {
-                let v1 = version == Querier::V1;
-                let (m, len) = old(if v1 {
-                    IGMP_HOST_MEMBERSHIP_REPORT
-                } else {
-                    IGMPV2_HOST_MEMBERSHIP_REPORT
-                });
-                (m, len, group)
-            }
+            (Querier::V1, false) => return,
+            (Querier::V1, true) => (IGMP_HOST_MEMBERSHIP_REPORT, group),
         };
-        let message = message.get_mut(..len).unwrap_or(&mut []);
-        let [x, y] = checksum(message).to_be_bytes();
-        if let [_, _, check, low, ..] = message {
+        let mut message = vec![kind, 0, 0, 0];
+        if querier == Querier::V3 {
+            message.extend_from_slice(&[0, 0, 0, report.records.len() as u8]);
+            report.emit(group.into(), &mut message);
+        } else {
+            message.extend_from_slice(&[a, b, c, d]);
+        }
+        let [x, y] = checksum(&message).to_be_bytes();
+        if let [_, _, check, low, ..] = &mut message[..] {
             (*check, *low) = (x, y);
         }
-        self.igmp_send(ifindex, daddr, message);
+        self.igmp_send(ifindex, daddr, &message);
     }
 
     /// RFC 3376 section 4: time to live 1, internetwork control, router alert.

@@ -9,6 +9,7 @@ use crate::core::drop_reason::SkbDropReason;
 use crate::core::dst::{AddrType, Ipcm, PmtuDisc};
 use crate::core::netdevice::DeviceFlags;
 use crate::core::skb::SkBuff;
+use crate::core::trace::Stage;
 use crate::errno::Errno;
 use crate::netfilter::NfHook;
 use crate::stack::Stack;
@@ -80,6 +81,7 @@ impl Stack {
         skb.reset_network_header();
         skb.set_protocol(EtherType::IPV4);
         skb.set_dev(rt.oif);
+        self.trace_own_packet(&mut skb, Stage::LocalOut);
         if !self.nf.is_active(NfHook::LocalOut) {
             return self.ip_output(skb, rt);
         }
@@ -121,6 +123,7 @@ impl Stack {
             self.pool.recycle(skb);
             return Ok(());
         }
+        self.trace_packet(&skb, Stage::PostRouting);
         let Some(skb) = self.nf_hook(NfHook::PostRouting, skb, None, Some(rt.oif)) else {
             return Err(Errno::Perm);
         };

@@ -12,6 +12,7 @@ use crate::core::sock::Sock;
 use crate::core::time::Instant;
 use crate::core::trace::{self, Stage};
 use crate::errno::Errno;
+use crate::eventpoll::{Target, WaitQueue};
 use crate::prandom::SeededState;
 use crate::socket::{Readiness, SockId, SockTable, readiness};
 use crate::stack::Stack;
@@ -64,6 +65,12 @@ impl PingTable {
             by_ident,
         }
     }
+
+    /// What a socket is ready for, and who wants to know.
+    pub(crate) fn poll_target(&mut self, id: SockId) -> Result<(Readiness, &mut WaitQueue), Errno> {
+        let s = self.socks.get_mut(id)?;
+        Ok((readiness(&s.sock, s.queue.len()), &mut s.sock.wait))
+    }
 }
 
 /// A socket that sends echo requests and receives their replies (`SOCK_DGRAM`, `IPPROTO_ICMP`).
@@ -74,6 +81,10 @@ impl PingTable {
 pub struct PingSocket(SockId);
 
 impl PingSocket {
+    pub(crate) fn id(&self) -> SockId {
+        self.0
+    }
+
     /// Makes a socket with an identifier; without one the stack chooses.
     ///
     /// # Errors
@@ -172,6 +183,7 @@ impl PingSocket {
             return;
         };
         stack.ping.by_ident.remove(&s.ident);
+        stack.epolls.forget(&s.sock.wait);
         for queued in s.queue {
             stack.kfree_skb(queued.skb, SkbDropReason::SocketClose);
         }
@@ -202,6 +214,7 @@ impl Stack {
             return Err(Errno::MsgSize);
         }
         if !writable {
+            self.poll_nospace(Target::Ping(id));
             return Err(Errno::Again);
         }
         let rest = [ident, sequence];
@@ -222,6 +235,7 @@ impl Stack {
             return Err(Errno::NoBufs);
         };
         skb.set_owner_w(self.ping.socks.get(id)?.sock.wmem.charge(skb.truesize()));
+        self.trace_own_packet(&mut skb, Stage::Send);
         match rt {
             DstEntry::V4(_) => {
                 self.mib.icmp.out_msgs += 1;
@@ -263,6 +277,7 @@ impl Stack {
         };
         trace::packet(skb.packet_id(), Stage::Socket, self.now.as_nanos());
         s.queue.push_back(Queued { skb, reply });
+        s.sock.data_ready(&mut self.epolls);
     }
 
     fn ping_recvmsg(&mut self, id: SockId, buf: &mut [u8]) -> Result<EchoReply, Errno> {
@@ -300,7 +315,7 @@ impl Stack {
         // The socket is not connected, so only one that asked for errors gets them.
         if s.recverr {
             tracing::trace!(errno = ?error.errno, fatal = error.severity == Severity::Fatal, "ping_err");
-            s.sock.err = Some(error.errno);
+            s.sock.error_report(error.errno, &mut self.epolls);
         }
         true
     }

@@ -15,6 +15,7 @@ use crate::core::netdevice::IfIndex;
 use crate::core::skb::SkBuff;
 use crate::core::sock::Sock;
 use crate::errno::Errno;
+use crate::eventpoll::{Target, WaitQueue};
 use crate::prandom::SeededState;
 use crate::socket::{Domain, Readiness, SockId, SockTable, readiness};
 use crate::stack::Stack;
@@ -55,6 +56,12 @@ impl RawTable {
         }
     }
 
+    /// What a socket is ready for, and who wants to know.
+    pub(crate) fn poll_target(&mut self, id: SockId) -> Result<(Readiness, &mut WaitQueue), Errno> {
+        let s = self.socks.get_mut(id)?;
+        Ok((readiness(&s.sock, s.queue.len()), &mut s.sock.wait))
+    }
+
     fn nth(&self, domain: Domain, protocol: u8, at: usize) -> Option<SockId> {
         self.by_protocol.get(&(domain, protocol))?.get(at).copied()
     }
@@ -69,6 +76,10 @@ impl RawTable {
 pub struct RawSocket(SockId);
 
 impl RawSocket {
+    pub(crate) fn id(&self) -> SockId {
+        self.0
+    }
+
     /// Makes a socket for an IP protocol. With [`IPPROTO_RAW`] it sends whole IPv4 datagrams, header
     /// included.
     pub fn new(stack: &mut Stack, domain: Domain, protocol: u8) -> Self {
@@ -228,7 +239,7 @@ impl RawSocket {
     /// # Errors
     /// EBADF if the socket is not of this stack.
     pub fn set_recv_buffer_size(&self, stack: &mut Stack, size: usize) -> io::Result<()> {
-        stack.raw.socks.get_mut(self.0)?.sock.rcvbuf = size;
+        stack.raw.socks.get_mut(self.0)?.sock.rcvbuf = size.min(stack.config.rmem_max);
         Ok(())
     }
 
@@ -257,6 +268,7 @@ impl RawSocket {
         if let Some(ids) = stack.raw.by_protocol.get_mut(&(s.domain, s.protocol)) {
             ids.retain(|i| *i != self.0);
         }
+        stack.epolls.forget(&s.sock.wait);
         for (skb, _) in s.queue {
             stack.kfree_skb(skb, SkbDropReason::SocketClose);
         }
@@ -291,6 +303,7 @@ impl Stack {
         }
         let s = self.raw.socks.get(id)?;
         if !s.sock.writable() {
+            self.poll_nospace(Target::Raw(id));
             return Err(Errno::Again);
         }
         let wmem = s.sock.wmem.clone();
@@ -400,6 +413,7 @@ impl Stack {
         }
         copy.trim(keep);
         s.queue.push_back((copy, ip.saddr));
+        s.sock.data_ready(&mut self.epolls);
         true
     }
 
@@ -421,7 +435,7 @@ impl Stack {
             }
             known = true;
             if s.recverr || s.peer.is_some() && error.severity == Severity::Fatal {
-                s.sock.err = Some(error.errno);
+                s.sock.error_report(error.errno, &mut self.epolls);
             }
         }
         known

@@ -62,7 +62,22 @@ pub(crate) struct McastOpts {
     /// `IP_MULTICAST_IF`.
     pub oif: Option<IfIndex>,
     /// Groups that the socket joined (`mc_list`).
-    pub groups: Vec<(IfIndex, IpAddr)>,
+    pub groups: Vec<McastGroup>,
+}
+
+/// A group that a socket joined (`struct ip_mc_socklist`).
+#[derive(Debug)]
+pub(crate) struct McastGroup {
+    pub ifindex: IfIndex,
+    pub group: IpAddr,
+    /// The sources that it takes; none: any.
+    pub sources: Vec<IpAddr>,
+}
+
+impl McastGroup {
+    pub(crate) fn is(&self, ifindex: IfIndex, group: IpAddr) -> bool {
+        (self.ifindex, self.group) == (ifindex, group)
+    }
 }
 
 /// A UDP socket (`struct udp_sock`).
@@ -80,6 +95,10 @@ pub(crate) struct UdpSock {
     pub only_v6: bool,
     pub ttl: Option<u8>,
     pub tos: u8,
+    /// `SO_PRIORITY`.
+    pub priority: Option<u32>,
+    /// `SO_MARK`.
+    pub mark: u32,
     pub pmtudisc: PmtuDisc,
     pub mcast: McastOpts,
     pub filter: Option<SocketFilter>,
@@ -143,6 +162,8 @@ impl Stack {
             only_v6: false,
             ttl: None,
             tos: 0,
+            priority: None,
+            mark: 0,
             pmtudisc: PmtuDisc::default(),
             mcast: McastOpts {
                 ttl: 1,
@@ -159,8 +180,14 @@ impl Stack {
         let Some(s) = self.udp.remove(id) else {
             return;
         };
-        for (ifindex, group) in s.mcast.groups {
-            self.mcast_leave(ifindex, group);
+        self.epolls.forget(&s.sock.wait);
+        for joined in s.mcast.groups {
+            if joined.sources.is_empty() {
+                self.mcast_leave(joined.ifindex, joined.group, None);
+            }
+            for source in joined.sources {
+                self.mcast_leave(joined.ifindex, joined.group, Some(source));
+            }
         }
         for datagram in s.queue {
             self.kfree_skb(datagram.skb, SkbDropReason::SocketClose);

@@ -327,7 +327,7 @@ impl Stack {
         if !shared && !advertised && gone.origin == AddrOrigin::Static {
             self.addrconf_del_prefix_route(ifindex, prefix);
         }
-        self.mcast_leave(ifindex, solicited_node(addr).into());
+        self.mcast_leave(ifindex, solicited_node(addr).into(), None);
         self.fnhe.flush();
     }
 

@@ -11,6 +11,7 @@ use crate::core::drop_reason::SkbDropReason;
 use crate::core::dst::{AddrType, Ipcm, PmtuDisc};
 use crate::core::netdevice::DeviceFlags;
 use crate::core::skb::{IpSummed, PktType, SkBuff};
+use crate::core::trace::Stage;
 use crate::errno::Errno;
 use crate::netfilter::NfHook;
 use crate::stack::Stack;
@@ -74,6 +75,7 @@ impl Stack {
         skb.reset_network_header();
         skb.set_protocol(EtherType::IPV6);
         skb.set_dev(rt.oif);
+        self.trace_own_packet(&mut skb, Stage::LocalOut);
         if !self.nf.is_active(NfHook::LocalOut) {
             return self.ip6_output(skb, rt, mtu);
         }
@@ -120,6 +122,7 @@ impl Stack {
                 return Ok(());
             }
         }
+        self.trace_packet(&skb, Stage::PostRouting);
         let Some(skb) = self.nf_hook(NfHook::PostRouting, skb, None, Some(rt.oif)) else {
             return Err(Errno::Perm);
         };

@@ -1,5 +1,6 @@
 //! Multicast listener discovery (RFC 3810, and RFC 2710 toward older queriers; net/ipv6/mcast.c).
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use super::route::Rt6Info;
 use crate::core::addr::is_link_local;
 use crate::core::drop_reason::SkbDropReason;
 use crate::core::dst::{AddrType, IpIn, Ipcm, PmtuDisc};
-use crate::core::mcast::{Querier, Record};
+use crate::core::mcast::{Querier, Report};
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::SkBuff;
 use crate::stack::Stack;
@@ -33,6 +34,16 @@ fn max_resp(code: u16) -> Duration {
     Duration::from_millis(millis)
 }
 
+/// The sources that a query of MLDv2 asks for, from behind the group on (RFC 3810 section 5.1.9).
+fn sources(rest: &[u8]) -> BTreeSet<IpAddr> {
+    let Some((&[_, _, high, low], list)) = rest.split_first_chunk() else {
+        return BTreeSet::new();
+    };
+    let count = usize::from(u16::from_be_bytes([high, low]));
+    let (list, _) = list.as_chunks::<16>();
+    list.iter().take(count).map(|s| IpAddr::from(*s)).collect()
+}
+
 impl Stack {
     /// A querier asks (`igmp6_event_query`). False if the query is not valid (RFC 3810 section 5.1.14).
     pub(super) fn igmp6_event_query(&mut self, skb: &SkBuff, saddr: Ipv6Addr, ip: &IpIn) -> bool {
@@ -50,32 +61,26 @@ impl Stack {
         let group: Option<Ipv6Addr> = fixed.last_chunk::<16>().copied().map(Ipv6Addr::from);
         let group = group.filter(|g| !g.is_unspecified()).map(IpAddr::V6);
         self.mcast.set_querier(ip.iif, true, version, self.now);
-        self.mcast.query(ip.iif, true, group, wait, self.now);
+        let sources = sources(skb.data().get(MLD_V1_LEN..).unwrap_or(&[]));
+        self.mcast.query(ip.iif, true, group, &sources, wait, self.now);
         true
     }
 
     /// Tells routers about a group (`mld_send_report`, `igmp6_send`).
-    pub(crate) fn mld_send_report(&mut self, ifindex: IfIndex, group: Ipv6Addr, record: Record) {
-        let mut message = [0; 28];
-        let (daddr, len) = match (self.mcast.querier(ifindex, true, self.now), record) {
-            (Querier::V3, _) => {
-                message[0] = ICMPV6_MLD2_REPORT;
-                message[7] = 1;
-                message[8] = record.number();
-                message[12..].copy_from_slice(&group.octets());
-                (ALL_MLDV2, 28)
-            }
-            (_, Record::ToInclude) => {
-                message[0] = ICMPV6_MGM_REDUCTION;
-                message[8..24].copy_from_slice(&group.octets());
-                (ALL_ROUTERS, MLD_V1_LEN)
-            }
-            (_, _) => {
-                message[0] = ICMPV6_MGM_REPORT;
-                message[8..24].copy_from_slice(&group.octets());
-                (group, MLD_V1_LEN)
-            }
+    pub(crate) fn mld_send_report(&mut self, ifindex: IfIndex, group: Ipv6Addr, report: &Report) {
+        let querier = self.mcast.querier(ifindex, true, self.now);
+        let (kind, daddr) = match (querier, report.is_member) {
+            (Querier::V3, _) => (ICMPV6_MLD2_REPORT, ALL_MLDV2),
+            (_, false) => (ICMPV6_MGM_REDUCTION, ALL_ROUTERS),
+            (_, true) => (ICMPV6_MGM_REPORT, group),
         };
+        let mut message = vec![kind, 0, 0, 0, 0, 0, 0, 0];
+        if querier == Querier::V3 {
+            message[7] = report.records.len() as u8;
+            report.emit(group.into(), &mut message);
+        } else {
+            message.extend_from_slice(&group.octets());
+        }
         let Some(dev) = self.devs.get(ifindex) else { return };
         let mtu = dev.mtu as usize;
         // RFC 3810 section 5.2.13: a link-local address, or none while it is being checked.
@@ -97,15 +102,14 @@ impl Stack {
             pmtudisc: PmtuDisc::Do,
             looped: false,
         };
-        let message = message.get(..len).unwrap_or(&[]);
         let skb = self
-            .icmpv6_build(rt.saddr, daddr, message, &[])
+            .icmpv6_build(rt.saddr, daddr, &message, &[])
             .and_then(|mut skb| {
                 skb.push(ROUTER_ALERT.len()).ok()?.copy_from_slice(&ROUTER_ALERT);
                 Some(skb)
             });
         self.mib.icmp6.out_msgs += 1;
-        self.mib.icmp6.out_mldv2_reports += u64::from(len == 28);
+        self.mib.icmp6.out_mldv2_reports += u64::from(querier == Querier::V3);
         match skb {
             // What is lost is told again.
             Some(skb) => drop(self.ip6_send_skb(skb, &rt, ipc)),

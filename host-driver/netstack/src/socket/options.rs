@@ -8,10 +8,13 @@ use crate::core::dst::AddrType;
 use crate::core::filter::SocketFilter;
 use crate::core::netdevice::{DeviceFlags, IfIndex};
 use crate::errno::Errno;
+use crate::ipv4::udp::McastGroup;
 use crate::stack::Stack;
 
 /// Most groups that one socket joins (net.ipv4.igmp_max_memberships).
 const IGMP_MAX_MEMBERSHIPS: usize = 20;
+/// Most sources of one group that one socket names (net.ipv4.igmp_max_msf).
+const IGMP_MAX_MSF: usize = 10;
 
 impl UdpSocket {
     /// Lets sockets that all allow it be bound to one address (`SO_REUSEADDR`); the last one bound gets the
@@ -88,7 +91,7 @@ impl UdpSocket {
         interface: Ipv4Addr,
     ) -> io::Result<()> {
         let ifindex = stack.ip_mc_find_dev(group, interface)?;
-        Ok(stack.udp_join_group(self.0, group.into(), ifindex)?)
+        Ok(stack.udp_join_group(self.0, group.into(), None, ifindex)?)
     }
 
     /// Leaves a group (`IP_DROP_MEMBERSHIP`).
@@ -102,7 +105,7 @@ impl UdpSocket {
         interface: Ipv4Addr,
     ) -> io::Result<()> {
         let ifindex = stack.ip_mc_find_dev(group, interface)?;
-        Ok(stack.udp_leave_group(self.0, group.into(), ifindex)?)
+        Ok(stack.udp_leave_group(self.0, group.into(), None, ifindex)?)
     }
 
     /// Joins a group on an interface (`IPV6_JOIN_GROUP`).
@@ -115,7 +118,7 @@ impl UdpSocket {
         group: Ipv6Addr,
         interface: IfIndex,
     ) -> io::Result<()> {
-        Ok(stack.udp_join_group(self.0, group.into(), interface)?)
+        Ok(stack.udp_join_group(self.0, group.into(), None, interface)?)
     }
 
     /// Leaves a group (`IPV6_LEAVE_GROUP`).
@@ -128,7 +131,65 @@ impl UdpSocket {
         group: Ipv6Addr,
         interface: IfIndex,
     ) -> io::Result<()> {
-        Ok(stack.udp_leave_group(self.0, group.into(), interface)?)
+        Ok(stack.udp_leave_group(self.0, group.into(), None, interface)?)
+    }
+
+    /// Joins a group for what one source sends (`IP_ADD_SOURCE_MEMBERSHIP`, RFC 4607); once for each source.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::join_multicast_v4`]; `InvalidInput` if the socket takes any source of the group.
+    pub fn join_ssm_v4(
+        &self,
+        stack: &mut Stack,
+        source: Ipv4Addr,
+        group: Ipv4Addr,
+        interface: Ipv4Addr,
+    ) -> io::Result<()> {
+        let ifindex = stack.ip_mc_find_dev(group, interface)?;
+        Ok(stack.udp_join_group(self.0, group.into(), Some(source.into()), ifindex)?)
+    }
+
+    /// Takes no longer what the source sends to the group (`IP_DROP_SOURCE_MEMBERSHIP`).
+    ///
+    /// # Errors
+    /// `AddrNotAvailable` if it was not joined so.
+    pub fn leave_ssm_v4(
+        &self,
+        stack: &mut Stack,
+        source: Ipv4Addr,
+        group: Ipv4Addr,
+        interface: Ipv4Addr,
+    ) -> io::Result<()> {
+        let ifindex = stack.ip_mc_find_dev(group, interface)?;
+        Ok(stack.udp_leave_group(self.0, group.into(), Some(source.into()), ifindex)?)
+    }
+
+    /// As [`UdpSocket::join_ssm_v4`] (`MCAST_JOIN_SOURCE_GROUP`).
+    ///
+    /// # Errors
+    /// As [`UdpSocket::join_ssm_v4`].
+    pub fn join_ssm_v6(
+        &self,
+        stack: &mut Stack,
+        source: Ipv6Addr,
+        group: Ipv6Addr,
+        interface: IfIndex,
+    ) -> io::Result<()> {
+        Ok(stack.udp_join_group(self.0, group.into(), Some(source.into()), interface)?)
+    }
+
+    /// As [`UdpSocket::leave_ssm_v4`] (`MCAST_LEAVE_SOURCE_GROUP`).
+    ///
+    /// # Errors
+    /// As [`UdpSocket::leave_ssm_v4`].
+    pub fn leave_ssm_v6(
+        &self,
+        stack: &mut Stack,
+        source: Ipv6Addr,
+        group: Ipv6Addr,
+        interface: IfIndex,
+    ) -> io::Result<()> {
+        Ok(stack.udp_leave_group(self.0, group.into(), Some(source.into()), interface)?)
     }
 
     /// Whether sockets of this host get what this one sends to groups (`IP_MULTICAST_LOOP`,
@@ -182,29 +243,72 @@ impl Stack {
         multicast.map(|d| d.ifindex).ok_or(Errno::NoDev)
     }
 
-    /// `ip_mc_join_group`, `ipv6_sock_mc_join`.
-    fn udp_join_group(&mut self, id: super::SockId, group: IpAddr, ifindex: IfIndex) -> Result<(), Errno> {
+    /// `ip_mc_join_group`, `ip_mc_source`, `ipv6_sock_mc_join`, `ip6_mc_source`.
+    fn udp_join_group(
+        &mut self,
+        id: super::SockId,
+        group: IpAddr,
+        source: Option<IpAddr>,
+        ifindex: IfIndex,
+    ) -> Result<(), Errno> {
         let s = self.udp.get(id)?;
         if !group.is_multicast() || s.domain == Domain::Ipv4 && group.is_ipv6() {
             return Err(Errno::Inval);
         }
-        if s.mcast.groups.contains(&(ifindex, group)) {
-            return Err(Errno::AddrInUse);
+        if source.is_some_and(|s| s.is_multicast() || s.is_unspecified()) {
+            return Err(Errno::Inval);
         }
-        if s.mcast.groups.len() >= IGMP_MAX_MEMBERSHIPS {
-            return Err(Errno::NoBufs);
+        match (s.mcast.groups.iter().find(|g| g.is(ifindex, group)), source) {
+            (None, _) if s.mcast.groups.len() >= IGMP_MAX_MEMBERSHIPS => return Err(Errno::NoBufs),
+            (None, _) => {}
+            (Some(_), None) => return Err(Errno::AddrInUse),
+            // Any source, or some: not both.
+            (Some(joined), Some(_)) if joined.sources.is_empty() => return Err(Errno::Inval),
+            (Some(joined), Some(source)) if joined.sources.contains(&source) => return Err(Errno::AddrInUse),
+            (Some(joined), Some(_)) if joined.sources.len() >= IGMP_MAX_MSF => return Err(Errno::NoBufs),
+            (Some(_), Some(_)) => {}
         }
-        self.mcast_try_join(ifindex, group)?;
-        self.udp.get_mut(id)?.mcast.groups.push((ifindex, group));
+        self.mcast_try_join(ifindex, group, source)?;
+        let groups = &mut self.udp.get_mut(id)?.mcast.groups;
+        match groups.iter_mut().find(|g| g.is(ifindex, group)) {
+            Some(joined) => joined.sources.extend(source),
+            None => groups.push(McastGroup {
+                ifindex,
+                group,
+                sources: source.into_iter().collect(),
+            }),
+        }
         Ok(())
     }
 
-    /// `ip_mc_leave_group`, `ipv6_sock_mc_drop`.
-    fn udp_leave_group(&mut self, id: super::SockId, group: IpAddr, ifindex: IfIndex) -> Result<(), Errno> {
+    /// `ip_mc_leave_group`, `ip_mc_source`, `ipv6_sock_mc_drop`: one source, or the group with all that it has.
+    fn udp_leave_group(
+        &mut self,
+        id: super::SockId,
+        group: IpAddr,
+        source: Option<IpAddr>,
+        ifindex: IfIndex,
+    ) -> Result<(), Errno> {
         let groups = &mut self.udp.get_mut(id)?.mcast.groups;
-        let at = groups.iter().position(|g| *g == (ifindex, group));
-        groups.remove(at.ok_or(Errno::AddrNotAvail)?);
-        self.mcast_leave(ifindex, group);
+        let at = groups.iter().position(|g| g.is(ifindex, group));
+        let at = at.ok_or(Errno::AddrNotAvail)?;
+        let Some(source) = source else {
+            let joined = groups.remove(at);
+            if joined.sources.is_empty() {
+                self.mcast_leave(ifindex, group, None);
+            }
+            for source in joined.sources {
+                self.mcast_leave(ifindex, group, Some(source));
+            }
+            return Ok(());
+        };
+        let sources = &mut groups[at].sources;
+        let of_source = sources.iter().position(|s| *s == source);
+        sources.remove(of_source.ok_or(Errno::AddrNotAvail)?);
+        if sources.is_empty() {
+            groups.remove(at);
+        }
+        self.mcast_leave(ifindex, group, Some(source));
         Ok(())
     }
 }

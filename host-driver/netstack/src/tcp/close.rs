@@ -30,8 +30,8 @@ impl Stack {
                 sk.send_fin(self.now);
                 self.tcp_output(id);
             }
-            self.tcp_check_state(id);
         }
+        self.tcp_check_state(id);
         Ok(())
     }
 
@@ -41,6 +41,7 @@ impl Stack {
             return;
         };
         sk.dead = true;
+        self.epolls.forget(&std::mem::take(&mut sk.sock.wait));
         let unread = sk.readable_bytes() > 0 || !sk.out_of_order.is_empty();
         match sk.state {
             TcpState::Listen => return self.tcp_listen_stop(id),

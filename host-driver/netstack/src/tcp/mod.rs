@@ -23,6 +23,8 @@
 mod af_inet;
 mod close;
 mod inet_hashtables;
+mod options;
+mod poll;
 mod recvmsg;
 mod sendmsg;
 mod seq;
@@ -31,6 +33,7 @@ mod socket;
 mod syncookies;
 mod tcp_cong;
 mod tcp_cubic;
+mod tcp_diag;
 mod tcp_input;
 mod tcp_ipv4;
 mod tcp_minisocks;

@@ -20,6 +20,7 @@ impl Stack {
     /// # Errors
     /// [`Errno::Again`] if there is nothing yet, [`Errno::NotConn`], or a pending error.
     pub(crate) fn tcp_recvmsg(&mut self, id: TcpSockId, buf: &mut [u8], peek: Peek) -> Result<usize, Errno> {
+        self.tcp_rps_record(id);
         let (sk, mut net) = self.tcp_split(id).ok_or(Errno::BadF)?;
         if sk.state == TcpState::Listen {
             return Err(Errno::NotConn);

@@ -5,6 +5,7 @@ use super::sock::{Shut, TcpSock, TcpState};
 use super::write_queue::{Sacked, TcpSkb};
 use super::*;
 use crate::errno::Errno;
+use crate::eventpoll::Target;
 use crate::wire::tcp::TcpFlags;
 
 impl Stack {
@@ -14,6 +15,7 @@ impl Stack {
     /// [`Errno::Again`] if the buffer is full or the handshake goes on, [`Errno::Pipe`] after a shutdown,
     /// [`Errno::NotConn`], or a pending error.
     pub(crate) fn tcp_sendmsg(&mut self, id: TcpSockId, buf: &[u8]) -> Result<usize, Errno> {
+        self.tcp_rps_record(id);
         let (sk, mut net) = self.tcp_split(id).ok_or(Errno::BadF)?;
         if let Some(e) = sk.sock.err.take() {
             return Err(e);
@@ -28,7 +30,11 @@ impl Stack {
             _ => return Err(Errno::Pipe),
         }
         let copied = sk.queue_data(&mut net, buf);
-        if copied == 0 && !buf.is_empty() {
+        let full = copied < buf.len();
+        if full {
+            self.poll_nospace(Target::Tcp(id));
+        }
+        if copied == 0 && full {
             return Err(Errno::Again);
         }
         self.tcp_output(id);

@@ -392,9 +392,20 @@ pub(crate) struct TcpSock {
     /// The listener that has not handed it out yet.
     pub listener: Option<TcpSockId>,
 
+    /// What those who watch the socket have been told.
+    pub told: Told,
+
     /// Offset of our timestamps.
     pub ts_offset: u32,
     pub stats: TcpStats,
+}
+
+/// What those who watch a socket know of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Told {
+    pub state: TcpState,
+    pub shutdown: Shut,
+    pub rcv_nxt: Seq,
 }
 
 /// Counters of one connection.
@@ -540,6 +551,7 @@ impl TcpSock {
             syn_queue_len: 0,
             synq_overflow: None,
             listener: None,
+            told: Told::default(),
             ts_offset: 0,
             stats: TcpStats::default(),
         }

@@ -7,8 +7,9 @@ use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use super::inet_hashtables::{TcpSlot, TcpSockId};
+use super::poll::tcp_poll;
 use super::recvmsg::Peek;
-use super::sock::{PortHold, Shut, TcpSock, TcpState};
+use super::sock::{PortHold, TcpSock, TcpState};
 use super::tcp_cong::{CongestionAlgorithm, CongestionControl};
 use crate::core::netdevice::IfIndex;
 use crate::errno::Errno;
@@ -120,28 +121,6 @@ pub struct TcpStream(TcpSockId);
 
 /// Connections that may wait for an `accept`, as `std` asks for.
 const STD_BACKLOG: u32 = 128;
-
-/// What a socket is ready for (`tcp_poll`).
-fn tcp_poll(sk: &TcpSock) -> Readiness {
-    let mut ready = Readiness::empty();
-    if sk.state == TcpState::Listen {
-        ready.set(Readiness::READABLE, !sk.accept_queue.is_empty());
-        return ready;
-    }
-    let closed = sk.state == TcpState::Close || sk.shutdown == Shut::all();
-    ready.set(Readiness::HANGUP, closed);
-    ready.set(Readiness::READ_HANGUP, sk.shutdown.contains(Shut::RCV));
-    let readable = sk.readable_bytes() > 0 || sk.shutdown.contains(Shut::RCV);
-    if !matches!(sk.state, TcpState::SynSent | TcpState::SynRecv) {
-        ready.set(Readiness::READABLE, readable);
-        let writable = sk.shutdown.contains(Shut::SEND) || sk.stream_is_writeable();
-        ready.set(Readiness::WRITABLE, writable);
-    }
-    if sk.sock.err.is_some() {
-        ready |= Readiness::ERROR | Readiness::READABLE | Readiness::WRITABLE;
-    }
-    ready
-}
 
 fn tcp_get_info(sk: &TcpSock) -> TcpInfo {
     let us = |us: u32| Duration::from_micros(us.into());
@@ -405,6 +384,10 @@ impl TcpStream {
 macro_rules! common {
     ($($kind:ident)*) => { $(
         impl $kind {
+            pub(crate) fn id(&self) -> TcpSockId {
+                self.0
+            }
+
             /// The address that the socket is bound to.
             ///
             /// # Errors
@@ -476,7 +459,7 @@ macro_rules! common {
             /// EBADF if the socket is not of this stack.
             pub fn set_recv_buffer_size(&self, stack: &mut Stack, size: usize) -> io::Result<()> {
                 let sk = stack.tcp.socks.get_mut(self.0)?;
-                sk.sock.rcvbuf = size.max(2304);
+                sk.sock.rcvbuf = size.min(stack.config.rmem_max).max(2304);
                 sk.opts.rcvbuf_locked = true;
                 Ok(())
             }
@@ -495,7 +478,7 @@ macro_rules! common {
             /// EBADF if the socket is not of this stack.
             pub fn set_send_buffer_size(&self, stack: &mut Stack, size: usize) -> io::Result<()> {
                 let sk = stack.tcp.socks.get_mut(self.0)?;
-                sk.sock.sndbuf = size.max(4608);
+                sk.sock.sndbuf = size.min(stack.config.wmem_max).max(4608);
                 sk.opts.sndbuf_locked = true;
                 Ok(())
             }

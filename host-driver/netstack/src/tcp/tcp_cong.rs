@@ -18,6 +18,19 @@ pub enum CongestionAlgorithm {
     Reno,
 }
 
+impl CongestionAlgorithm {
+    /// All of them (net.ipv4.tcp_available_congestion_control).
+    pub const ALL: &[Self] = &[Self::Cubic, Self::Reno];
+
+    /// The name that Linux has for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cubic => "cubic",
+            Self::Reno => "reno",
+        }
+    }
+}
+
 /// The algorithm of a socket with its state (`struct tcp_congestion_ops`).
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum CongestionControl {

@@ -103,6 +103,7 @@ impl Stack {
             return;
         };
         sk.stats.segs_in += 1;
+        sk.sock.rxhash = skb.hash();
         let verdict = if sk.state == TcpState::Established {
             sk.rcv_established(&mut net, skb, seg)
         } else {

@@ -309,8 +309,12 @@ impl Stack {
         let Some((sk, mut net)) = self.tcp_split(id) else {
             return self.kfree_skb(skb, SkbDropReason::NoSocket);
         };
+        let listener = sk.listener;
         let verdict = sk.rcv_state_process(&mut net, skb, seg);
         self.tcp_finish(id, verdict, &seg, ip);
+        if let Some(parent) = listener.and_then(|listener| self.tcp.socks.sock(listener)) {
+            parent.sock.data_ready(&mut self.epolls);
+        }
     }
 
     /// Moves the rest of a connection out of its socket (`tcp_time_wait`).
@@ -448,9 +452,13 @@ impl Stack {
 
     /// Draws the consequences of a state (`tcp_time_wait`, `tcp_done`).
     pub(crate) fn tcp_check_state(&mut self, id: TcpSockId) {
-        match self.tcp.socks.sock(id).map(|sk| sk.state) {
-            Some(TcpState::TimeWait) => self.tcp_time_wait(id),
-            Some(TcpState::Close) => self.tcp_done(id),
+        let Some(sk) = self.tcp.socks.sock(id) else {
+            return;
+        };
+        match sk.state {
+            TcpState::TimeWait => self.tcp_time_wait(id),
+            TcpState::Close => self.tcp_done(id),
+            _ if sk.sock.wait.is_watched() => self.tcp_wake(id),
             _ => {}
         }
     }
@@ -491,6 +499,8 @@ impl Stack {
         }
         if dead {
             self.tcp.socks.remove(id);
+        } else {
+            self.tcp_wake(id);
         }
     }
 

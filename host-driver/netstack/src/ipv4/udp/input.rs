@@ -92,7 +92,11 @@ impl Stack {
     fn udp_mcast_wants(&self, id: SockId, from: SocketAddr, to: IpAddr, ip: &IpIn) -> bool {
         self.udp.get(id).is_ok_and(|s| {
             let local = s.local.ip();
-            (local.is_unspecified() || local == to) && s.score(from, to, Some(ip.iif)).is_some()
+            // `ip_mc_sf_allow`: a socket that named sources takes those only; one that did not join takes what others
+            // joined for (`IP_MULTICAST_ALL`).
+            let joined = s.mcast.groups.iter().find(|g| g.is(ip.iif, to));
+            let source = joined.is_none_or(|g| g.sources.is_empty() || g.sources.contains(&from.ip()));
+            source && (local.is_unspecified() || local == to) && s.score(from, to, Some(ip.iif)).is_some()
         })
     }
 
@@ -125,6 +129,9 @@ impl Stack {
         // `udp_rcv` has seen the header, so it is there to be stepped over.
         let _ = skb.pull(UDP_HLEN);
         trace!(%from, to = %s.local, len = skb.len(), rmem = s.sock.rmem_alloc, "udp_enqueue");
+        if s.peer.is_some() {
+            s.sock.rxhash = skb.hash();
+        }
         let meta = UdpMeta {
             len: skb.len(),
             from: if s.domain == Domain::Ipv6 {
@@ -138,10 +145,12 @@ impl Stack {
         };
         trace::packet(skb.packet_id(), Stage::Socket, self.now.as_nanos());
         s.queue.push_back(Datagram { skb, meta });
+        s.sock.data_ready(&mut self.epolls);
     }
 
     /// `udp_recvmsg`.
     pub(crate) fn udp_recvmsg(&mut self, id: SockId, buf: &mut [u8]) -> Result<UdpMeta, Errno> {
+        self.udp_rps_record(id);
         let result = self.udp_peekmsg(id, buf)?;
         let s = self.udp.get_mut(id)?;
         if let Some(datagram) = s.queue.pop_front() {
@@ -184,7 +193,7 @@ impl Stack {
             || error.errno == Errno::MsgSize && matches!(s.pmtudisc, PmtuDisc::Do | PmtuDisc::Probe);
         // RFC 1122 section 4.1.3.3; like Linux only to those who can know whom it is about.
         if s.recverr || (s.peer.is_some() && fatal) {
-            s.sock.err = Some(error.errno);
+            s.sock.error_report(error.errno, &mut self.epolls);
         }
         true
     }

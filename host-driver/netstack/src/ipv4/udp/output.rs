@@ -6,8 +6,10 @@ use zerocopy::IntoBytes;
 
 use crate::core::checksum::Sum;
 use crate::core::drop_reason::SkbDropReason;
-use crate::core::dst::{AddrType, DstEntry, Ipcm, PmtuDisc};
+use crate::core::dst::{AddrType, DstEntry, Ipcm, PmtuDisc, rt_tos2priority};
+use crate::core::trace::Stage;
 use crate::errno::Errno;
+use crate::eventpoll::Target;
 use crate::socket::SockId;
 use crate::stack::Stack;
 use crate::wire::ipv4::IPPROTO_UDP;
@@ -24,6 +26,7 @@ impl Stack {
         buf: &[u8],
         to: Option<SocketAddr>,
     ) -> Result<usize, Errno> {
+        self.udp_rps_record(id);
         let s = self.udp.get_mut(id)?;
         if let Some(e) = s.sock.err.take() {
             return Err(e);
@@ -50,10 +53,12 @@ impl Stack {
             return Err(Errno::MsgSize);
         }
         if !s.sock.writable() {
+            self.poll_nospace(Target::Udp(id));
             return Err(Errno::Again);
         }
         let (source, ttl, tos, pmtudisc, recverr) = (s.local.port(), s.ttl, s.tos, s.pmtudisc, s.recverr);
         let (mcast_ttl, looped) = (s.mcast.ttl, s.mcast.looped);
+        let (priority, mark) = (s.priority.unwrap_or_else(|| rt_tos2priority(tos)), s.mark);
         let wmem = s.sock.wmem.clone();
         let Some(mut skb) = self.alloc_ip_skb(UDP_HLEN + buf.len()) else {
             self.mib.udp.sndbuf_errors += 1;
@@ -70,6 +75,9 @@ impl Stack {
             check: pseudo.folded().into(),
         };
         skb.set_owner_w(wmem.charge(skb.truesize()));
+        skb.set_priority(priority);
+        skb.set_mark(mark);
+        self.trace_own_packet(&mut skb, Stage::Send);
         if skb
             .put_slice(uh.as_bytes())
             .and_then(|()| skb.put_slice(buf))
