@@ -58,6 +58,11 @@ counters! {
     WRITE_POISONED "write_poisoned" "memory writes dropped because they were poisoned",
     CONTROL_REFUSED "control_refused" "control commands answered with VIRTIO_NET_ERR",
     WRITE_UNSUPPORTED "write_unsupported" "memory writes dropped because they missed BAR 0 or it was not enabled",
+    RX_FILTERED_ADDRESS "rx_filtered_address" "frames dropped because their destination address is not wanted",
+    RX_FILTERED_VLAN "rx_filtered_vlan" "frames dropped because their VLAN is not wanted",
+    RX_CSUM_GOOD "rx_csum_good" "frames whose IP and TCP or UDP checksums were verified and right",
+    RX_CSUM_BAD "rx_csum_bad" "frames with a wrong IP, TCP or UDP checksum, delivered all the same",
+    RX_CSUM_UNKNOWN "rx_csum_unknown" "frames without a checksum that the card could verify",
 }
 
 /// The index of the counter called `name`.

@@ -73,6 +73,70 @@ impl<T: Synth, const A: usize> Logic for Fifo<T, A> {
     }
 }
 
+/// A queue of `2^A` wide words in block RAM, with the same ports as [`Fifo`]. The output is the RAM's own: no word
+/// is held in registers. One word in each cycle and one out every other; a word is readable two cycles after it
+/// was written to an empty queue.
+#[hw]
+pub struct SlowFifo<T: Synth, const A: usize> {
+    /// Rising edge.
+    pub clock: Signal<In, Clock>,
+    /// Empties the queue.
+    pub reset: Signal<In, Bit>,
+    /// The word offered.
+    pub write_data: Signal<In, T>,
+    /// A word is offered.
+    pub write_valid: Signal<In, Bit>,
+    /// There is room for it.
+    pub write_ready: Signal<Out, Bit>,
+    /// The oldest word.
+    pub read_data: Signal<Out, T>,
+    /// There is one.
+    pub read_valid: Signal<Out, Bit>,
+    /// It is taken.
+    pub read_ready: Signal<In, Bit>,
+    /// Words held now.
+    pub level: Signal<Out, Bits<16>>,
+    memory: Ram<T, A>,
+    head: Reg<Bits<A>>,
+    tail: Reg<Bits<A>>,
+    count: Reg<Bits<16>>,
+    /// The RAM's output is the oldest word.
+    settled: Reg<Bit>,
+}
+
+#[hw]
+impl<T: Synth, const A: usize> Logic for SlowFifo<T, A> {
+    fn update(&mut self) {
+        registers!(self.clock, self.reset => self.head, self.tail, self.count, self.settled);
+        clocked!(self.clock => self.memory);
+        let count = self.count.q.val();
+        let room = !count.get_bit(A);
+        let push = self.write_valid.val() && room;
+        let pop = self.read_ready.val() && self.settled.q.val();
+        self.write_ready.next = room;
+        self.level.next = count;
+        self.memory.write_enable.next = push;
+        self.memory.write_address.next = self.tail.q.val();
+        self.memory.write_data.next = self.write_data.val();
+        self.memory.read_address.next = self.head.q.val();
+        self.read_data.next = self.memory.read_data.val();
+        self.read_valid.next = self.settled.q.val();
+        self.settled.d.next = count.any() && !pop;
+        if push {
+            self.tail.d.next = self.tail.q.val() + 1;
+        }
+        if pop {
+            self.head.d.next = self.head.q.val() + 1;
+        }
+        if push && !pop {
+            self.count.d.next = count + 1;
+        }
+        if pop && !push {
+            self.count.d.next = count - 1;
+        }
+    }
+}
+
 /// A deep queue of `2^A` words in block RAM, with the same ports and throughput as [`Fifo`]; a word
 /// is readable three cycles after it was written to an empty queue. Two further words sit in
 /// registers behind the RAM's output.

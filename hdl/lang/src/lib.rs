@@ -58,7 +58,7 @@ pub mod prelude {
     pub use crate::arbiter::{RoundRobin, StreamArbiter};
     pub use crate::async_fifo::AsyncFifo;
     pub use crate::crossing::{PulseCrossing, ResetCrossing, Synchronizer};
-    pub use crate::fifo::{BlockFifo, Fifo};
+    pub use crate::fifo::{BlockFifo, Fifo, SlowFifo};
     pub use crate::ops::{BitsExt, Concat, cat};
     pub use crate::prefetch::Prefetch;
     pub use crate::ram::{DualClockRam, LutRam, Ram};

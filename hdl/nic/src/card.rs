@@ -7,7 +7,8 @@ use crate::control::Commands;
 use crate::dma::read::ReadEngine;
 use crate::dma::write::WriteEngine;
 use crate::mac::port::GigabitPort;
-use crate::parse::meta::unclassified;
+use crate::parse::classifier::HashTypes;
+use crate::parse::filter::ReceiveMode;
 use crate::pcie::Function;
 use crate::pcie::function::DATA_QUEUES;
 use crate::queue::{ControlEngine, ReceiveEngine, TransmitEngine};
@@ -132,14 +133,43 @@ impl<const MAC: u64> Logic for Card<MAC> {
 
         // Frames.
         self.port.rx.join(&mut self.receive_queue.frame);
-        self.receive_queue.meta.data.next = unclassified(self.port.rx_length.data.val());
-        self.receive_queue.meta.valid.next = self.port.rx_length.valid.val();
-        self.port.rx_length.ready.next = self.receive_queue.meta.ready.val();
+        self.port.rx_meta.join(&mut self.receive_queue.meta);
         self.receive_queue.negotiated.next = self.function.negotiated.val();
         self.transmit_queue.frame.join(&mut self.port.tx);
         self.transmit_queue.tx_space.next = self.port.tx_space.val();
         // Without the check sequence, with a tag.
         self.transmit_queue.max_frame.next = bits::<16>(MAX_FRAME);
+
+        // Every frame is wanted until a driver can say which.
+        self.port.filter.mode.next = ReceiveMode {
+            promiscuous: true,
+            all_multicast: false,
+            all_unicast: false,
+            no_multicast: false,
+            no_unicast: false,
+            no_broadcast: false,
+            vlan_filter: false,
+        };
+        self.port.filter.mac.next = bits::<48>(MAC);
+        self.port.filter.addresses.next = bits::<5>(0);
+        self.port.filter.entry.next = bits::<4>(0);
+        self.port.filter.address.next = bits::<48>(0);
+        self.port.filter.address_write.next = false;
+        self.port.filter.vlan.next = bits::<12>(0);
+        self.port.filter.vlan_member.next = false;
+        self.port.filter.vlan_write.next = false;
+        self.port.filter.vlan_clear.next = false;
+        self.port.hash_key.index.next = bits::<5>(0);
+        self.port.hash_key.data.next = bits::<16>(0);
+        self.port.hash_key.valid.next = false;
+        self.port.hash_types.next = HashTypes {
+            ipv4: false,
+            tcpv4: false,
+            udpv4: false,
+            ipv6: false,
+            tcpv6: false,
+            udpv6: false,
+        };
 
         // Host memory.
         self.receive_queue
@@ -250,6 +280,11 @@ impl<const MAC: u64> Logic for Card<MAC> {
         self.function.events[counter::RX_RUNT].next = self.port.rx_runt.val();
         self.function.events[counter::RX_OVERSIZE].next = self.port.rx_oversize.val();
         self.function.events[counter::RX_SYMBOL_ERROR].next = self.port.rx_symbol_error.val();
+        self.function.events[counter::RX_FILTERED_ADDRESS].next = self.port.rx_filtered_address.val();
+        self.function.events[counter::RX_FILTERED_VLAN].next = self.port.rx_filtered_vlan.val();
+        self.function.events[counter::RX_CSUM_GOOD].next = self.port.rx_csum_good.val();
+        self.function.events[counter::RX_CSUM_BAD].next = self.port.rx_csum_bad.val();
+        self.function.events[counter::RX_CSUM_UNKNOWN].next = self.port.rx_csum_unknown.val();
         self.function.events[counter::RX_MISSED].next = self.port.rx_missed.val();
         self.function.events[counter::RX_NO_BUFFER].next = self.receive_queue.rx_no_buffer.val();
         self.function.events[counter::RX_DROPPED_TOO_LONG].next = self.receive_queue.rx_too_long.val();

@@ -4,8 +4,11 @@
 mod gmii;
 
 use gmii::Counters;
+use hematite_lang::core::prelude::Bits;
 use hematite_nic::mac::FrameFifo;
-use hematite_testbench::{Agent, Bench, Dut, Error, Handle, Pace, Packet, Pin, Rng, cases, ns};
+use hematite_testbench::{
+    Agent, Bench, Dut, Error, Handle, HandshakeSink, Pace, Packet, Pin, Rng, cases, ns,
+};
 use hematite_verilator::Model;
 use rand::RngExt;
 
@@ -20,26 +23,61 @@ fn random_packet(rng: &mut Rng, longest: usize) -> Packet {
     packet
 }
 
-/// Checks what `space` and `length` promise in every cycle.
+type Fifo<const WAIT: bool> = FrameFifo<Bits<16>, 6, 4, WAIT>;
+
+/// Gives each frame its number as note.
+struct Numbers {
+    note: Pin,
+    input: [Pin; 3],
+    number: u128,
+}
+
+impl Numbers {
+    fn attach(bench: &mut Bench) -> Result<Handle<Self>, Error> {
+        let numbers = Numbers {
+            note: bench.pin("input_note")?,
+            input: ["input_valid", "input_ready", "input_last"].map(|name| bench.pin(name).expect("a port")),
+            number: 0,
+        };
+        bench.attach("clock", numbers)
+    }
+}
+
+impl Agent for Numbers {
+    fn sample(&mut self, model: &Model, _: u64) -> Result<(), Error> {
+        self.number += u128::from(self.input.iter().all(|pin| pin.get(model) != 0));
+        Ok(())
+    }
+    fn drive(&mut self, model: &mut Model, _: bool) {
+        self.note.set(model, self.number);
+    }
+}
+
+/// The notes that came out, as numbers of packets sent.
+fn taken(bench: &mut Bench, notes: Handle<HandshakeSink<1>>) -> Vec<usize> {
+    bench[notes].take().into_iter().map(|[n]| n as usize).collect()
+}
+
+/// Checks what `space` and `note` promise in every cycle.
 struct Promises {
     space: Pin,
     ready: Pin,
     output_valid: Pin,
-    length_valid: Pin,
+    note_valid: Pin,
     waits: bool,
-    /// No length was taken and no frame read yet.
-    lengths_rest: bool,
+    /// No note was taken and no frame read yet.
+    notes_rest: bool,
 }
 
 impl Promises {
-    fn attach(bench: &mut Bench, waits: bool, lengths_rest: bool) -> Result<Handle<Self>, Error> {
+    fn attach(bench: &mut Bench, waits: bool, notes_rest: bool) -> Result<Handle<Self>, Error> {
         let agent = Promises {
             space: bench.pin("space")?,
             ready: bench.pin("input_ready")?,
             output_valid: bench.pin("output_valid")?,
-            length_valid: bench.pin("length_valid")?,
+            note_valid: bench.pin("note_valid")?,
             waits,
-            lengths_rest,
+            notes_rest,
         };
         bench.attach("clock", agent)
     }
@@ -56,8 +94,8 @@ impl Agent for Promises {
         if !ready && (self.space.get(model) != 0 || !self.waits) {
             return Err(broken("not ready though there is room"));
         }
-        if self.lengths_rest && self.output_valid.get(model) != 0 && self.length_valid.get(model) == 0 {
-            return Err(broken("a beat before its length"));
+        if self.notes_rest && self.output_valid.get(model) != 0 && self.note_valid.get(model) == 0 {
+            return Err(broken("a beat before its note"));
         }
         Ok(())
     }
@@ -66,18 +104,19 @@ impl Agent for Promises {
 
 #[test]
 fn good_frames_pass_and_bad_ones_leave_no_trace() {
-    let dut = Dut::new(&FrameFifo::<6, 4, true>::default()).unwrap();
+    let dut = Dut::new(&Fifo::<true>::default()).unwrap();
     cases(20, |rng| {
         let mut bench = dut.bench(rng)?;
         bench.clock("clock", ns(8))?;
         let source = bench.stream_source("input", "clock", Pace::random(rng))?;
         let sink = bench.stream_sink("output", "clock", Pace::random(rng))?;
-        let lengths = bench.handshake_sink("length", ["data"], "clock", Pace::Always)?;
+        let notes = bench.handshake_sink("note", ["data"], "clock", Pace::Always)?;
         let counters = Counters::attach(&mut bench, "clock", ["missed", "discarded"])?;
         Promises::attach(&mut bench, true, false)?;
+        Numbers::attach(&mut bench)?;
         bench.reset(&["reset"], 4)?;
-        let (mut expected, mut missed, mut discarded) = (vec![], 0, 0);
-        for _ in 0..150 {
+        let (mut expected, mut numbers, mut missed, mut discarded) = (vec![], vec![], 0, 0);
+        for n in 0..150 {
             // 64 beats are 512 bytes; some frames are longer.
             let packet = random_packet(rng, 600);
             bench[source].send(packet.clone());
@@ -86,6 +125,7 @@ fn good_frames_pass_and_bad_ones_leave_no_trace() {
             } else if packet.beats() > 64 {
                 missed += 1;
             } else {
+                numbers.push(n);
                 expected.push(packet);
             }
         }
@@ -95,8 +135,7 @@ fn good_frames_pass_and_bad_ones_leave_no_trace() {
         })?;
         bench.run(20)?;
         assert_eq!(bench[sink].take(), expected);
-        let lengths: Vec<_> = bench[lengths].take().into_iter().map(|[l]| l as usize).collect();
-        assert_eq!(lengths, expected.iter().map(|p| p.data.len()).collect::<Vec<_>>());
+        assert_eq!(taken(&mut bench, notes), numbers);
         assert_eq!(bench[counters].counts, [missed, discarded]);
         assert_eq!(bench.get("space")?, 64, "everything was given back");
         Ok(())
@@ -105,20 +144,22 @@ fn good_frames_pass_and_bad_ones_leave_no_trace() {
 
 #[test]
 fn without_room_whole_frames_are_missed_and_each_is_counted() {
-    let dut = Dut::new(&FrameFifo::<6, 4, false>::default()).unwrap();
+    let dut = Dut::new(&Fifo::<false>::default()).unwrap();
     cases(20, |rng| {
         let mut bench = dut.bench(rng)?;
         bench.clock("clock", ns(8))?;
         let source = bench.stream_source("input", "clock", Pace::random(rng))?;
         let sink = bench.stream_sink("output", "clock", Pace::Percent(rng.random_range(1..60)))?;
-        let lengths = bench.handshake_sink("length", ["data"], "clock", Pace::random(rng))?;
+        let notes = bench.handshake_sink("note", ["data"], "clock", Pace::random(rng))?;
         let counters = Counters::attach(&mut bench, "clock", ["missed", "discarded"])?;
         Promises::attach(&mut bench, false, false)?;
+        Numbers::attach(&mut bench)?;
         bench.reset(&["reset"], 4)?;
-        let (mut good, mut discarded) = (vec![], 0);
+        let (mut good, mut sent, mut discarded) = (vec![], vec![], 0);
         for _ in 0..200 {
             let packet = random_packet(rng, 600);
             bench[source].send(packet.clone());
+            sent.push(packet.clone());
             if packet.error {
                 discarded += 1;
             } else {
@@ -127,20 +168,23 @@ fn without_room_whole_frames_are_missed_and_each_is_counted() {
         }
         bench.run_until(2_000_000, |bench| bench[source].is_empty())?;
         bench[sink].pace(Pace::Always);
-        bench[lengths].pace(Pace::Always);
+        bench[notes].pace(Pace::Always);
         bench.run(1000)?;
         let read = bench[sink].take();
-        let lengths: Vec<_> = bench[lengths].take().into_iter().map(|[l]| l as usize).collect();
-        assert_eq!(lengths, read.iter().map(|p| p.data.len()).collect::<Vec<_>>());
+        let notes = taken(&mut bench, notes);
+        assert_eq!(notes.len(), read.len());
+        for (note, packet) in notes.iter().zip(&read) {
+            assert_eq!(&sent[*note], packet, "the note of another frame");
+        }
         let [missed, ended_bad] = bench[counters].counts;
         assert_eq!(
             (read.len() as u64 + missed, ended_bad),
             (good.len() as u64, discarded)
         );
-        let mut sent = good.iter();
+        let mut good = good.iter();
         for packet in &read {
             assert!(
-                sent.any(|p| p == packet),
+                good.any(|p| p == packet),
                 "a frame that was not sent, or not in this order"
             );
         }
@@ -151,14 +195,15 @@ fn without_room_whole_frames_are_missed_and_each_is_counted() {
 
 #[test]
 fn one_beat_in_and_one_out_each_cycle() {
-    let dut = Dut::new(&FrameFifo::<6, 4, true>::default()).unwrap();
+    let dut = Dut::new(&Fifo::<true>::default()).unwrap();
     cases(2, |rng| {
-        for beats in [1, 2, 5, 31] {
+        for beats in [2, 5, 31] {
             let mut bench = dut.bench(rng)?;
             bench.clock("clock", ns(8))?;
             let source = bench.stream_source("input", "clock", Pace::Always)?;
             let sink = bench.stream_sink("output", "clock", Pace::Always)?;
-            let _lengths = bench.handshake_sink("length", ["data"], "clock", Pace::Always)?;
+            let _notes = bench.handshake_sink("note", ["data"], "clock", Pace::Always)?;
+            Numbers::attach(&mut bench)?;
             bench.reset(&["reset"], 4)?;
             let count = 600 / beats;
             for _ in 0..count {
@@ -177,16 +222,17 @@ fn one_beat_in_and_one_out_each_cycle() {
 }
 
 #[test]
-fn a_length_comes_no_later_than_its_frame_and_lengths_alone_can_fill() {
-    let dut = Dut::new(&FrameFifo::<6, 4, false>::default()).unwrap();
+fn a_note_comes_no_later_than_its_frame_and_notes_alone_can_fill() {
+    let dut = Dut::new(&Fifo::<false>::default()).unwrap();
     cases(4, |rng| {
         let mut bench = dut.bench(rng)?;
         bench.clock("clock", ns(8))?;
         let source = bench.stream_source("input", "clock", Pace::random(rng))?;
         let sink = bench.stream_sink("output", "clock", Pace::Always)?;
-        let lengths = bench.handshake_sink("length", ["data"], "clock", Pace::Never)?;
+        let notes = bench.handshake_sink("note", ["data"], "clock", Pace::Never)?;
         let counters = Counters::attach(&mut bench, "clock", ["missed", "discarded"])?;
         Promises::attach(&mut bench, false, true)?;
+        Numbers::attach(&mut bench)?;
         bench.reset(&["reset"], 4)?;
         let packets: Vec<_> = (0..40).map(|n| Packet::random(rng, 8 + n)).collect();
         packets.iter().for_each(|p| bench[source].send(p.clone()));
@@ -196,9 +242,9 @@ fn a_length_comes_no_later_than_its_frame_and_lengths_alone_can_fill() {
         assert_eq!(kept[..], packets[..kept.len()]);
         assert!((14..=18).contains(&kept.len()), "{} frames kept", kept.len());
         assert_eq!(bench[counters].counts, [40 - kept.len() as u64, 0]);
-        bench[lengths].pace(Pace::Always);
+        bench[notes].pace(Pace::Always);
         bench.run(100)?;
-        assert_eq!(bench[lengths].take().len(), kept.len());
+        assert_eq!(bench[notes].take().len(), kept.len());
         Ok(())
     });
 }

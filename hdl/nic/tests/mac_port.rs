@@ -7,8 +7,10 @@ use gmii::{
     Counters, Expected, GmiiSink, GmiiSource, RX_EVENTS, carrier, random_carrier, random_frame, with_fcs,
 };
 use hematite_nic::mac::{Port, port::GigabitPort};
+use hematite_nic::parse::FrameMeta;
 use hematite_testbench::{
     Bench, Dut, Error, Handle, HandshakeSink, Pace, Packet, Rng, StreamSink, StreamSource, cases, ns,
+    slice_of,
 };
 use rand::RngExt;
 
@@ -18,7 +20,7 @@ struct Setup {
     wire_in: Handle<GmiiSource>,
     wire_out: Handle<GmiiSink>,
     rx: Handle<StreamSink>,
-    lengths: Handle<HandshakeSink<1>>,
+    metas: Handle<HandshakeSink<1>>,
     tx: Handle<StreamSource>,
     rx_events: Handle<Counters<5>>,
     missed: Handle<Counters<1>>,
@@ -36,11 +38,12 @@ fn setup(dut: &Dut, rng: &mut Rng, core: u64) -> Result<Setup, Error> {
         rng.random_range(0..8000),
     )?;
     bench.clock_with_phase("gmii_tx_clock", ns(8), rng.random_range(0..8000))?;
+    let length = format!("data{}", slice_of::<FrameMeta>("length"));
     let s = Setup {
         wire_in: GmiiSource::attach(&mut bench, "gmii_rx_clock")?,
         wire_out: GmiiSink::attach(&mut bench, "gmii_tx_clock")?,
         rx: bench.stream_sink("rx", "clock", Pace::Always)?,
-        lengths: bench.handshake_sink("rx_length", ["data"], "clock", Pace::Always)?,
+        metas: bench.handshake_sink("rx_meta", [length.as_str()], "clock", Pace::Always)?,
         tx: bench.stream_source("tx", "clock", Pace::Always)?,
         rx_events: Counters::attach(&mut bench, "clock", RX_EVENTS)?,
         missed: Counters::attach(&mut bench, "clock", ["rx_missed"])?,
@@ -49,6 +52,8 @@ fn setup(dut: &Dut, rng: &mut Rng, core: u64) -> Result<Setup, Error> {
     };
     let mut s = s;
     s.bench.set("max_frame", 1522)?;
+    // Promiscuous.
+    s.bench.set("filter_mode", 1)?;
     s.bench.reset(&["reset"], 2)?;
     s.bench[s.wire_in].idle(100);
     Ok(s)
@@ -73,7 +78,7 @@ impl Setup {
         }
     }
     fn lengths(&mut self) -> Vec<usize> {
-        self.bench[self.lengths]
+        self.bench[self.metas]
             .take()
             .into_iter()
             .map(|[l]| l as usize)
@@ -284,7 +289,7 @@ fn a_restart_cuts_no_frame_on_the_wire() {
             s.bench[s.tx].reset();
             s.bench.tick()?;
             s.bench[s.rx].reset();
-            s.bench[s.lengths].reset();
+            s.bench[s.metas].reset();
             s.bench.run(7)?;
             s.bench[s.rx].take();
             s.lengths();

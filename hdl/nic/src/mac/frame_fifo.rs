@@ -43,12 +43,12 @@ pub fn keep_of(top: Bits<3>) -> Bits<8> {
 ///   ends (not for one that ends with `error`: that is its own cause). A frame of more than `2^A` beats is
 ///   dropped in either case.
 ///
-/// Throughput: one beat in and one out each cycle. Latency: the first beat is offered five cycles after
+/// Throughput: one beat in and one out each cycle, in frames of two beats or more. Latency: the first beat is offered five cycles after
 /// the last one was taken. Back-pressure: without `WAIT` the input is always ready.
-/// For each frame `length` gives its bytes, in order, no later than `output` offers its first beat; a
-/// reader that doesn't take the lengths gets no more than `2^L` frames.
+/// A note of type `T` goes with each frame: taken with its last beat, and offered no later than its first. A reader
+/// that doesn't take the notes gets no more than `2^L` frames.
 #[hw]
-pub struct FrameFifo<const A: usize, const L: usize, const WAIT: bool> {
+pub struct FrameFifo<T: Synth, const A: usize, const L: usize, const WAIT: bool> {
     /// Rising edge.
     pub clock: Signal<In, Clock>,
     /// Drops everything. The next beat taken starts a frame.
@@ -57,10 +57,16 @@ pub struct FrameFifo<const A: usize, const L: usize, const WAIT: bool> {
     pub abandon: Signal<In, Bit>,
     /// Any frames.
     pub input: StreamIn,
+    /// Goes with the frame whose last beat is offered.
+    pub input_note: Signal<In, T>,
     /// Good frames; `error` is never set.
     pub output: StreamOut,
-    /// Bytes in the next frame.
-    pub length: LengthOut,
+    /// What came with the next frame.
+    pub note_data: Signal<Out, T>,
+    /// There is a frame.
+    pub note_valid: Signal<Out, Bit>,
+    /// The note is taken.
+    pub note_ready: Signal<In, Bit>,
     /// Beats that there is room for: every beat taken is counted at once, one that was read a cycle or two
     /// later.
     pub space: Signal<Out, Bits<16>>,
@@ -69,7 +75,7 @@ pub struct FrameFifo<const A: usize, const L: usize, const WAIT: bool> {
     /// A frame ended with `error`.
     pub discarded: Signal<Out, Bit>,
     memory: Ram<StoredBeat, A>,
-    lengths: BlockFifo<Bits<16>, L>,
+    notes: SlowFifo<T, L>,
     prefetch: Prefetch<StoredBeat>,
     /// Where the next beat goes. Pointers count beats modulo 2^16.
     write: Reg<Bits<16>>,
@@ -87,52 +93,28 @@ pub struct FrameFifo<const A: usize, const L: usize, const WAIT: bool> {
     beats: Reg<Bits<16>>,
     /// The rest of the frame is thrown away.
     dropping: Reg<Bit>,
-    lengths_room: Reg<Bit>,
+    notes_room: Reg<Bit>,
     stored: Reg<StoredBeat>,
     stored_at: Reg<Bits<A>>,
     stored_valid: Reg<Bit>,
-    frame_length: Reg<Bits<16>>,
+    frame_note: Reg<T>,
     frame_done: Reg<Bit>,
     was_missed: Reg<Bit>,
     was_discarded: Reg<Bit>,
 }
 
-/// The lengths of frames, beside their stream.
-#[hw(interface)]
-#[join(LengthIn)]
-pub struct LengthOut {
-    /// Bytes.
-    pub data: Signal<Out, Bits<16>>,
-    /// A length is offered.
-    pub valid: Signal<Out, Bit>,
-    /// It is taken.
-    pub ready: Signal<In, Bit>,
-}
-
-/// The lengths of frames, at their reader.
-#[hw(interface)]
-#[join(LengthOut)]
-pub struct LengthIn {
-    /// Bytes.
-    pub data: Signal<In, Bits<16>>,
-    /// A length is offered.
-    pub valid: Signal<In, Bit>,
-    /// It is taken.
-    pub ready: Signal<Out, Bit>,
-}
-
 #[hw]
-impl<const A: usize, const L: usize, const WAIT: bool> Logic for FrameFifo<A, L, WAIT> {
+impl<T: Synth, const A: usize, const L: usize, const WAIT: bool> Logic for FrameFifo<T, A, L, WAIT> {
     fn update(&mut self) {
-        assert!(A <= 13, "lengths of frames have 16 bits: at most 2^13 beats");
+        assert!(A <= 15, "beats are counted in 16 bits");
         assert!(L >= 2, "at least four frames");
         registers!(self.clock, self.reset => self.write, self.start, self.commit);
         registers!(self.clock, self.reset => self.read, self.limit, self.free);
         registers!(self.clock, self.reset => self.beats, self.dropping, self.stored_valid, self.frame_done);
-        registers!(self.clock, self.reset => self.was_missed, self.was_discarded, self.lengths_room);
-        registers!(self.clock => self.stored, self.stored_at, self.frame_length);
+        registers!(self.clock, self.reset => self.was_missed, self.was_discarded, self.notes_room);
+        registers!(self.clock => self.stored, self.stored_at, self.frame_note);
         clocked!(self.clock => self.memory);
-        clocked!(self.clock, self.reset => self.lengths, self.prefetch);
+        clocked!(self.clock, self.reset => self.notes, self.prefetch);
 
         // Taking a beat: only pointers move; the beat reaches the memory in the next cycle.
         let room = self.free.q.val().any();
@@ -144,7 +126,7 @@ impl<const A: usize, const L: usize, const WAIT: bool> Logic for FrameFifo<A, L,
         let error = self.input.error.val();
         let top = top_of(self.input.keep.val());
         let fits = room && !self.dropping.q.val();
-        let good = fits && self.lengths_room.q.val() && !error;
+        let good = fits && self.notes_room.q.val() && !error;
         let write_next = self.write.q.val() + 1;
         let mut write = self.write.q.val();
         self.was_missed.d.next = false;
@@ -180,7 +162,7 @@ impl<const A: usize, const L: usize, const WAIT: bool> Logic for FrameFifo<A, L,
         self.space.next = self.free.q.val();
         self.missed.next = self.was_missed.q.val();
         self.discarded.next = self.was_discarded.q.val();
-        self.frame_length.d.next = cat::<16>((self.beats.q.val().get_bits::<13>(0), top)) + 1;
+        self.frame_note.d.next = self.input_note.val();
 
         self.stored.d.next = StoredBeat {
             data: self.input.data.val(),
@@ -194,13 +176,13 @@ impl<const A: usize, const L: usize, const WAIT: bool> Logic for FrameFifo<A, L,
         self.memory.write_data.next = self.stored.q.val();
         self.commit.d.next = self.start.q.val();
 
-        // One length may be on its way into the queue while the next frame ends.
-        self.lengths_room.d.next = self.lengths.level.val() < bits::<16>((1 << L) - 2);
-        self.lengths.write_data.next = self.frame_length.q.val();
-        self.lengths.write_valid.next = self.frame_done.q.val();
-        self.length.data.next = self.lengths.read_data.val();
-        self.length.valid.next = self.lengths.read_valid.val();
-        self.lengths.read_ready.next = self.length.ready.val();
+        // One note may be on its way into the queue while the next frame ends.
+        self.notes_room.d.next = self.notes.level.val() < bits::<16>((1 << L) - 2);
+        self.notes.write_data.next = self.frame_note.q.val();
+        self.notes.write_valid.next = self.frame_done.q.val();
+        self.note_data.next = self.notes.read_data.val();
+        self.note_valid.next = self.notes.read_valid.val();
+        self.notes.read_ready.next = self.note_ready.val();
 
         self.memory.read_address.next = self.read.q.val().get_bits::<A>(0);
         self.prefetch.available.next = self.read.q.val() != self.commit.q.val();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! gmii_rx_clock                 core clock
-//! GMII -> Receive -> AsyncFifo -> FrameFifo -> rx, rx_length
+//! GMII -> Receive -> AsyncFifo -> parse::Classifier -> FrameFifo -> rx, rx_meta
 //! GMII <- Transmit <- AsyncFifo <- FrameFifo <- tx
 //! gmii_tx_clock
 //! ```

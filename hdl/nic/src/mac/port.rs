@@ -2,8 +2,12 @@
 
 use hematite_lang::prelude::*;
 
-use super::frame_fifo::{FrameFifo, LengthOut};
+use super::frame_fifo::FrameFifo;
 use super::{Receive, Transmit};
+use crate::parse::classifier::HashTypes;
+use crate::parse::filter::FilterConfigIn;
+use crate::parse::toeplitz::KeyIn;
+use crate::parse::{Classifier, FrameMeta, MetaOut};
 
 /// A gigabit port: 16 KiB of receive FIFO for up to 252 frames, 8 KiB of transmit FIFO.
 pub type GigabitPort = Port<11, 8, 10>;
@@ -11,10 +15,10 @@ pub type GigabitPort = Port<11, 8, 10>;
 /// An Ethernet port between GMII and the core clock. The receive FIFO holds `2^RX` beats and `2^FRAMES`
 /// frames, the transmit FIFO `2^TX` beats.
 ///
-/// Receive: good frames, without frame check sequence; `rx_length` gives the bytes of each no later than its
-/// first beat is offered. Line rate at every frame size as long as the core clock has an eighth of the wire's
+/// Receive: good frames that the filters let pass, without frame check sequence; `rx_meta` says what [`Classifier`]
+/// found in each no later than its first beat is offered. Line rate at every frame size as long as the core clock has an eighth of the wire's
 /// frequency and the reader keeps up; when the FIFO is full, whole frames are dropped and counted by `rx_missed`.
-/// Latency: from the last byte on GMII to the first beat about 20 core cycles (at equal clocks).
+/// Latency: from the last byte on GMII to the first beat about 30 core cycles (at equal clocks).
 ///
 /// Transmit: whole frames without padding and frame check sequence, stored before they are sent. A frame whose
 /// last beat has `error`, or of more than `2^TX` beats, is dropped and counted by `tx_discarded`. `tx_space` is
@@ -55,8 +59,14 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     pub max_frame: Signal<In, Bits<16>>,
     /// Frames received.
     pub rx: StreamOut,
-    /// Bytes in the next frame of `rx`.
-    pub rx_length: LengthOut,
+    /// What is known of the next frame of `rx`.
+    pub rx_meta: MetaOut,
+    /// Which frames are wanted.
+    pub filter: FilterConfigIn,
+    /// A hash key.
+    pub hash_key: KeyIn,
+    /// What the frames' hash is made of.
+    pub hash_types: Signal<In, HashTypes>,
     /// Frames to send.
     pub tx: StreamIn,
     /// Beats that `tx` has room for; counts each beat taken at once.
@@ -71,6 +81,16 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     pub rx_oversize: Signal<Out, Bit>,
     /// The PHY signalled an error in a frame, or the preamble was damaged.
     pub rx_symbol_error: Signal<Out, Bit>,
+    /// A frame was dropped for its destination address.
+    pub rx_filtered_address: Signal<Out, Bit>,
+    /// A frame was dropped for its VLAN.
+    pub rx_filtered_vlan: Signal<Out, Bit>,
+    /// Every checksum of a frame was verified and right.
+    pub rx_csum_good: Signal<Out, Bit>,
+    /// A checksum of a frame was wrong.
+    pub rx_csum_bad: Signal<Out, Bit>,
+    /// A frame had no checksum that could be verified.
+    pub rx_csum_unknown: Signal<Out, Bit>,
     /// There was no room for a frame that arrived intact.
     pub rx_missed: Signal<Out, Bit>,
     /// A frame was sent.
@@ -84,9 +104,10 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     rx_limit: Synchronizer<Bits<16>>,
     receiver: Receive,
     rx_crossing: AsyncFifo<Beat, 4, 5>,
-    rx_frames: FrameFifo<RX, FRAMES, false>,
+    classifier: Classifier,
+    rx_frames: FrameFifo<FrameMeta, RX, FRAMES, false>,
     tx_resets: ResetCrossing,
-    tx_frames: FrameFifo<TX, 3, true>,
+    tx_frames: FrameFifo<Bit, TX, 3, true>,
     tx_crossing: AsyncFifo<Beat, 4, 5>,
     sent: Skid<Beat>,
     transmitter: Transmit,
@@ -137,14 +158,28 @@ impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, F
         self.rx_crossing.read_clock.next = self.clock.val();
         self.rx_crossing.read_reset.next = self.rx_resets.near_reset.val();
         let received = self.rx_crossing.read_data.val();
-        self.rx_frames.input.data.next = received.data;
-        self.rx_frames.input.keep.next = received.keep;
-        self.rx_frames.input.last.next = received.last;
-        self.rx_frames.input.error.next = received.error;
-        self.rx_frames.input.valid.next = self.rx_crossing.read_valid.val();
-        self.rx_crossing.read_ready.next = self.rx_frames.input.ready.val();
+        clocked!(self.clock, self.reset => self.classifier);
+        self.classifier.restart.next = self.restart.val() || self.rx_resets.near_reset.val();
+        self.classifier.input.data.next = received.data;
+        self.classifier.input.keep.next = received.keep;
+        self.classifier.input.last.next = received.last;
+        self.classifier.input.error.next = received.error;
+        self.classifier.input.valid.next = self.rx_crossing.read_valid.val();
+        self.rx_crossing.read_ready.next = self.classifier.input.ready.val();
+        self.classifier.output.join(&mut self.rx_frames.input);
+        self.rx_frames.input_note.next = self.classifier.meta.val();
+        self.filter.link(&mut self.classifier.filter);
+        self.hash_key.link(&mut self.classifier.key);
+        self.classifier.hash_types.next = self.hash_types.val();
+        self.rx_filtered_address.next = self.classifier.filtered_address.val();
+        self.rx_filtered_vlan.next = self.classifier.filtered_vlan.val();
+        self.rx_csum_good.next = self.classifier.checksum_good.val();
+        self.rx_csum_bad.next = self.classifier.checksum_bad.val();
+        self.rx_csum_unknown.next = self.classifier.checksum_unknown.val();
         self.rx.link(&mut self.rx_frames.output);
-        self.rx_length.link(&mut self.rx_frames.length);
+        self.rx_meta.data.next = self.rx_frames.note_data.val();
+        self.rx_meta.valid.next = self.rx_frames.note_valid.val();
+        self.rx_frames.note_ready.next = self.rx_meta.ready.val();
 
         // Transmit, in the core clock.
         clocked!(self.clock, self.reset => self.tx_frames, self.tx_resets);
@@ -152,7 +187,8 @@ impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, F
         self.tx.link(&mut self.tx_frames.input);
         self.tx_space.next = self.tx_frames.space.val();
         self.tx_discarded.next = self.tx_frames.discarded.val() || self.tx_frames.missed.val();
-        self.tx_frames.length.ready.next = true;
+        self.tx_frames.input_note.next = false;
+        self.tx_frames.note_ready.next = true;
         self.tx_crossing.write_clock.next = self.clock.val();
         self.tx_crossing.write_reset.next = self.tx_resets.near_reset.val();
         self.tx_crossing.write_data.next = Beat {

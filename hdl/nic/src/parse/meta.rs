@@ -46,30 +46,6 @@ pub struct FrameMeta {
     pub sequence: Bits<32>,
 }
 
-/// What is known of a frame that nobody looked into.
-#[hw]
-pub fn unclassified(length: Bits<16>) -> FrameMeta {
-    FrameMeta {
-        length,
-        checksum_good: false,
-        hash_value: bits::<32>(0),
-        hash_report: bits::<8>(0),
-        tcp: false,
-        flow: bits::<32>(0),
-        any_flow: false,
-        gro: false,
-        ipv6: false,
-        dont_fragment: false,
-        closes: false,
-        network: bits::<8>(0),
-        transport: bits::<8>(0),
-        payload: bits::<8>(0),
-        payload_length: bits::<16>(0),
-        ip_id: bits::<16>(0),
-        sequence: bits::<32>(0),
-    }
-}
-
 /// The meta data of frames, beside their stream: offered no later than the first beat of the frame.
 #[hw(interface)]
 #[join(MetaIn)]

@@ -1,0 +1,263 @@
+//! The classifier against the golden model.
+
+use std::sync::LazyLock;
+
+use hematite_nic::parse::toeplitz::{DEFAULT_KEY, KEY_BYTES};
+use hematite_nic::parse::{Classifier, FrameMeta};
+use hematite_testbench::{Agent, Bench, Dut, Error, Handle, Pace, Packet, Pin, Rng, cases, ns, slice_of};
+use hematite_verilator::Model;
+use rand::RngExt;
+
+use crate::frames;
+use crate::model::{ALL_TYPES, Meta, Segment, Verdict, classify};
+
+pub static DUT: LazyLock<Dut> = LazyLock::new(|| Dut::new(&Classifier::default()).expect("it builds"));
+
+/// Promiscuous, as bits of `ReceiveMode`.
+pub const PROMISCUOUS: u128 = 1;
+
+pub const EVENTS: [&str; 5] = [
+    "checksum_good",
+    "checksum_bad",
+    "checksum_unknown",
+    "filtered_address",
+    "filtered_vlan",
+];
+
+/// Reads `meta` with each frame's last beat, and counts the events.
+pub struct Watcher {
+    valid: Pin,
+    ready: Pin,
+    last: Pin,
+    fields: Vec<(&'static str, Pin)>,
+    events: [Pin; 5],
+    pub metas: Vec<Vec<u128>>,
+    pub counts: [u64; 5],
+}
+
+const FIELDS: [&str; 17] = [
+    "length",
+    "checksum_good",
+    "hash_value",
+    "hash_report",
+    "tcp",
+    "flow",
+    "any_flow",
+    "gro",
+    "ipv6",
+    "dont_fragment",
+    "closes",
+    "network",
+    "transport",
+    "payload",
+    "payload_length",
+    "ip_id",
+    "sequence",
+];
+
+impl Watcher {
+    pub fn attach(bench: &mut Bench) -> Result<Handle<Self>, Error> {
+        let field = |name: &&'static str| {
+            let pin = bench.pin(&format!("meta{}", slice_of::<FrameMeta>(name)));
+            pin.map(|pin| (*name, pin))
+        };
+        let watcher = Watcher {
+            valid: bench.pin("output_valid")?,
+            ready: bench.pin("output_ready")?,
+            last: bench.pin("output_last")?,
+            fields: FIELDS.iter().map(field).collect::<Result<_, _>>()?,
+            events: EVENTS.map(|name| bench.pin(name).expect("a port")),
+            metas: vec![],
+            counts: [0; 5],
+        };
+        bench.attach("clock", watcher)
+    }
+
+    /// The metadata of frame `n`, of which only what means something is looked at.
+    fn meta(&self, n: usize) -> Meta {
+        let get = |name: &str| {
+            let at = self.fields.iter().position(|f| f.0 == name).expect("a field");
+            self.metas[n][at]
+        };
+        let flag = |name| get(name) != 0;
+        Meta {
+            length: get("length") as u16,
+            verdict: if flag("checksum_good") {
+                Verdict::Good
+            } else {
+                Verdict::Unknown
+            },
+            hash_value: get("hash_value") as u32,
+            hash_report: get("hash_report") as u8,
+            any_flow: flag("any_flow"),
+            tcp: flag("tcp").then(|| Segment {
+                flow: get("flow") as u32,
+                ipv6: flag("ipv6"),
+                dont_fragment: flag("dont_fragment"),
+                closes: flag("closes"),
+                network: get("network") as u8,
+                transport: get("transport") as u8,
+                payload: get("payload") as u8,
+                payload_length: get("payload_length") as u16,
+                ip_id: (!flag("ipv6")).then(|| get("ip_id") as u16),
+                sequence: get("sequence") as u32,
+                gro: flag("gro"),
+            }),
+        }
+    }
+}
+
+impl Agent for Watcher {
+    fn sample(&mut self, model: &Model, _: u64) -> Result<(), Error> {
+        let get = |pin: Pin| pin.get(model) != 0;
+        if get(self.valid) && get(self.ready) && get(self.last) {
+            self.metas
+                .push(self.fields.iter().map(|(_, pin)| pin.get(model)).collect());
+        }
+        for (count, pin) in self.counts.iter_mut().zip(self.events) {
+            *count += u64::from(get(pin));
+        }
+        Ok(())
+    }
+    fn drive(&mut self, _: &mut Model, _: bool) {}
+}
+
+/// A classifier that takes every frame, out of reset.
+pub fn bench(rng: &mut Rng, types: u8) -> Result<Bench, Error> {
+    let mut bench = DUT.bench(rng)?;
+    bench.clock("clock", ns(8))?;
+    for name in [
+        "restart",
+        "key_valid",
+        "filter_address_write",
+        "filter_vlan_write",
+        "filter_vlan_clear",
+    ] {
+        bench.set(name, 0)?;
+    }
+    bench.set("filter_mode", PROMISCUOUS)?;
+    bench.set("filter_addresses", 0)?;
+    bench.set("hash_types", types.into())?;
+    bench.reset(&["reset"], 4)?;
+    bench.run(KEY_BYTES as u64)?;
+    Ok(bench)
+}
+
+#[test]
+fn it_agrees_with_the_model() {
+    cases(60, |rng| {
+        let types = [ALL_TYPES, ALL_TYPES, 0, rng.random_range(0..64)][rng.random_range(0..4)];
+        let mut bench = bench(rng, types)?;
+        let mut key = DEFAULT_KEY;
+        if rng.random() {
+            key = std::array::from_fn(|_| rng.random());
+            for (n, pair) in key.chunks(2).enumerate() {
+                bench.set("key_index", n as u128)?;
+                bench.set("key_data", u16::from_be_bytes([pair[0], pair[1]]).into())?;
+                bench.set("key_valid", 1)?;
+                bench.tick()?;
+            }
+            bench.set("key_valid", 0)?;
+        }
+        let source = bench.stream_source("input", "clock", Pace::random(rng))?;
+        let sink = bench.stream_sink("output", "clock", Pace::random(rng))?;
+        let watcher = Watcher::attach(&mut bench)?;
+        let mut sent = vec![];
+        for _ in 0..150 {
+            let packet = Packet {
+                data: frames::frame(rng),
+                error: rng.random_range(0..10) == 0,
+            };
+            bench[source].send(packet.clone());
+            sent.push(packet);
+        }
+        bench.run_until(200_000, |bench| bench[sink].len() == 150)?;
+        bench.run(10)?;
+        let mut counts = [0; 5];
+        for (n, packet) in sent.iter().enumerate() {
+            let mut expected = classify(&packet.data, types, &key);
+            if !packet.error {
+                counts[match expected.verdict {
+                    Verdict::Good => 0,
+                    Verdict::Bad => 1,
+                    Verdict::Unknown => 2,
+                }] += 1;
+            }
+            if expected.verdict == Verdict::Bad {
+                expected.verdict = Verdict::Unknown;
+            }
+            assert_eq!(
+                bench[watcher].meta(n),
+                expected,
+                "frame {n}: {:02x?}",
+                packet.data
+            );
+        }
+        assert_eq!(bench[sink].take(), sent);
+        assert_eq!(bench[watcher].counts, counts);
+        Ok(())
+    });
+}
+
+/// The cycles that its documentation promises.
+#[test]
+fn a_frame_takes_its_beats_and_eight_cycles() {
+    cases(2, |rng| {
+        let mut bench = bench(rng, ALL_TYPES)?;
+        let source = bench.stream_source("input", "clock", Pace::Always)?;
+        let sink = bench.stream_sink("output", "clock", Pace::Always)?;
+        for payload in [6, 46, 1460] {
+            let mut frame = vec![];
+            etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
+                .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+                .tcp(1, 2, 3, 4)
+                .write(&mut frame, &vec![5; payload])
+                .expect("valid");
+            let beats = frame.len().div_ceil(8);
+            for _ in 0..100 {
+                bench[source].send(Packet::good(frame.clone()));
+            }
+            let cycles = bench.run_until(200_000, |bench| bench[sink].len() == 100)? as usize;
+            bench[sink].take();
+            let most = 100 * (beats + 8) + 4;
+            assert!(cycles <= most, "{cycles} cycles for 100 frames of {beats} beats");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_restart_leaves_nothing_of_the_frame_under_way() {
+    cases(20, |rng| {
+        let mut bench = bench(rng, ALL_TYPES)?;
+        let source = bench.stream_source("input", "clock", Pace::Always)?;
+        let sink = bench.stream_sink("output", "clock", Pace::Always)?;
+        let watcher = Watcher::attach(&mut bench)?;
+        for _ in 0..20 {
+            bench[source].send(Packet::good(frames::frame(rng)));
+            bench.run(rng.random_range(0..25))?;
+            bench.set("restart", 1)?;
+            bench[source].pace(Pace::Never);
+            bench[source].reset();
+            bench[sink].reset();
+            bench.run(1)?;
+            bench[sink].reset();
+            bench.set("restart", 0)?;
+            bench[source].pace(Pace::Always);
+            bench.run_until(2000, |bench| bench[source].is_empty())?;
+            bench.run(40)?;
+            bench[sink].take();
+            bench[watcher].metas.clear();
+            let frame = frames::frame(rng);
+            bench[source].send(Packet::good(frame.clone()));
+            bench.run_until(2000, |bench| bench[sink].len() == 1)?;
+            assert_eq!(bench[sink].take(), [Packet::good(frame.clone())]);
+            let mut expected = classify(&frame, ALL_TYPES, &DEFAULT_KEY);
+            if expected.verdict == Verdict::Bad {
+                expected.verdict = Verdict::Unknown;
+            }
+            assert_eq!(bench[watcher].meta(0), expected);
+        }
+        Ok(())
+    });
+}
