@@ -48,6 +48,8 @@ impl EthtoolStats {
             ("rx_queue_0_bytes", self.rx.bytes),
             ("rx_queue_0_drops", self.rx.drops),
             ("rx_queue_0_length_errors", self.rx.length_errors),
+            ("rx_queue_0_frame_errors", self.rx.frame_errors),
+            ("rx_queue_0_csum_unnecessary", self.rx.csum_unnecessary),
             ("rx_queue_0_merged", self.rx.merged),
             ("rx_queue_0_kicks", self.rx.kicks),
             ("tx_queue_0_packets", self.tx.packets),

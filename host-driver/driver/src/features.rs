@@ -17,6 +17,7 @@ pub const SUPPORTED: F = REQUIRED
     .union(F::MAC)
     .union(F::STATUS)
     .union(F::MTU)
+    .union(F::GUEST_CSUM)
     .union(F::MRG_RXBUF)
     .union(F::CTRL_VQ)
     .union(F::NOTF_COAL)

@@ -114,11 +114,7 @@ impl<F: PciFunction> VirtioNet<F> {
             event_idx,
             self.info.vectors.rx,
         )?;
-        Ok(RxQueue::new(
-            vq,
-            self.features.contains(net::F::MRG_RXBUF),
-            self.rx_past,
-        ))
+        Ok(RxQueue::new(vq, self.features, self.rx_past))
     }
 
     pub(crate) fn setup_tx(&mut self) -> Result<TxQueue, Error> {

@@ -36,6 +36,7 @@ pub mod rx;
 pub mod transport;
 pub mod tx;
 mod upper;
+mod vnet_hdr;
 pub mod xdp;
 
 pub use card::CardCounters;

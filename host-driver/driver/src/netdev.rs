@@ -84,7 +84,7 @@ impl<F: PciFunction> NetDevice for VirtioNet<F> {
             rx_packets: stats.rx.packets,
             rx_bytes: stats.rx.bytes,
             rx_dropped: stats.rx.drops,
-            rx_errors: stats.rx.length_errors,
+            rx_errors: stats.rx.length_errors + stats.rx.frame_errors,
             rx_length_errors: stats.rx.length_errors,
             tx_packets: stats.tx.packets,
             tx_bytes: stats.tx.bytes,

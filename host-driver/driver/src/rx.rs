@@ -6,7 +6,8 @@
 
 use hematite_bus::{Cpu, DmaBuf, PciFunction};
 use hematite_netstack::core::trace;
-use hematite_netstack::{GroFlush, SkBuff};
+use hematite_netstack::{GroFlush, IpSummed, SkBuff};
+use virtio_spec::net::F;
 
 use crate::error::{DeviceFault, Error};
 use crate::napi::{Backlogs, NAPI_POLL_WEIGHT};
@@ -14,13 +15,10 @@ use crate::net::{ETH_HLEN, MIN_RING};
 use crate::packed::{Direction, Element};
 use crate::queue::Virtqueue;
 use crate::transport::VirtioPci;
+pub use crate::vnet_hdr::HDR_LEN;
+use crate::vnet_hdr::RxHeader;
 use crate::xdp::{XdpAction, XdpBuff, XdpProgram, XdpStats};
 
-/// Bytes of `struct virtio_net_hdr` with `num_buffers`, which it always has with `VERSION_1` (virtio 1.3,
-/// 5.1.6).
-pub const HDR_LEN: usize = size_of::<virtio_spec::net::Hdr>();
-/// Offset of `num_buffers` in it.
-const NUM_BUFFERS: usize = 10;
 /// Room before the frame (`NET_SKB_PAD + NET_IP_ALIGN`): headers can be pushed, and the IP header is aligned.
 pub const HEADROOM: usize = 64 + 2;
 /// Length of a mergeable buffer: a full frame with VLAN tag and header (`GOOD_PACKET_LEN`), in whole cache
@@ -73,6 +71,10 @@ pub struct RxStats {
     pub drops: u64,
     /// Packets dropped because no Ethernet header fits in them, or more than an skb holds.
     pub length_errors: u64,
+    /// Packets dropped because their header asks for a checksum outside of them.
+    pub frame_errors: u64,
+    /// Packets whose checksums the device verified.
+    pub csum_unnecessary: u64,
     /// Packets that took more than one buffer.
     pub merged: u64,
     /// Doorbells rung.
@@ -82,7 +84,7 @@ pub struct RxStats {
 /// One receive queue (`struct receive_queue`).
 pub(crate) struct RxQueue {
     pub(crate) vq: Virtqueue<()>,
-    mergeable: bool,
+    features: F,
     /// Buffers not posted, all of one length.
     spare: Vec<DmaBuf<Cpu>>,
     /// Buffers of the packet in hand, in order, with the bytes used of each.
@@ -98,11 +100,11 @@ pub(crate) struct RxQueue {
 }
 
 impl RxQueue {
-    pub(crate) fn new(vq: Virtqueue<()>, mergeable: bool, stats: RxStats) -> Self {
+    pub(crate) fn new(vq: Virtqueue<()>, features: F, stats: RxStats) -> Self {
         let (spare, parts, returned, elements) = Default::default();
         Self {
             vq,
-            mergeable,
+            features,
             spare,
             parts,
             returned,
@@ -190,7 +192,8 @@ impl RxQueue {
         if len < HDR_LEN {
             return Err(self.broken(DeviceFault::ShortHeader { len: len as u32 }));
         }
-        let num_buffers = self.num_buffers()?;
+        let header = self.header()?;
+        let num_buffers = header.num_buffers;
         if num_buffers == 0 {
             return Err(self.broken(DeviceFault::NumBuffers {
                 claimed: 0,
@@ -222,7 +225,13 @@ impl RxQueue {
         while let Some((buffer, _)) = self.parts.pop() {
             self.post(buffer)?;
         }
-        if let Some(skb) = skb {
+        if let Some(mut skb) = skb {
+            if header.to_skb(&mut skb).is_err() {
+                self.stats.frame_errors += 1;
+                stack.napi_consume_skb(skb);
+                return Ok(true);
+            }
+            self.stats.csum_unnecessary += u64::from(skb.ip_summed() == IpSummed::Unnecessary);
             self.stats.packets += 1;
             self.stats.bytes += total as u64;
             self.stats.merged += u64::from(num_buffers > 1);
@@ -247,13 +256,13 @@ impl RxQueue {
         Ok(Some(len))
     }
 
-    fn num_buffers(&self) -> Result<u16, Error> {
-        let Some((first, _)) = self.parts.first().filter(|_| self.mergeable) else {
-            return Ok(1);
-        };
-        let mut field = [0; 2];
-        first.copy_to_slice(NUM_BUFFERS, &mut field)?;
-        Ok(u16::from_le_bytes(field))
+    /// The header of the packet in hand, of which the first buffer holds it.
+    fn header(&self) -> Result<RxHeader, Error> {
+        let mut bytes = [0; HDR_LEN];
+        if let Some((first, _)) = self.parts.first() {
+            first.copy_to_slice(0, &mut bytes)?;
+        }
+        Ok(RxHeader::read(&bytes, self.features))
     }
 
     /// The frame, copied; `None` (and counted) when it is dropped.
