@@ -5,6 +5,8 @@ mod queue_host;
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 
+use hematite_lang::prelude::bits;
+use hematite_nic::parse::FrameMeta;
 use hematite_nic::queue::ReceiveEngine;
 use hematite_testbench::{Bench, Dut, Error, Handle, Pace, Packet, Rng, StreamSource, cases, ns};
 use queue_host::dma::Timing;
@@ -55,6 +57,8 @@ impl Setup {
         let frames = bench.stream_source("frame", "clock", pace)?;
         let guest_csum = rng.random();
         bench.set("negotiated", u128::from(mergeable) << 1 | u128::from(guest_csum))?;
+        bench.set("gro", 0)?;
+        bench.set("gro_timeout", 0)?;
         bench.reset(&["reset"], 3)?;
         Ok(Self {
             bench,
@@ -73,20 +77,7 @@ impl Setup {
 
     /// Posts a chain of buffers of these lengths, if there is room.
     fn post(&mut self, lengths: &[u32], rng: &mut Rng) -> bool {
-        if usize::from(self.host().ring.free) < lengths.len() {
-            return false;
-        }
-        let mut elements = vec![];
-        for &length in lengths {
-            let Some(address) = self.pool.take(rng) else {
-                elements.iter().for_each(|&(address, _)| self.pool.give(address));
-                return false;
-            };
-            self.host().memory.write(address, &vec![0xa5; length as usize]);
-            elements.push((address, length));
-        }
-        self.host().ring.add(&elements, WRITE, None, 0, rng);
-        true
+        self.bench[self.host].post(&mut self.pool, lengths, rng)
     }
 
     fn doorbell(&mut self) {
@@ -98,49 +89,22 @@ impl Setup {
         let frames = self.frames;
         self.bench[frames].send(Packet::good(frame.clone()));
         let good = rng.random();
-        self.host().metas.push_back((length as u16, good));
+        self.host().metas.push_back(FrameMeta {
+            length: bits(length as u64),
+            checksum_good: good,
+            ..FrameMeta::default()
+        });
         self.expected.push_back((frame, good && self.guest_csum));
     }
 
     /// Checks what the driver took; returns the number of frames.
     fn check(&mut self) -> usize {
         let mut frames = 0;
-        while let Some(first) = self.bench[self.host].done.front() {
-            let (head, host) = (first.0.elements[0].0, &self.bench[self.host]);
-            let header = host.memory.read(head, HEADER);
-            assert_eq!(header[1..10], [0; 9], "no offload is told of");
-            let flags = header[0];
-            let buffers = usize::from(host.memory.u16(head + 10));
-            assert!(
-                buffers > 0 && (self.mergeable || buffers == 1),
-                "{buffers} buffers"
-            );
-            if host.done.len() < buffers {
-                break;
-            }
-            let mut bytes = vec![];
-            for n in 0..buffers {
-                let (chain, mut left) = self.host().done.pop_front().expect("counted");
-                let capacity: u32 = chain.elements.iter().map(|e| e.1).sum();
-                assert!(left <= capacity, "{left} bytes in {capacity}");
-                assert!(
-                    n + 1 == buffers || left == capacity,
-                    "all but the last are filled"
-                );
-                for &(address, length) in &chain.elements {
-                    let part = left.min(length);
-                    left -= part;
-                    let all = self.host().memory.read(address, length as usize);
-                    bytes.extend_from_slice(&all[..part as usize]);
-                    assert!(
-                        all[part as usize..].iter().all(|b| *b == 0xa5),
-                        "a write behind the used length"
-                    );
-                    self.pool.give(address);
-                }
-            }
+        while let Some(bytes) = self.bench[self.host].take_packet(&mut self.pool) {
+            assert_eq!(bytes[1..10], [0; 9], "no offload is told of");
+            assert!(self.mergeable || bytes[10..12] == [1, 0], "several buffers");
             let (frame, data_valid) = self.expected.pop_front().expect("a frame that was sent");
-            assert_eq!(flags, if data_valid { 2 } else { 0 });
+            assert_eq!(bytes[0], if data_valid { 2 } else { 0 });
             assert!(
                 bytes[HEADER..] == frame,
                 "{} bytes for {}",

@@ -108,6 +108,10 @@ pub struct DescriptorFetch {
     pub element_ready: Signal<In, Bit>,
     /// There is no element and none is on its way: the driver has made nothing more available.
     pub asleep: Signal<Out, Bit>,
+    /// Bytes of the elements that are held, up to three cycles late.
+    pub stock: Signal<Out, Bits<24>>,
+    /// None is on its way: the driver has made nothing more available, or there is no room for more.
+    pub stock_final: Signal<Out, Bit>,
     /// No read is in flight.
     pub quiet: Signal<Out, Bit>,
     /// The ring is unusable; high until reset.
@@ -145,6 +149,13 @@ pub struct DescriptorFetch {
     at_ring_end: Reg<Bit>,
     unsighted: Reg<Bit>,
     broken: Reg<Bit>,
+    /// The last response showed an unavailable head.
+    dry: Reg<Bit>,
+    /// Bytes of the elements in this response, of those committed in the cycle before, and of the one taken then.
+    arriving: Reg<Bits<24>>,
+    arrived: Reg<Bit>,
+    gone: Reg<Bits<16>>,
+    stocked: Reg<Bits<24>>,
     memory: LutRam<Element, 5>,
     oldest: Skid<Element>,
     head: Reg<Bits<6>>,
@@ -160,6 +171,8 @@ impl Logic for DescriptorFetch {
         registers!(self.clock, self.reset => self.head, self.committed, self.tail, self.half, self.scan);
         registers!(self.clock => self.address, self.asked, self.buffer, self.index, self.sighted);
         registers!(self.clock => self.full, self.at_ring_end, self.unsighted);
+        registers!(self.clock, self.reset => self.arrived, self.gone, self.stocked, self.dry);
+        registers!(self.clock => self.arriving);
         clocked!(self.clock => self.memory);
         clocked!(self.clock, self.reset => self.oldest);
 
@@ -174,6 +187,22 @@ impl Logic for DescriptorFetch {
             self.head.d.next = self.head.q.val() + 1;
         }
 
+        self.stock.next = self.stocked.q.val();
+        self.stock_final.next = false;
+        let pop = self.oldest.read_valid.val() && self.element_ready.val();
+        self.gone.d.next = if pop {
+            self.element.val().length
+        } else {
+            bits::<16>(0)
+        };
+        self.arrived.d.next = false;
+        let arrived = if self.arrived.q.val() {
+            self.arriving.q.val()
+        } else {
+            bits::<24>(0)
+        };
+        self.stocked.d.next = self.stocked.q.val() + arrived - self.gone.q.val().resize::<24>();
+
         let data = self.response.data.val();
         self.memory.write_address.next = self.tail.q.val().get_bits::<5>(0);
         self.memory.write_enable.next = false;
@@ -183,13 +212,14 @@ impl Logic for DescriptorFetch {
         self.at_ring_end.d.next = self.position.q.val() + 1 == self.size.val();
         self.unsighted.d.next = self.index.q.val() >= self.presighted.q.val();
         let long = data.get_bits::<16>(16).any();
+        let length = if long {
+            bits::<16>(0xffff)
+        } else {
+            data.get_bits::<16>(0)
+        };
         self.memory.write_data.next = Element {
             address: self.buffer.q.val(),
-            length: if long {
-                bits::<16>(0xffff)
-            } else {
-                data.get_bits::<16>(0)
-            },
+            length: length,
             id: data.get_bits::<16>(32),
             slots: place,
             last: !data.get_bit(NEXT),
@@ -215,7 +245,11 @@ impl Logic for DescriptorFetch {
                 };
                 self.address.d.next =
                     self.ring.val() + cat::<64>((bits::<44>(0), self.position.q.val(), bits::<4>(0)));
-                if self.wanted.q.val() && !self.stop.val() && occupied <= bits::<6>(32 - BURST) {
+                let space = occupied <= bits::<6>(32 - BURST);
+                // A driver that rings all the time must not look like one that has just posted something.
+                let none = self.dry.q.val() || !self.wanted.q.val() || !space;
+                self.stock_final.next = none && !self.arrived.q.val();
+                if self.wanted.q.val() && !self.stop.val() && space {
                     self.state.d.next = FetchState::Grant;
                 }
             }
@@ -224,6 +258,7 @@ impl Logic for DescriptorFetch {
                 self.index.d.next = 0.into();
                 self.sighted.d.next = 0.into();
                 self.half.d.next = false;
+                self.arriving.d.next = 0.into();
                 self.scan.d.next = Scan::Take;
                 if self.request.ready.val() {
                     self.wanted.d.next = false;
@@ -248,6 +283,7 @@ impl Logic for DescriptorFetch {
                                 if available {
                                     self.memory.write_enable.next = true;
                                     tail = tail + 1;
+                                    self.arriving.d.next = self.arriving.q.val() + length.resize::<24>();
                                     if self.at_ring_end.q.val() {
                                         self.position.d.next = 0.into();
                                         self.wrap.d.next = !wrap;
@@ -297,6 +333,8 @@ impl Logic for DescriptorFetch {
                             self.state.d.next = FetchState::Failed;
                         } else {
                             self.committed.d.next = tail;
+                            self.arrived.d.next = tail != self.committed.q.val();
+                            self.dry.d.next = matches!(scan, Scan::Unavailable);
                             self.presighted.d.next = sighted;
                             self.state.d.next = FetchState::Doorbell;
                         }

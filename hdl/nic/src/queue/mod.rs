@@ -3,11 +3,13 @@
 pub mod bytes;
 pub mod control;
 pub mod fetch;
+pub mod gro;
 pub mod lifecycle;
 pub mod mux;
 pub mod notify;
 pub mod receive;
 pub mod receive_plan;
+pub mod receive_source;
 pub mod receive_write;
 pub mod transmit;
 pub mod transmit_gather;

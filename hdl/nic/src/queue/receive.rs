@@ -3,12 +3,15 @@
 use hematite_lang::prelude::*;
 
 use super::fetch::DescriptorFetch;
+use super::gro::coalesce::{Coalescer, GroEnable};
+use super::gro::filled::{FilledBuffer, FilledBuffers};
 use super::lifecycle::Lifecycle;
 use super::mux::{ReadMux, WriteMux};
 use super::notify::Notifier;
 use super::receive_plan::{ReceivePlanner, Segment};
-use super::receive_write::{HeaderInserter, SegmentWriter};
-use super::used::{UsedBuffer, UsedWriter};
+use super::receive_source::PacketSource;
+use super::receive_write::SegmentWriter;
+use super::used::UsedWriter;
 use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
 use crate::parse::MetaIn;
 use crate::virtio::features::Negotiated;
@@ -16,9 +19,10 @@ use crate::virtio::ports::{Coalesce, InterruptOut, QueueConfigIn};
 
 /// One receive virtqueue (virtio 1.3 section 5.1.6.3): whole good frames from the MAC's frame FIFO,
 /// each behind a 12-byte header, into buffers prefetched from a packed ring, then used descriptors,
-/// then the interrupt. See the parts for their rules: `DescriptorFetch` what is believed of the ring,
-/// `ReceivePlanner` which buffers a packet gets, `SegmentWriter` the bytes, `UsedWriter` the order in
-/// which the driver sees buffers, `Notifier` when it is told.
+/// then the interrupt. TCP segments of a flow may become one packet: see `gro` for how. See the parts for their
+/// rules: `DescriptorFetch` what is believed of the ring, `Coalescer` what becomes of a frame, `ReceivePlanner`
+/// which buffers it gets, `PacketSource` and `SegmentWriter` the bytes, `FilledBuffers` and `UsedWriter` the order
+/// in which the driver sees buffers, `Notifier` when it is told: of whole packets only.
 ///
 /// A 60-byte frame takes 12 cycles with buffers at hand, used descriptors included. Without buffers,
 /// frames wait in the MAC's FIFO, which drops when it is full. While the queue does not run, frames are
@@ -42,6 +46,10 @@ pub struct ReceiveEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
     pub microsecond: Signal<In, Bit>,
     /// What was negotiated; stable while the queue runs.
     pub negotiated: Signal<In, Negotiated>,
+    /// Which segments are merged, with VIRTIO_NET_F_MRG_RXBUF.
+    pub gro: Signal<In, GroEnable>,
+    /// Cycles for which a packet waits for another segment.
+    pub gro_timeout: Signal<In, Bits<20>>,
     /// Frames, from the destination address to before the FCS.
     pub frame: StreamIn,
     /// What is known of the next frame that has wholly arrived.
@@ -68,17 +76,19 @@ pub struct ReceiveEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
     pub queue_failed: Signal<Out, Bit>,
     life: Lifecycle,
     fetch: DescriptorFetch,
+    coalescer: Coalescer,
     planner: ReceivePlanner,
-    inserter: HeaderInserter,
+    source: PacketSource,
     words: Skid<Bits<64>>,
     segments: Skid<Segment>,
     writer: SegmentWriter,
-    used: Skid<UsedBuffer>,
+    filled: Skid<FilledBuffer>,
+    buffers: FilledBuffers,
     used_writer: UsedWriter<2, USED_HOLD>,
     notifier: Notifier<EVENT_INTERVAL>,
     read_mux: ReadMux,
     write_mux: WriteMux,
-    /// Packets planned and not delivered.
+    /// Jobs planned and not done.
     in_flight: Reg<Bits<8>>,
 }
 
@@ -86,9 +96,9 @@ pub struct ReceiveEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
 impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngine<USED_HOLD, EVENT_INTERVAL> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.in_flight);
-        clocked!(self.clock, self.reset => self.life, self.planner, self.inserter, self.writer);
-        clocked!(self.clock, self.reset => self.words, self.used);
-        clocked!(self.clock => self.segments);
+        clocked!(self.clock, self.reset => self.life, self.coalescer, self.planner, self.source, self.writer);
+        clocked!(self.clock, self.reset => self.words, self.filled);
+        clocked!(self.clock => self.segments, self.buffers);
         clocked!(self.clock, self.reset => self.read_mux, self.write_mux);
         clocked!(self.clock => self.fetch, self.used_writer, self.notifier);
         let clear = self.reset.val() || self.life.clear.val();
@@ -98,16 +108,18 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
         self.notifier.reset.next = clear;
         self.planner.clear.next = clear;
         self.segments.reset.next = clear;
+        self.buffers.reset.next = clear;
 
         self.life.run.next = self.config.run.val();
         self.life.fault.next = self.fetch.failed.val()
             || self.planner.failed.val()
             || self.notifier.failed.val()
-            || self.inserter.bad_frame.val();
+            || self.source.bad_frame.val();
         self.life.quiet.next = self.fetch.quiet.val()
+            && self.coalescer.quiet.val()
             && self.planner.quiet.val()
             && !self.in_flight.q.val().any()
-            && !self.used.read_valid.val()
+            && !self.filled.read_valid.val()
             && self.used_writer.quiet.val()
             && self.notifier.quiet.val()
             && self.write_mux.quiet.val();
@@ -123,23 +135,43 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
         self.fetch.request.join(&mut self.read_mux.first);
         self.read_mux.first_response.join(&mut self.fetch.response);
 
+        let mergeable = self.negotiated.val().mrg_rxbuf;
+        let gro = self.gro.val();
+        self.coalescer.stop.next = stop;
+        self.coalescer.enable.next = GroEnable {
+            ipv4: gro.ipv4 && mergeable,
+            ipv6: gro.ipv6 && mergeable,
+            ecn: gro.ecn,
+        };
+        self.coalescer.timeout.next = self.gro_timeout.val();
+        self.coalescer.tell_checksum.next = self.negotiated.val().guest_csum;
+        self.meta.link(&mut self.coalescer.meta);
+        self.coalescer.examined.next = self.source.examined.val();
+        self.coalescer.examined_valid.next = self.source.examined_valid.val();
+        self.coalescer.stock.next = self.fetch.stock.val();
+        self.coalescer.stock_final.next = self.fetch.stock_final.val();
+        self.coalescer.job_done.next = self.planner.job_done.val();
+        self.coalescer.outcome.next = self.planner.outcome.val();
+
         self.planner.stop.next = stop;
         self.planner.size.next = self.config.size.val();
-        self.planner.negotiated.next = self.negotiated.val();
-        self.meta.link(&mut self.planner.meta);
+        self.planner.mergeable.next = mergeable;
+        self.planner.job.next = self.coalescer.job.val();
+        self.planner.job_valid.next = self.coalescer.job_valid.val();
         self.planner.element.next = self.fetch.element.val();
         self.planner.element_valid.next = self.fetch.element_valid.val();
         self.fetch.element_ready.next = self.planner.element_ready.val();
         self.planner.asleep.next = self.fetch.asleep.val();
 
-        self.inserter.plan.next = self.planner.plan.val();
-        self.inserter.plan_valid.next = self.planner.plan_valid.val();
-        self.planner.plan_ready.next = self.inserter.plan_ready.val();
-        self.frame.link(&mut self.inserter.frame);
+        self.source.counts.next = self.negotiated.val().rsc_ext;
+        self.source.plan.next = self.planner.plan.val();
+        self.source.plan_valid.next = self.planner.plan_valid.val();
+        self.planner.plan_ready.next = self.source.plan_ready.val();
+        self.frame.link(&mut self.source.frame);
 
-        self.words.write_data.next = self.inserter.data.val();
-        self.words.write_valid.next = self.inserter.data_valid.val();
-        self.inserter.data_ready.next = self.words.write_ready.val();
+        self.words.write_data.next = self.source.data.val();
+        self.words.write_valid.next = self.source.data_valid.val();
+        self.source.data_ready.next = self.words.write_ready.val();
         self.writer.packet.next = self.words.read_data.val();
         self.writer.packet_valid.next = self.words.read_valid.val();
         self.words.read_ready.next = self.writer.packet_ready.val();
@@ -155,12 +187,15 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
         self.used_writer.stop.next = stop;
         self.used_writer.ring.next = self.config.descriptors.val();
         self.used_writer.size.next = self.config.size.val();
-        self.used.write_data.next = self.writer.used.val();
-        self.used.write_valid.next = self.writer.used_valid.val();
-        self.writer.used_ready.next = self.used.write_ready.val();
-        self.used_writer.used.next = self.used.read_data.val();
-        self.used_writer.used_valid.next = self.used.read_valid.val();
-        self.used.read_ready.next = self.used_writer.used_ready.val();
+        self.filled.write_data.next = self.writer.filled.val();
+        self.filled.write_valid.next = self.writer.filled_valid.val();
+        self.writer.filled_ready.next = self.filled.write_ready.val();
+        self.buffers.filled.next = self.filled.read_data.val();
+        self.buffers.filled_valid.next = self.filled.read_valid.val();
+        self.filled.read_ready.next = self.buffers.filled_ready.val();
+        self.used_writer.used.next = self.buffers.used.val();
+        self.used_writer.used_valid.next = self.buffers.used_valid.val();
+        self.buffers.used_ready.next = self.used_writer.used_ready.val();
         self.used_writer.done.next = self.write_mux.second_done.val();
         self.used_writer.request.join(&mut self.write_mux.second);
         self.used_writer.data.join(&mut self.write_mux.second_data);
@@ -182,10 +217,10 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
         self.write_data.link(&mut self.write_mux.data);
         self.write_mux.done.next = self.write_done.val();
 
-        if self.planner.planned.val() && !self.writer.delivered.val() {
+        if self.planner.planned.val() && !self.writer.job_done.val() {
             self.in_flight.d.next = self.in_flight.q.val() + 1;
         }
-        if !self.planner.planned.val() && self.writer.delivered.val() {
+        if !self.planner.planned.val() && self.writer.job_done.val() {
             self.in_flight.d.next = self.in_flight.q.val() - 1;
         }
         self.rx_no_buffer.next = self.planner.rx_no_buffer.val();

@@ -1,13 +1,13 @@
-//! Which buffers a received packet goes to.
+//! Where in host memory received bytes go.
 
 use hematite_lang::prelude::*;
 
 use super::fetch::Element;
-use crate::parse::MetaIn;
-use crate::virtio::features::Negotiated;
+use super::gro::filled::BufferUse;
+use super::gro::rules::Packet;
 
-/// The part of a packet that goes to one element, or (with no bytes) the end of a chain of which
-/// nothing more is needed.
+/// The part of a packet that goes to one element; or, with no bytes, a buffer that is used after what came before;
+/// or bytes to skip.
 #[hw(value)]
 pub struct Segment {
     /// First byte in host memory.
@@ -16,69 +16,165 @@ pub struct Segment {
     pub length: Bits<16>,
     /// No bytes.
     pub empty: Bit,
+    /// The bytes go nowhere.
+    pub skip: Bit,
     /// The buffer is used after this.
     pub buffer_last: Bit,
+    /// When the driver has it back.
+    pub when: BufferUse,
+    /// The context whose packet it is part of.
+    pub context: Bits<3>,
     /// Buffer ID.
     pub id: Bits<16>,
     /// Ring slots of the buffer.
     pub slots: Bits<8>,
     /// Bytes in the buffer.
     pub used_length: Bits<16>,
-    /// The packet ends here.
+    /// The bytes that come in one go end here.
     pub packet_last: Bit,
+    /// The last segment of its job.
+    pub job_last: Bit,
 }
 
-/// What to do with the next frame.
+/// What the planner is to find a place for, or to pass on.
+#[hw]
+pub enum JobKind {
+    /// The next frame, a packet of its own.
+    Frame,
+    /// The next frame, the first of a context's packet.
+    Open,
+    /// The payload of the next frame, behind the context's packet.
+    Append,
+    /// The context's packet is complete: its headers, if they change, and its last buffer.
+    Close,
+    /// The next frame's headers are to be examined.
+    Examine,
+    /// The next frame is discarded.
+    Discard,
+}
+
+/// One job.
+#[hw(value)]
+pub struct Job {
+    /// What to do.
+    pub kind: JobKind,
+    /// For which context.
+    pub context: Bits<3>,
+    /// Which half of its place in the header store: `Examine` and what follows it the frame's, `Close` the
+    /// packet's.
+    pub half: Bit,
+    /// `Examine`: compare the headers with those in the other half.
+    pub compare: Bit,
+    /// Bytes that go to host memory: virtio header and frame, payload, or virtio header and headers.
+    pub length: Bits<16>,
+    /// `Append`: bytes of headers in the beat in which the payload begins.
+    pub skip: Bits<3>,
+    /// VIRTIO_NET_HDR_F_DATA_VALID.
+    pub data_valid: Bit,
+    /// `Close`: the packet. Else the frame's layout.
+    pub packet: Packet,
+}
+
+/// What came of a job.
+#[hw(value)]
+pub struct Outcome {
+    /// The frame is discarded.
+    pub discarded: Bit,
+    /// It was when some of it had its place: nothing more can be planned before `clear`.
+    pub abandoned: Bit,
+    /// Nothing more may join the context's packet.
+    pub full: Bit,
+    /// Bytes that still fit in its last buffer.
+    pub room: Bits<16>,
+}
+
+/// What to do with the next frame, or with a context's headers.
 #[hw(value)]
 pub struct Plan {
-    /// Discard it; there are no segments for it.
-    pub discard: Bit,
-    /// Buffers that it takes.
+    /// What.
+    pub kind: JobKind,
+    /// Context and half: a place in the header store.
+    pub place: Bits<4>,
+    /// Compare with the other half.
+    pub compare: Bit,
+    /// Buffers that the packet takes: `num_buffers`.
     pub buffers: Bits<16>,
     /// VIRTIO_NET_HDR_F_DATA_VALID.
     pub data_valid: Bit,
+    /// The packet, or the frame's layout.
+    pub packet: Packet,
+}
+
+/// How far a context's packet has come in its last buffer.
+#[hw(value)]
+struct Place {
+    /// What is left of the buffer.
+    rest: Element,
+    /// Bytes in it.
+    used_length: Bits<16>,
+    /// Buffers before it.
+    buffers: Bits<8>,
 }
 
 #[hw]
 enum PlanState {
-    Length,
+    Job,
+    Skip,
+    Resume,
     Element,
     Fit,
     ChainEnd,
+    Headers,
+    LastBuffer,
     Failed,
 }
 
 /// `struct virtio_net_hdr_v1` (virtio 1.3 section 5.1.6): bytes before each frame.
 pub const HEADER: u64 = 12;
-/// Segments in the queue, and so the most that one packet may take.
+/// Segments in the queue, and so the most that one frame may take.
 const SEGMENTS: u64 = 64;
+/// Buffers from which on nothing joins a packet. A frame can add 63, and a list of them takes 127.
+const MANY: u64 = 64;
+/// The first element of a merged packet holds all headers: 12 + 18 + 40 + 60 bytes and a bit.
+const HEADERS_FIT: usize = 8;
 
-/// Lays received packets out over available buffers before their bytes move, because the header in the
-/// first buffer tells their number. A frame in one buffer costs three cycles; packets are planned ahead
-/// until the segments (64) or plans (8) are full.
+/// Lays packets out over available buffers before their bytes move, because the header in the first buffer tells
+/// their number. A frame in one buffer costs three cycles; it is planned ahead until the segments (64) or plans
+/// (8) are full.
 ///
-/// With `mrg_rxbuf` a packet takes as many buffers as it needs and fills all but the last. Without it,
+/// With `mergeable` a packet takes as many buffers as it needs and fills all but the last. Without it,
 /// a frame that is longer than the single-element buffer at hand is discarded and the buffer kept.
-/// Fails, until reset, on a chain of several elements that is too short for its frame without
-/// `mrg_rxbuf`, on buffers so small that a packet takes 64 segments, and on a ring whose buffers
-/// together do not hold a packet: the driver has no slot left for another one, so none will come.
-/// While `stop` is high, every frame is discarded; a packet that waits for buffers then is abandoned.
+/// Fails, until `stop`, on a chain of several elements that is too short for its frame without
+/// `mergeable`, on buffers so small that a frame takes 64 segments, and on a ring whose buffers
+/// together do not hold a frame: the driver has no slot left for another one, so none will come.
+/// While `stop` is high, a frame that waits for buffers is abandoned.
+///
+/// The packet of a context keeps its last buffer, also a full one, until it is closed: there the payload of the next
+/// segment goes on. It is `full` when that buffer is a chain of several elements, of which the rest would be in
+/// the way of other packets; when its first element is shorter than 256 bytes, because the headers, which are
+/// written again, must be in one piece; and from 64 buffers on.
 #[hw]
 pub struct ReceivePlanner {
     /// Rising edge.
     pub clock: Signal<In, Clock>,
     /// Back to the start.
     pub reset: Signal<In, Bit>,
-    /// Forgets segments of an abandoned packet, and a failure; only while nothing is in flight.
+    /// Forgets segments of an abandoned frame; only while nothing is in flight.
     pub clear: Signal<In, Bit>,
     /// Use no more buffers.
     pub stop: Signal<In, Bit>,
-    /// What was negotiated.
-    pub negotiated: Signal<In, Negotiated>,
+    /// VIRTIO_NET_F_MRG_RXBUF was negotiated.
+    pub mergeable: Signal<In, Bit>,
     /// Descriptors in the ring.
     pub size: Signal<In, Bits<16>>,
-    /// What is known of the next frame.
-    pub meta: MetaIn,
+    /// What to do; stable until `job_done`.
+    pub job: Signal<In, Job>,
+    /// There is something to do.
+    pub job_valid: Signal<In, Bit>,
+    /// It is done: high for one cycle.
+    pub job_done: Signal<Out, Bit>,
+    /// With what result.
+    pub outcome: Signal<Out, Outcome>,
     /// The next element of an available buffer.
     pub element: Signal<In, Element>,
     /// There is one.
@@ -99,33 +195,36 @@ pub struct ReceivePlanner {
     pub plan_valid: Signal<Out, Bit>,
     /// It is taken.
     pub plan_ready: Signal<In, Bit>,
-    /// A frame will be delivered according to plan: high for one cycle before the plan is there.
+    /// A job of which the writer gets the last segment is done: high for one cycle.
     pub planned: Signal<Out, Bit>,
-    /// No packet is half planned.
+    /// Nothing is half planned.
     pub quiet: Signal<Out, Bit>,
-    /// The buffers are unusable; high until cleared.
+    /// The buffers are unusable; high until `stop`.
     pub failed: Signal<Out, Bit>,
     /// A frame waits for a buffer, or is discarded because the queue does not run.
     pub rx_no_buffer: Signal<Out, Bit>,
     /// A frame was discarded because the buffers are too small.
     pub rx_too_long: Signal<Out, Bit>,
     state: Reg<PlanState>,
-    /// Bytes of header and frame without a place.
+    /// Bytes without a place.
     remaining: Reg<Bits<16>>,
-    /// Its checksums are right and the driver may be told.
-    data_valid: Reg<Bit>,
     /// Whole buffers taken for this packet.
-    buffers: Reg<Bits<16>>,
+    buffers: Reg<Bits<8>>,
     /// Bytes in the current buffer.
     used_length: Reg<Bits<16>>,
-    /// Segments of this packet.
+    /// Elements that the frame took.
     taken: Reg<Bits<8>>,
     /// They are the whole ring's.
     whole_ring: Reg<Bit>,
     /// The wait for a buffer was counted.
     counted: Reg<Bit>,
-    /// What is left of the packet fits in the element.
+    /// What is left of the frame fits in the element.
     fits: Reg<Bit>,
+    /// The element is what is left of the context's last buffer.
+    resumed: Reg<Bit>,
+    /// The packet's first element, and whether it is the one at hand.
+    at_first: Reg<Bit>,
+    short_first: Reg<Bit>,
     /// Decided, and on its way to its queue.
     segment_made: Reg<Segment>,
     segment_due: Reg<Bit>,
@@ -133,6 +232,10 @@ pub struct ReceivePlanner {
     plan_due: Reg<Bit>,
     segments: Fifo<Segment, 6>,
     plans: Fifo<Plan, 3>,
+    /// Of each context.
+    places: LutRam<Place, 3>,
+    /// Where its packet begins.
+    beginnings: LutRam<Bits<64>, 3>,
     forget: Signal<Local, Bit>,
 }
 
@@ -141,11 +244,12 @@ impl Logic for ReceivePlanner {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.plan_due);
         registers!(self.clock, self.forget => self.segment_due);
-        registers!(self.clock => self.fits, self.segment_made, self.plan_made);
+        registers!(self.clock => self.fits, self.segment_made, self.plan_made, self.resumed);
         registers!(self.clock => self.remaining, self.buffers, self.used_length, self.taken, self.counted);
-        registers!(self.clock => self.whole_ring, self.data_valid);
+        registers!(self.clock => self.whole_ring, self.at_first, self.short_first);
         clocked!(self.clock, self.reset => self.plans);
         clocked!(self.clock, self.forget => self.segments);
+        clocked!(self.clock => self.places, self.beginnings);
         self.forget.next = self.reset.val() || self.clear.val();
 
         self.segment.next = self.segments.read_data.val();
@@ -154,17 +258,6 @@ impl Logic for ReceivePlanner {
         self.plan.next = self.plans.read_data.val();
         self.plan_valid.next = self.plans.read_valid.val();
         self.plans.read_ready.next = self.plan_ready.val();
-
-        let element = self.element.val();
-        let remaining = self.remaining.q.val();
-        let fits = self.fits.q.val();
-        let length = if fits { remaining } else { element.length };
-        let ending = matches!(self.state.q.val(), PlanState::ChainEnd);
-        let used_length = if ending {
-            self.used_length.q.val()
-        } else {
-            self.used_length.q.val() + length
-        };
         self.segments.write_data.next = self.segment_made.q.val();
         self.segments.write_valid.next = self.segment_due.q.val();
         self.plans.write_data.next = self.plan_made.q.val();
@@ -172,94 +265,202 @@ impl Logic for ReceivePlanner {
         // Two decisions are at least two cycles apart.
         let segment_room = !self.segment_due.q.val();
         let plan_room = !self.plan_due.q.val();
+        let room = segment_room && plan_room;
+
+        let job = self.job.val();
+        let alone = job.kind == JobKind::Frame;
+        self.places.read_address.next = job.context;
+        self.beginnings.read_address.next = job.context;
+        let place = self.places.read_data.val();
+        let element = self.element.val();
+        let resumed = self.resumed.q.val();
+        let piece = if resumed { place.rest } else { element };
+        let remaining = self.remaining.q.val();
+        let fits = self.fits.q.val();
+        let length = if fits { remaining } else { piece.length };
+        let used_length = self.used_length.q.val() + length;
+        let at_first = self.at_first.q.val() && !alone;
+        let short = if at_first {
+            !piece.length.get_bits::<8>(HEADERS_FIT).any()
+        } else {
+            self.short_first.q.val()
+        };
+
         let mut segment = false;
-        let made = Segment {
-            address: element.address,
-            length: if ending { bits::<16>(0) } else { length },
-            empty: ending,
-            buffer_last: element.last,
-            id: element.id,
-            slots: element.slots,
+        let mut made = Segment {
+            address: piece.address,
+            length: length,
+            empty: false,
+            skip: false,
+            buffer_last: piece.last,
+            when: if alone { BufferUse::Now } else { BufferUse::Later },
+            context: job.context,
+            id: piece.id,
+            slots: piece.slots,
             used_length: used_length,
-            packet_last: element.last && (fits || ending),
+            packet_last: piece.last && fits,
+            job_last: piece.last && fits,
         };
         let mut plan = false;
-        let mut discard = false;
-        self.meta.ready.next = false;
+        let mut kind = job.kind;
+        let buffers = self.buffers.q.val();
+        let mut done = false;
+        let mut discarded = false;
+        let mut abandoned = false;
         self.element_ready.next = false;
         self.quiet.next = false;
         self.failed.next = false;
         self.rx_no_buffer.next = false;
         self.rx_too_long.next = false;
         self.whole_ring.d.next = self.taken.q.val().resize::<16>() == self.size.val();
-        let room = segment_room && plan_room;
-        let meta = self.meta.data.val();
-        let mergeable = self.negotiated.val().mrg_rxbuf;
+
+        // Where the next segment of the packet goes on.
+        let chained = piece.slots != bits::<8>(1) || !piece.last;
+        let many = self.buffers.q.val() >= bits::<8>(MANY);
+        let full = (chained && !resumed) || many || short;
+        let left = piece.length - length;
+        self.places.write_enable.next = false;
+        self.places.write_address.next = job.context;
+        self.places.write_data.next = Place {
+            rest: Element {
+                address: piece.address + length.resize::<64>(),
+                length: left,
+                id: piece.id,
+                slots: piece.slots,
+                last: true,
+            },
+            used_length: used_length,
+            buffers: self.buffers.q.val(),
+        };
+        self.beginnings.write_enable.next = false;
+        self.beginnings.write_address.next = job.context;
+        self.beginnings.write_data.next = element.address;
+
         match self.state.q.val() {
-            PlanState::Length => {
-                self.quiet.next = !self.plan_due.q.val();
-                self.remaining.d.next = meta.length + HEADER;
-                self.data_valid.d.next = meta.checksum_good && self.negotiated.val().guest_csum;
-                self.buffers.d.next = 0.into();
-                self.used_length.d.next = 0.into();
+            PlanState::Job => {
+                self.quiet.next = room && !self.job_valid.val();
+                self.remaining.d.next = job.length;
                 self.taken.d.next = 0.into();
                 self.counted.d.next = false;
                 self.whole_ring.d.next = false;
-                if self.meta.valid.val() && plan_room {
-                    self.meta.ready.next = true;
-                    if self.stop.val() {
-                        discard = true;
-                        self.rx_no_buffer.next = true;
-                    } else {
-                        self.state.d.next = PlanState::Element;
+                self.resumed.d.next = false;
+                self.at_first.d.next = true;
+                self.short_first.d.next = false;
+                self.buffers.d.next = 0.into();
+                self.used_length.d.next = 0.into();
+                if self.job_valid.val() && plan_room {
+                    match job.kind {
+                        JobKind::Append | JobKind::Close => {
+                            self.at_first.d.next = false;
+                            self.buffers.d.next = place.buffers;
+                            self.used_length.d.next = place.used_length;
+                            self.state.d.next = if job.kind == JobKind::Close {
+                                PlanState::Headers
+                            } else {
+                                PlanState::Skip
+                            };
+                        }
+                        JobKind::Examine => {
+                            plan = true;
+                            done = true;
+                        }
+                        JobKind::Discard => {
+                            discarded = true;
+                            self.rx_no_buffer.next = true;
+                        }
+                        _ => self.state.d.next = PlanState::Element,
                     }
                 }
             }
+            PlanState::Skip => {
+                made.skip = true;
+                made.length = job.skip.resize::<16>();
+                made.buffer_last = false;
+                made.packet_last = false;
+                made.job_last = false;
+                if segment_room {
+                    segment = job.skip.any();
+                    self.state.d.next = PlanState::Resume;
+                }
+            }
+            PlanState::Resume => {
+                let exhausted = !place.rest.length.any();
+                self.resumed.d.next = !exhausted;
+                self.fits.d.next = place.rest.length >= remaining;
+                made.empty = true;
+                made.buffer_last = true;
+                made.packet_last = false;
+                made.job_last = false;
+                made.id = place.rest.id;
+                made.slots = place.rest.slots;
+                made.used_length = self.used_length.q.val();
+                if !exhausted {
+                    self.state.d.next = PlanState::Fit;
+                } else if segment_room {
+                    segment = true;
+                    self.used_length.d.next = 0.into();
+                    self.buffers.d.next = self.buffers.q.val() + 1;
+                    self.state.d.next = PlanState::Element;
+                }
+            }
             PlanState::Element => {
+                self.resumed.d.next = false;
                 self.fits.d.next = element.length >= remaining;
-                if self.stop.val() && plan_room {
-                    discard = true;
-                    self.state.d.next = PlanState::Length;
-                } else if self.whole_ring.q.val() && plan_room {
-                    discard = true;
+                if self.whole_ring.q.val() && plan_room {
+                    discarded = true;
+                    abandoned = true;
                     self.rx_too_long.next = true;
                     self.state.d.next = PlanState::Failed;
                 } else if self.element_valid.val() {
                     self.state.d.next = PlanState::Fit;
+                } else if self.stop.val() && plan_room {
+                    discarded = true;
+                    abandoned = true;
+                    self.state.d.next = PlanState::Job;
                 } else if self.asleep.val() && !self.counted.q.val() {
                     self.rx_no_buffer.next = true;
                     self.counted.d.next = true;
                 }
             }
             PlanState::Fit => {
-                let single = element.last && !self.used_length.q.val().any();
-                if self.stop.val() && plan_room {
-                    discard = true;
-                    self.state.d.next = PlanState::Length;
-                } else if room {
-                    if !mergeable && single && !fits {
-                        discard = true;
+                let single = piece.last && !self.used_length.q.val().any();
+                if room {
+                    if !self.mergeable.val() && single && !fits {
+                        discarded = true;
                         self.rx_too_long.next = true;
-                        self.state.d.next = PlanState::Length;
-                    } else if (!mergeable && element.last && !fits)
+                        self.state.d.next = PlanState::Job;
+                    } else if (!self.mergeable.val() && piece.last && !fits)
                         || self.taken.q.val() == bits::<8>(SEGMENTS - 1)
                     {
-                        discard = true;
+                        discarded = true;
+                        abandoned = true;
                         self.rx_too_long.next = true;
                         self.state.d.next = PlanState::Failed;
                     } else {
-                        self.element_ready.next = true;
+                        self.element_ready.next = !resumed;
                         segment = true;
-                        self.taken.d.next = self.taken.q.val() + 1;
+                        if !resumed {
+                            self.taken.d.next = self.taken.q.val() + 1;
+                        }
                         self.remaining.d.next = remaining - length;
                         self.used_length.d.next = used_length;
-                        if element.last {
+                        self.at_first.d.next = false;
+                        self.short_first.d.next = short;
+                        self.beginnings.write_enable.next = at_first;
+                        if fits && !alone {
+                            // The packet keeps the buffer.
+                            made.buffer_last = false;
+                            made.packet_last = true;
+                            made.job_last = true;
+                            self.places.write_enable.next = true;
+                        } else if piece.last {
                             self.buffers.d.next = self.buffers.q.val() + 1;
                             self.used_length.d.next = 0.into();
                         }
-                        if fits && element.last {
+                        if fits && piece.last {
                             plan = true;
-                            self.state.d.next = PlanState::Length;
+                            done = true;
+                            self.state.d.next = PlanState::Job;
                         } else if fits {
                             self.state.d.next = PlanState::ChainEnd;
                         } else {
@@ -269,25 +470,65 @@ impl Logic for ReceivePlanner {
                 }
             }
             PlanState::ChainEnd => {
-                if self.stop.val() && plan_room {
-                    discard = true;
-                    self.state.d.next = PlanState::Length;
+                made.length = bits::<16>(0);
+                made.empty = true;
+                made.used_length = self.used_length.q.val();
+                made.packet_last = true;
+                made.job_last = true;
+                self.places.write_data.next.rest = element;
+                self.places.write_data.next.used_length = self.used_length.q.val();
+                if self.stop.val() && !self.element_valid.val() && plan_room {
+                    discarded = true;
+                    abandoned = true;
+                    self.state.d.next = PlanState::Job;
                 } else if self.element_valid.val() && room {
                     self.element_ready.next = true;
                     if element.last {
-                        segment = true;
+                        segment = alone;
+                        self.places.write_enable.next = !alone;
                         plan = true;
-                        self.state.d.next = PlanState::Length;
+                        done = true;
+                        self.state.d.next = PlanState::Job;
                     }
                 }
             }
-            PlanState::Failed => {
-                self.quiet.next = !self.plan_due.q.val();
-                self.failed.next = true;
-                if self.stop.val() {
-                    self.state.d.next = PlanState::Length;
+            PlanState::Headers => {
+                made.address = self.beginnings.read_data.val();
+                made.length = job.length;
+                made.buffer_last = false;
+                made.packet_last = true;
+                made.job_last = false;
+                if room {
+                    segment = job.length.any();
+                    plan = job.length.any();
+                    self.state.d.next = PlanState::LastBuffer;
                 }
             }
+            PlanState::LastBuffer => {
+                made.empty = true;
+                made.buffer_last = true;
+                made.when = BufferUse::Completes;
+                made.id = place.rest.id;
+                made.slots = place.rest.slots;
+                made.used_length = self.used_length.q.val();
+                made.packet_last = true;
+                made.job_last = true;
+                if segment_room {
+                    segment = true;
+                    done = true;
+                    self.state.d.next = PlanState::Job;
+                }
+            }
+            PlanState::Failed => {
+                self.quiet.next = room;
+                self.failed.next = true;
+                if self.stop.val() {
+                    self.state.d.next = PlanState::Job;
+                }
+            }
+        }
+        if discarded {
+            kind = JobKind::Discard;
         }
         if segment_room {
             self.segment_made.d.next = made;
@@ -297,15 +538,24 @@ impl Logic for ReceivePlanner {
         }
         if plan_room {
             self.plan_made.d.next = Plan {
-                discard,
-                buffers: self.buffers.q.val() + 1,
-                data_valid: self.data_valid.q.val(),
+                kind: kind,
+                place: cat::<4>((job.context, job.half)),
+                compare: job.compare,
+                buffers: buffers.resize::<16>() + 1,
+                data_valid: job.data_valid,
+                packet: job.packet,
             };
-            self.plan_due.d.next = plan || discard;
+            self.plan_due.d.next = plan || discarded;
         } else if self.plans.write_ready.val() {
             self.plan_due.d.next = false;
         }
-        self.planned.next =
-            self.plan_due.q.val() && self.plans.write_ready.val() && !self.plan_made.q.val().discard;
+        self.job_done.next = done || discarded;
+        self.planned.next = done && job.kind != JobKind::Examine;
+        self.outcome.next = Outcome {
+            discarded: discarded,
+            abandoned: abandoned,
+            full: full,
+            room: left,
+        };
     }
 }

@@ -1,132 +1,23 @@
 //! The bytes of received packets, on their way to host memory.
 
 use hematite_lang::prelude::*;
-use virtio_spec::net::HdrF;
 
 use super::bytes::keep_bytes;
-use super::receive_plan::{Plan, Segment};
+use super::gro::filled::{BufferUse, FilledBuffer};
+use super::receive_plan::Segment;
 use super::used::UsedBuffer;
 use crate::dma::ports::WriteRequestOut;
-
-/// In `flags`, the first byte of the header.
-const DATA_VALID: u64 = HdrF::DATA_VALID.bits() as u64;
-
-#[hw]
-enum HeaderState {
-    Plan,
-    Frame,
-    Tail,
-    Discard,
-}
-
-/// Puts `struct virtio_net_hdr_v1` before each frame: all zero but `num_buffers` and, in `flags`,
-/// DATA_VALID (virtio 1.3 section 5.1.6.4.1), then the frame, shifted by four bytes. A frame of n bytes takes ceil((n+12)/8) cycles.
-/// A beat's bytes beyond the end of the packet mean nothing. A frame whose plan says so is discarded.
-#[hw]
-pub struct HeaderInserter {
-    /// Rising edge.
-    pub clock: Signal<In, Clock>,
-    /// Back to the start.
-    pub reset: Signal<In, Bit>,
-    /// What to do with the next frame.
-    pub plan: Signal<In, Plan>,
-    /// There is one.
-    pub plan_valid: Signal<In, Bit>,
-    /// It is taken.
-    pub plan_ready: Signal<Out, Bit>,
-    /// Frames.
-    pub frame: StreamIn,
-    /// Eight bytes of a packet.
-    pub data: Signal<Out, Bits<64>>,
-    /// There are some.
-    pub data_valid: Signal<Out, Bit>,
-    /// They are taken.
-    pub data_ready: Signal<In, Bit>,
-    /// A frame that was to be discarded came in: high for one cycle.
-    pub bad_frame: Signal<Out, Bit>,
-    state: Reg<HeaderState>,
-    carry: Reg<Bits<32>>,
-    word: Reg<Bits<64>>,
-    word_valid: Reg<Bit>,
-}
-
-#[hw]
-impl Logic for HeaderInserter {
-    fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.word_valid);
-        registers!(self.clock => self.carry, self.word);
-        self.data.next = self.word.q.val();
-        self.data_valid.next = self.word_valid.q.val();
-        // The reader's word alone: it does not depend on `word_valid`, and comes from a register.
-        let free = self.data_ready.val();
-        if free {
-            self.word_valid.d.next = false;
-        }
-        self.plan_ready.next = false;
-        self.frame.ready.next = false;
-        self.bad_frame.next = false;
-        let frame = self.frame.data.val();
-        match self.state.q.val() {
-            HeaderState::Plan => {
-                if self.plan_valid.val() && free {
-                    self.plan_ready.next = true;
-                    if self.plan.val().discard {
-                        self.state.d.next = HeaderState::Discard;
-                    } else {
-                        self.word.d.next = if self.plan.val().data_valid {
-                            bits::<64>(DATA_VALID)
-                        } else {
-                            bits::<64>(0)
-                        };
-                        self.word_valid.d.next = true;
-                        self.carry.d.next = cat::<32>((self.plan.val().buffers, bits::<16>(0)));
-                        self.state.d.next = HeaderState::Frame;
-                    }
-                }
-            }
-            HeaderState::Frame => {
-                self.frame.ready.next = free;
-                if self.frame.valid.val() && free {
-                    self.word.d.next = cat::<64>((frame.get_bits::<32>(0), self.carry.q.val()));
-                    self.word_valid.d.next = true;
-                    self.carry.d.next = frame.get_bits::<32>(32);
-                    if self.frame.last.val() {
-                        self.bad_frame.next = self.frame.error.val();
-                        self.state.d.next = if self.frame.keep.val().get_bit(4) {
-                            HeaderState::Tail
-                        } else {
-                            HeaderState::Plan
-                        };
-                    }
-                }
-            }
-            HeaderState::Tail => {
-                if free {
-                    self.word.d.next = self.carry.q.val().resize::<64>();
-                    self.word_valid.d.next = true;
-                    self.state.d.next = HeaderState::Plan;
-                }
-            }
-            HeaderState::Discard => {
-                self.frame.ready.next = true;
-                if self.frame.valid.val() && self.frame.last.val() {
-                    self.state.d.next = HeaderState::Plan;
-                }
-            }
-        }
-    }
-}
 
 #[hw]
 enum WriterState {
     Segment,
     Data,
-    Used,
+    Filled,
 }
 
 /// Cuts packets into the segments planned for them: a write request and its bytes, packed from the
-/// first beat, for each, and a used buffer behind the last segment of a buffer. A segment of n bytes
-/// takes ceil(n/8) + 1 cycles, a used buffer one more.
+/// first beat, for each, and a filled buffer behind the last segment of a buffer. A segment of n bytes
+/// takes ceil(n/8) + 1 cycles, a filled buffer one more; bytes to skip take as long as others.
 #[hw]
 pub struct SegmentWriter {
     /// Rising edge.
@@ -150,12 +41,14 @@ pub struct SegmentWriter {
     /// Their bytes.
     pub data: StreamOut,
     /// A buffer whose bytes are all requested to be written.
-    pub used: Signal<Out, UsedBuffer>,
+    pub filled: Signal<Out, FilledBuffer>,
     /// There is one.
-    pub used_valid: Signal<Out, Bit>,
+    pub filled_valid: Signal<Out, Bit>,
     /// It is taken.
-    pub used_ready: Signal<In, Bit>,
-    /// A packet's last buffer was handed on: high for one cycle.
+    pub filled_ready: Signal<In, Bit>,
+    /// The last segment of a job is done: high for one cycle.
+    pub job_done: Signal<Out, Bit>,
+    /// It was a frame's, not a context's end.
     pub delivered: Signal<Out, Bit>,
     state: Reg<WriterState>,
     /// Inside a packet.
@@ -191,14 +84,17 @@ impl Logic for SegmentWriter {
         self.request.valid.next = false;
         self.segment_ready.next = false;
         self.packet_ready.next = false;
-        self.used_valid.next = false;
-        self.delivered.next = false;
-        self.used.next = UsedBuffer {
-            id: segment.id,
-            length: segment.used_length,
-            slots: segment.slots,
-            first: !self.followed.q.val(),
-            last: segment.packet_last,
+        self.filled_valid.next = false;
+        self.filled.next = FilledBuffer {
+            used: UsedBuffer {
+                id: segment.id,
+                length: segment.used_length,
+                slots: segment.slots,
+                first: !self.followed.q.val(),
+                last: segment.packet_last,
+            },
+            when: segment.when,
+            context: segment.context,
         };
 
         let beat = self.beat.q.val();
@@ -250,22 +146,21 @@ impl Logic for SegmentWriter {
             next_width
         };
         let mut advance = starting;
+        let mut done = false;
         match self.state.q.val() {
             WriterState::Segment => {
                 if !self.in_packet.q.val() {
                     self.carry.d.next = 0.into();
                 }
-                // The planner may be ahead: a packet begins when its header is there.
+                // The planner may be ahead: a packet begins when its first bytes are there.
                 let begun = self.in_packet.q.val() || self.packet_valid.val();
-                if self.segment_valid.val() && begun {
-                    if !segment.empty {
-                        self.request.valid.next = true;
-                        if self.request.ready.val() {
-                            self.in_packet.d.next = true;
-                            self.state.d.next = WriterState::Data;
-                        }
-                    } else {
-                        self.state.d.next = WriterState::Used;
+                if self.segment_valid.val() && segment.empty {
+                    self.state.d.next = WriterState::Filled;
+                } else if self.segment_valid.val() && begun {
+                    self.request.valid.next = !segment.skip;
+                    if self.request.ready.val() || segment.skip {
+                        self.in_packet.d.next = true;
+                        self.state.d.next = WriterState::Data;
                     }
                 }
             }
@@ -273,7 +168,7 @@ impl Logic for SegmentWriter {
                 let go = free && (!needs || self.packet_valid.val());
                 self.packet_ready.next = free && needs;
                 if go {
-                    self.beat_valid.d.next = true;
+                    self.beat_valid.d.next = !segment.skip;
                     self.beat.d.next = Beat {
                         data: window,
                         keep: keep_bytes(width),
@@ -285,29 +180,32 @@ impl Logic for SegmentWriter {
                     advance = true;
                     if ends {
                         if segment.buffer_last {
-                            self.state.d.next = WriterState::Used;
+                            self.state.d.next = WriterState::Filled;
                         } else {
-                            self.segment_ready.next = true;
-                            self.state.d.next = WriterState::Segment;
+                            done = true;
                         }
                     }
                 }
             }
-            WriterState::Used => {
-                self.used_valid.next = true;
-                if self.used_ready.val() {
-                    self.segment_ready.next = true;
+            WriterState::Filled => {
+                self.filled_valid.next = true;
+                if self.filled_ready.val() {
                     self.followed.d.next = true;
-                    self.state.d.next = WriterState::Segment;
-                    if segment.packet_last {
-                        self.delivered.next = true;
-                        self.in_packet.d.next = false;
-                        self.followed.d.next = false;
-                        self.carried.d.next = 0.into();
-                    }
+                    done = true;
                 }
             }
         }
+        if done {
+            self.segment_ready.next = true;
+            self.state.d.next = WriterState::Segment;
+            if segment.packet_last {
+                self.in_packet.d.next = false;
+                self.followed.d.next = false;
+                self.carried.d.next = 0.into();
+            }
+        }
+        self.job_done.next = done && segment.job_last;
+        self.delivered.next = done && segment.job_last && segment.when != BufferUse::Completes;
         if advance {
             self.left.d.next = next_left;
             self.ends.d.next = next_ends;

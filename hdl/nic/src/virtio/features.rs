@@ -27,6 +27,14 @@ pub const MRG_RXBUF: usize = bit(F::MRG_RXBUF).trailing_zeros() as usize;
 pub const NOTF_COAL: usize = bit(F::NOTF_COAL).trailing_zeros() as usize;
 /// Number of the VQ_NOTF_COAL bit.
 pub const VQ_NOTF_COAL: usize = bit(F::VQ_NOTF_COAL).trailing_zeros() as usize;
+/// Number of the GUEST_TSO4 bit.
+pub const GUEST_TSO4: usize = bit(F::GUEST_TSO4).trailing_zeros() as usize;
+/// Number of the GUEST_TSO6 bit.
+pub const GUEST_TSO6: usize = bit(F::GUEST_TSO6).trailing_zeros() as usize;
+/// Number of the GUEST_ECN bit.
+pub const GUEST_ECN: usize = bit(F::GUEST_ECN).trailing_zeros() as usize;
+/// Number of the RSC_EXT bit.
+pub const RSC_EXT: usize = bit(F::RSC_EXT).trailing_zeros() as usize;
 /// Number of the STATUS bit.
 pub const STATUS: usize = bit(F::STATUS).trailing_zeros() as usize;
 /// Number of the RING_RESET bit.
@@ -43,6 +51,14 @@ pub struct Negotiated {
     pub notf_coal: Bit,
     /// VIRTIO_NET_F_VQ_NOTF_COAL: the driver may set and get it for each queue.
     pub vq_notf_coal: Bit,
+    /// VIRTIO_NET_F_GUEST_TSO4: a received TCP packet over IPv4 may be made of several segments.
+    pub guest_tso4: Bit,
+    /// VIRTIO_NET_F_GUEST_TSO6: the same over IPv6.
+    pub guest_tso6: Bit,
+    /// VIRTIO_NET_F_GUEST_ECN: such segments may have ECE.
+    pub guest_ecn: Bit,
+    /// VIRTIO_NET_F_RSC_EXT: the header tells how many segments they are.
+    pub rsc_ext: Bit,
 }
 
 /// What queues and commands learn of the features that the driver accepted, once it set FEATURES_OK (`fixed`).
@@ -53,6 +69,10 @@ pub fn negotiated(accepted: Bits<64>, fixed: Bit) -> Negotiated {
         mrg_rxbuf: accepted.get_bit(MRG_RXBUF) && fixed,
         notf_coal: accepted.get_bit(NOTF_COAL) && fixed,
         vq_notf_coal: accepted.get_bit(VQ_NOTF_COAL) && fixed,
+        guest_tso4: accepted.get_bit(GUEST_TSO4) && fixed,
+        guest_tso6: accepted.get_bit(GUEST_TSO6) && fixed,
+        guest_ecn: accepted.get_bit(GUEST_ECN) && fixed,
+        rsc_ext: accepted.get_bit(RSC_EXT) && fixed,
     }
 }
 

@@ -36,6 +36,63 @@ pub enum Engine {
     Control,
 }
 
+/// The channel by which the engine learns of frames.
+struct MetaPort {
+    fields: Vec<Pin>,
+    valid: Pin,
+    ready: Pin,
+    offering: bool,
+}
+
+/// The fields of a frame's meta data by name.
+fn meta_fields(meta: &FrameMeta) -> [(&'static str, u64); 17] {
+    [
+        ("length", meta.length.into()),
+        ("checksum_good", meta.checksum_good.into()),
+        ("hash_value", meta.hash_value.into()),
+        ("hash_report", meta.hash_report.into()),
+        ("tcp", meta.tcp.into()),
+        ("flow", meta.flow.into()),
+        ("any_flow", meta.any_flow.into()),
+        ("gro", meta.gro.into()),
+        ("ipv6", meta.ipv6.into()),
+        ("dont_fragment", meta.dont_fragment.into()),
+        ("closes", meta.closes.into()),
+        ("network", meta.network.into()),
+        ("transport", meta.transport.into()),
+        ("payload", meta.payload.into()),
+        ("payload_length", meta.payload_length.into()),
+        ("ip_id", meta.ip_id.into()),
+        ("sequence", meta.sequence.into()),
+    ]
+}
+
+impl MetaPort {
+    fn new(model: &Model) -> Self {
+        let pin = |name: &str| Pin::of(model, name).expect("a port");
+        let fields = meta_fields(&FrameMeta::default());
+        Self {
+            fields: fields
+                .map(|(name, _)| pin(&format!("meta_data{}", slice_of::<FrameMeta>(name))))
+                .to_vec(),
+            valid: pin("meta_valid"),
+            ready: pin("meta_ready"),
+            offering: false,
+        }
+    }
+    fn taken(&mut self, model: &Model) -> bool {
+        std::mem::take(&mut self.offering) && self.ready.get(model) != 0
+    }
+    fn offer(&mut self, model: &mut Model, next: Option<&FrameMeta>) {
+        self.offering = next.is_some();
+        self.valid.set(model, u128::from(self.offering));
+        let next = next.copied().unwrap_or_default();
+        for (pin, (_, value)) in self.fields.iter().zip(meta_fields(&next)) {
+            pin.set(model, value.into());
+        }
+    }
+}
+
 /// Everything on the host's side of a queue engine.
 pub struct Host {
     pub memory: Memory,
@@ -58,8 +115,8 @@ pub struct Host {
     pub vector: u16,
     pub interrupts: u64,
     pub doorbells: u64,
-    /// Frames to come: their bytes, and whether their checksums are right.
-    pub metas: VecDeque<(u16, bool)>,
+    /// What is known of the frames to come.
+    pub metas: VecDeque<FrameMeta>,
     pub counters: Vec<(&'static str, Pin, u64)>,
     pub idle: bool,
     pub failed: bool,
@@ -70,8 +127,7 @@ pub struct Host {
     config: Vec<(&'static str, Pin)>,
     interrupt: [Pin; 3],
     interrupt_ready: bool,
-    meta: Option<[Pin; 4]>,
-    offering_meta: bool,
+    meta: Option<MetaPort>,
     rng: Rng,
     now: u64,
 }
@@ -111,15 +167,7 @@ impl Host {
                 .map(|name| (*name, pin(&format!("config_{name}"))))
                 .collect(),
             interrupt: ["vector", "valid", "ready"].map(|name| pin(&format!("interrupt_{name}"))),
-            meta: (engine == Engine::Receive).then(|| {
-                let field = |name| pin(&format!("meta_data{}", slice_of::<FrameMeta>(name)));
-                [
-                    field("length"),
-                    field("checksum_good"),
-                    pin("meta_valid"),
-                    pin("meta_ready"),
-                ]
-            }),
+            meta: (engine == Engine::Receive).then(|| MetaPort::new(model)),
             memory,
             ring,
             timing,
@@ -139,7 +187,6 @@ impl Host {
             used_since_interrupt: 0,
             used_now: 0,
             interrupt_ready: false,
-            offering_meta: false,
             rng,
             now: 0,
         }
@@ -162,6 +209,56 @@ impl Host {
         self.napi = Napi::Interrupt;
         self.used_since_interrupt = 0;
         self.done.clear();
+    }
+
+    /// The bytes of the next packet, virtio header first, if the driver has taken all its buffers; those go back to
+    /// the pool.
+    pub fn take_packet(&mut self, pool: &mut Pool) -> Option<Vec<u8>> {
+        let head = self.done.front()?.0.elements[0].0;
+        let buffers = usize::from(self.memory.u16(head + 10));
+        assert!(buffers > 0, "no buffers");
+        if self.done.len() < buffers {
+            return None;
+        }
+        let mut bytes = vec![];
+        for (n, (chain, mut left)) in self.done.drain(..buffers).enumerate() {
+            let capacity: u32 = chain.elements.iter().map(|e| e.1).sum();
+            assert!(left <= capacity, "{left} bytes in {capacity}");
+            assert!(
+                n + 1 == buffers || left == capacity,
+                "all but the last are filled"
+            );
+            for &(address, length) in &chain.elements {
+                let part = left.min(length);
+                left -= part;
+                let all = self.memory.read(address, length as usize);
+                bytes.extend_from_slice(&all[..part as usize]);
+                assert!(
+                    all[part as usize..].iter().all(|b| *b == 0xa5),
+                    "a write behind the used length"
+                );
+                pool.give(address);
+            }
+        }
+        Some(bytes)
+    }
+
+    /// Posts a chain of buffers of these lengths, if there is room.
+    pub fn post(&mut self, pool: &mut Pool, lengths: &[u32], rng: &mut Rng) -> bool {
+        if usize::from(self.ring.free) < lengths.len() {
+            return false;
+        }
+        let mut elements = vec![];
+        for &length in lengths {
+            let Some(address) = pool.take(rng) else {
+                elements.iter().for_each(|&(address, _)| pool.give(address));
+                return false;
+            };
+            self.memory.write(address, &vec![0xa5; length as usize]);
+            elements.push((address, length));
+        }
+        self.ring.add(&elements, ring::WRITE, None, 0, rng);
+        true
     }
 
     fn set(&self, model: &mut Model, name: &str, value: u128) {
@@ -250,12 +347,10 @@ impl Agent for Host {
         for (_, pin, count) in &mut self.counters {
             *count += pin.get(model) as u64;
         }
-        if let Some([.., ready]) = &self.meta
-            && self.offering_meta
-            && ready.get(model) != 0
+        if let Some(meta) = &mut self.meta
+            && meta.taken(model)
         {
             self.metas.pop_front();
-            self.offering_meta = false;
         }
         self.idle = self.config[7].1.get(model) != 0;
         self.failed = self.config[8].1.get(model) != 0;
@@ -293,12 +388,8 @@ impl Agent for Host {
         }
         self.interrupt_ready = self.rng.random_range(0..100) < self.timing.willing;
         self.interrupt[2].set(model, u128::from(self.interrupt_ready));
-        if let Some([length, checksum_good, valid, _]) = self.meta {
-            self.offering_meta = !self.metas.is_empty();
-            let next = self.metas.front().copied().unwrap_or_default();
-            length.set(model, u128::from(next.0));
-            checksum_good.set(model, u128::from(next.1));
-            valid.set(model, u128::from(self.offering_meta));
+        if let Some(meta) = &mut self.meta {
+            meta.offer(model, self.metas.front());
         }
         self.set(model, "run", u128::from(self.run));
         self.set(model, "notify", u128::from(notify));

@@ -1,0 +1,371 @@
+//! What becomes of the next frame.
+
+use hematite_lang::prelude::*;
+
+use super::rules::{Held, TcpFlags, completes, continues, first, has_vlan, joined};
+use super::table::{FlowTable, TableChange};
+use crate::parse::MetaIn;
+use crate::queue::receive_plan::{HEADER, Job, JobKind, Outcome};
+
+/// What of GRO is on.
+#[hw(value)]
+pub struct GroEnable {
+    /// VIRTIO_NET_F_GUEST_TSO4: packets over IPv4 may be merged.
+    pub ipv4: Bit,
+    /// VIRTIO_NET_F_GUEST_TSO6: packets over IPv6 may be merged.
+    pub ipv6: Bit,
+    /// VIRTIO_NET_F_GUEST_ECN: segments with ECE may be merged.
+    pub ecn: Bit,
+}
+
+/// What came of the comparison of a segment's headers with those of its flow's packet.
+#[hw(value)]
+pub struct Examined {
+    /// They are the same but for the bytes that differ from segment to segment.
+    pub same: Bit,
+    /// The segment's flags.
+    pub flags: TcpFlags,
+}
+
+#[hw]
+enum CoalesceState {
+    Frame,
+    Lookup,
+    Examine,
+    Examined,
+    Context,
+    Weigh,
+    Decide,
+    Oldest,
+    Buffers,
+    Placed,
+    Closing,
+    Closed,
+}
+
+/// Decides for each frame whether it joins a packet, begins one, or goes out by itself, and which packets must be
+/// completed before or after it. Works on one frame at a time and gives the planner one job at a time.
+///
+/// A frame that cannot be merged costs three cycles beside its planning, unless it completes packets: its own
+/// flow's, all if it may belong to any flow. One that could join or begin a packet also has its headers
+/// examined: a cycle for each beat of them and about ten more, plus what the frames before it still need to move.
+/// One that neither joins (its flow has no context) nor begins one (PSH or FIN) goes straight out.
+///
+/// Packets are completed, in the order of this list, when the queue stops or GRO is switched off (all); when nothing
+/// has joined for `timeout` cycles; before a frame of their flow that does not join; behind one that is shorter
+/// than the first or has PSH or FIN; when the packet has too many buffers or an unsuitable one; the oldest when a
+/// ninth flow comes; the oldest when the driver has no buffers left and the frame at hand needs some.
+#[hw]
+pub struct Coalescer {
+    /// Rising edge.
+    pub clock: Signal<In, Clock>,
+    /// Forgets the contexts.
+    pub reset: Signal<In, Bit>,
+    /// Complete all packets, discard all frames.
+    pub stop: Signal<In, Bit>,
+    /// What is on. Complete all packets when anything is switched off.
+    pub enable: Signal<In, GroEnable>,
+    /// Cycles without a segment after which a packet is complete.
+    pub timeout: Signal<In, Bits<20>>,
+    /// A received packet may say that its checksums were verified.
+    pub tell_checksum: Signal<In, Bit>,
+    /// Of the next frame.
+    pub meta: MetaIn,
+    /// The result of a job of the kind `Examine`: high for one cycle.
+    pub examined: Signal<In, Examined>,
+    /// It is there.
+    pub examined_valid: Signal<In, Bit>,
+    /// Bytes of buffers at hand.
+    pub stock: Signal<In, Bits<24>>,
+    /// No more are on their way.
+    pub stock_final: Signal<In, Bit>,
+    /// What the planner shall do; stable until done.
+    pub job: Signal<Out, Job>,
+    /// There is something.
+    pub job_valid: Signal<Out, Bit>,
+    /// It is done.
+    pub job_done: Signal<In, Bit>,
+    /// With what result.
+    pub outcome: Signal<In, Outcome>,
+    /// Between frames, with no context open.
+    pub quiet: Signal<Out, Bit>,
+    state: Reg<CoalesceState>,
+    table: FlowTable,
+    contexts: LutRam<Held, 3>,
+    /// The frame's flow has these contexts: at most one.
+    hits: Reg<Bits<8>>,
+    /// What GRO may do with the frame by itself.
+    candidate: Reg<Bit>,
+    /// The frame's flow has a context, which is `target`.
+    hit: Reg<Bit>,
+    /// The context that the frame joins or opens.
+    target: Reg<Bits<3>>,
+    /// The context that is completed.
+    victim: Reg<Bits<3>>,
+    held: Reg<Held>,
+    /// The frame's headers were.
+    is_examined: Reg<Bit>,
+    result: Reg<Examined>,
+    joins: Reg<Bit>,
+    kind: Reg<JobKind>,
+    length: Reg<Bits<16>>,
+    /// There are enough buffers for it; there are not, and no more will come.
+    enough: Reg<Bit>,
+    lacking: Reg<Bit>,
+    /// `enough` is of this frame.
+    counted: Reg<Bit>,
+    enabled: Reg<GroEnable>,
+    /// Something was switched off.
+    flushing: Reg<Bit>,
+}
+
+/// The lowest bit that is set.
+#[hw]
+fn lowest(of: Bits<8>) -> Bits<3> {
+    let mut index = bits::<3>(7);
+    for i in 0..7 {
+        if of.get_bit(6 - i) {
+            index = bits::<3>((6 - i) as u64);
+        }
+    }
+    index
+}
+
+#[hw]
+impl Logic for Coalescer {
+    fn update(&mut self) {
+        registers!(self.clock, self.reset => self.state, self.is_examined, self.flushing);
+        registers!(self.clock, self.reset => self.enabled);
+        registers!(self.clock => self.hits, self.candidate, self.hit, self.target, self.victim, self.held);
+        registers!(self.clock => self.result, self.joins, self.kind, self.length);
+        registers!(self.clock => self.enough, self.lacking, self.counted);
+        clocked!(self.clock, self.reset => self.table);
+        clocked!(self.clock => self.contexts);
+        let meta = self.meta.data.val();
+        let open = self.table.open.val();
+        let enable = self.enable.val();
+        let target = self.target.q.val();
+        let victim = self.victim.q.val();
+        let held = self.held.q.val();
+        let result = self.result.q.val();
+        let outcome = self.outcome.val();
+        let kind = self.kind.q.val();
+
+        self.enabled.d.next = enable;
+        let before = self.enabled.q.val();
+        let less =
+            (before.ipv4 && !enable.ipv4) || (before.ipv6 && !enable.ipv6) || (before.ecn && !enable.ecn);
+        self.flushing.d.next = less || (self.flushing.q.val() && open.any());
+        // These belong to the frame at hand from the cycle after it is offered.
+        self.hits.d.next = if meta.tcp {
+            self.table.hits.val()
+        } else {
+            bits::<8>(0)
+        };
+        self.candidate.d.next = meta.tcp && meta.gro && if meta.ipv6 { enable.ipv6 } else { enable.ipv4 };
+
+        self.table.flow.next = meta.flow;
+        self.table.change.next = TableChange::None;
+        self.table.which.next = target;
+        self.table.timeout.next = self.timeout.val();
+        let closing = matches!(self.state.q.val(), CoalesceState::Closing | CoalesceState::Closed);
+        let which = if closing { victim } else { target };
+        self.contexts.read_address.next = which;
+        self.contexts.write_address.next = target;
+        self.contexts.write_enable.next = false;
+        self.contexts.write_data.next = if kind == JobKind::Append {
+            joined(held, meta, result.flags, outcome.room)
+        } else {
+            first(meta, result.flags, !held.half, outcome.room)
+        };
+
+        // A packet of several segments gets its headers anew.
+        let rewritten = if held.packet.segments == bits::<16>(1) {
+            bits::<16>(0)
+        } else {
+            held.packet.headers.resize::<16>() + HEADER
+        };
+        let mut packet = held.packet;
+        if !closing {
+            packet.headers = meta.payload;
+            packet.ipv6 = meta.ipv6;
+            packet.vlan = has_vlan(meta);
+        }
+        self.job.next = Job {
+            kind: if closing { JobKind::Close } else { kind },
+            context: which,
+            half: if closing { held.half } else { !held.half },
+            compare: self.hit.q.val(),
+            length: if closing { rewritten } else { self.length.q.val() },
+            skip: meta.payload.get_bits::<3>(0),
+            data_valid: meta.checksum_good && self.tell_checksum.val(),
+            packet: packet,
+        };
+        self.job_valid.next = false;
+        self.meta.ready.next = false;
+        self.quiet.next = false;
+
+        // Bytes that need other buffers than the one that the packet has.
+        let needed = self.length.q.val().resize::<24>();
+        let room = if kind == JobKind::Append {
+            held.room.resize::<24>()
+        } else {
+            bits::<24>(0)
+        };
+        let enough = self.stock.val() + room >= needed;
+        self.enough.d.next = enough;
+        self.lacking.d.next = !enough && self.stock_final.val();
+        self.counted.d.next = false;
+
+        match self.state.q.val() {
+            CoalesceState::Frame => {
+                self.quiet.next = !open.any();
+                let all =
+                    self.stop.val() || self.flushing.q.val() || (self.meta.valid.val() && meta.any_flow);
+                self.victim.d.next = if all {
+                    lowest(open)
+                } else {
+                    self.table.expired_context.val()
+                };
+                if (all && open.any()) || self.table.expired.val() {
+                    self.state.d.next = CoalesceState::Closing;
+                } else if self.meta.valid.val() {
+                    self.state.d.next = CoalesceState::Lookup;
+                }
+            }
+            CoalesceState::Lookup => {
+                let hit = self.hits.q.val().any();
+                let at = lowest(self.hits.q.val());
+                self.hit.d.next = hit;
+                self.target.d.next = if hit { at } else { lowest(!open) };
+                self.victim.d.next = at;
+                self.kind.d.next = JobKind::Frame;
+                self.length.d.next = meta.length + HEADER;
+                self.joins.d.next = false;
+                if self.stop.val() {
+                    self.kind.d.next = JobKind::Discard;
+                    self.state.d.next = CoalesceState::Placed;
+                } else if hit && !self.candidate.q.val() {
+                    self.state.d.next = CoalesceState::Closing;
+                } else if self.candidate.q.val() && !hit && !meta.closes && open.all() {
+                    self.state.d.next = CoalesceState::Oldest;
+                } else if self.candidate.q.val() && (hit || !meta.closes) {
+                    self.kind.d.next = JobKind::Examine;
+                    self.state.d.next = CoalesceState::Examine;
+                } else {
+                    self.state.d.next = CoalesceState::Buffers;
+                }
+            }
+            CoalesceState::Examine => {
+                // The other half of the context than the one that is in use.
+                self.held.d.next = self.contexts.read_data.val();
+                self.state.d.next = CoalesceState::Placed;
+            }
+            CoalesceState::Examined => {
+                self.result.d.next = self.examined.val();
+                if self.examined_valid.val() {
+                    self.is_examined.d.next = true;
+                    self.state.d.next = CoalesceState::Context;
+                }
+            }
+            CoalesceState::Context => {
+                self.held.d.next = self.contexts.read_data.val();
+                self.state.d.next = CoalesceState::Weigh;
+            }
+            CoalesceState::Weigh => {
+                self.joins.d.next = self.hit.q.val() && continues(held, meta, result.same);
+                self.state.d.next = CoalesceState::Decide;
+            }
+            CoalesceState::Decide => {
+                self.victim.d.next = target;
+                let alone = meta.closes || (result.flags.congestion && !enable.ecn);
+                self.kind.d.next = if self.joins.q.val() {
+                    JobKind::Append
+                } else if alone {
+                    JobKind::Frame
+                } else {
+                    JobKind::Open
+                };
+                self.length.d.next = if self.joins.q.val() {
+                    meta.payload_length
+                } else {
+                    meta.length + HEADER
+                };
+                self.state.d.next = if self.hit.q.val() && !self.joins.q.val() {
+                    CoalesceState::Closing
+                } else {
+                    CoalesceState::Buffers
+                };
+            }
+            CoalesceState::Oldest => {
+                self.victim.d.next = self.table.oldest.val();
+                if self.table.oldest_valid.val() {
+                    self.state.d.next = CoalesceState::Closing;
+                }
+            }
+            CoalesceState::Buffers => {
+                // Once the planner has begun it waits for buffers, and no packet can be completed meanwhile.
+                self.counted.d.next = true;
+                if self.stop.val() {
+                    self.kind.d.next = JobKind::Discard;
+                    self.state.d.next = CoalesceState::Placed;
+                } else if !open.any() || (self.counted.q.val() && self.enough.q.val()) {
+                    self.state.d.next = CoalesceState::Placed;
+                } else if self.counted.q.val() && self.lacking.q.val() {
+                    self.state.d.next = CoalesceState::Oldest;
+                }
+            }
+            CoalesceState::Placed => {
+                self.job_valid.next = true;
+                self.victim.d.next = target;
+                if self.job_done.val() {
+                    self.meta.ready.next = kind != JobKind::Examine;
+                    self.is_examined.d.next = false;
+                    self.state.d.next = CoalesceState::Frame;
+                    if outcome.abandoned {
+                        self.table.change.next = TableChange::Forget;
+                    } else if !outcome.discarded {
+                        match kind {
+                            JobKind::Examine => self.state.d.next = CoalesceState::Examined,
+                            JobKind::Open => {
+                                self.table.change.next = TableChange::Open;
+                                self.contexts.write_enable.next = true;
+                                if outcome.full {
+                                    self.state.d.next = CoalesceState::Closing;
+                                }
+                            }
+                            JobKind::Append => {
+                                self.table.change.next = TableChange::Touch;
+                                self.contexts.write_enable.next = true;
+                                if outcome.full || completes(held, meta) {
+                                    self.state.d.next = CoalesceState::Closing;
+                                }
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+            }
+            CoalesceState::Closing => {
+                self.held.d.next = self.contexts.read_data.val();
+                self.state.d.next = CoalesceState::Closed;
+            }
+            CoalesceState::Closed => {
+                self.job_valid.next = true;
+                self.table.which.next = victim;
+                if self.job_done.val() {
+                    self.table.change.next = TableChange::Close;
+                    if victim == target {
+                        self.hit.d.next = false;
+                    }
+                    // The frame is looked at again: from its headers on, if those were examined.
+                    self.state.d.next = if self.is_examined.q.val() {
+                        CoalesceState::Context
+                    } else {
+                        CoalesceState::Frame
+                    };
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Hardware GRO in the receive engine: what the host gets, against an oracle and against the frames themselves.
+
+mod frames;
+mod oracle;
+#[path = "../queue_host/mod.rs"]
+mod queue_host;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::LazyLock;
+
+use frames::{Flow, Frame, other, segments};
+use hematite_lang::prelude::bits;
+use hematite_nic::parse::FrameMeta;
+use hematite_nic::queue::ReceiveEngine;
+use hematite_testbench::{Bench, Dut, Error, Handle, Pace, Packet, Rng, StreamSource, cases, ns};
+use oracle::Oracle;
+use queue_host::dma::Timing;
+use queue_host::ring::Step;
+use queue_host::{Engine, Host, Pool};
+use rand::RngExt;
+
+static DUT: LazyLock<Dut> =
+    LazyLock::new(|| Dut::new(&ReceiveEngine::<100, 200>::default()).expect("it builds"));
+
+/// Longer than any case.
+const NEVER: u64 = 0xf_ffff;
+
+struct Setup {
+    bench: Bench,
+    host: Handle<Host>,
+    source: Handle<StreamSource>,
+    pool: Pool,
+    /// Bytes of each buffer.
+    buffer: (u32, u32),
+}
+
+struct Options {
+    ipv4: bool,
+    ipv6: bool,
+    ecn: bool,
+    timeout: u64,
+    size: u16,
+    buffer: (u32, u32),
+    timing: Timing,
+}
+
+impl Setup {
+    fn new(options: &Options, rng: &mut Rng) -> Result<Self, Error> {
+        let mut bench = DUT.bench(rng)?;
+        bench.clock("clock", ns(8))?;
+        let host_rng = bench.fork_rng();
+        let host = Host::new(
+            bench.model(),
+            Engine::Receive,
+            options.size,
+            options.timing,
+            host_rng,
+        );
+        let pool = Pool::new(&host);
+        let host = bench.attach("clock", host)?;
+        let pace = if options.timing.willing == 100 {
+            Pace::Always
+        } else {
+            Pace::random(rng)
+        };
+        let source = bench.stream_source("frame", "clock", pace)?;
+        // Checksums and mergeable buffers.
+        bench.set("negotiated", 0b11)?;
+        let gro = u128::from(options.ipv4) | u128::from(options.ipv6) << 1 | u128::from(options.ecn) << 2;
+        bench.set("gro", gro)?;
+        bench.set("gro_timeout", options.timeout.into())?;
+        bench.reset(&["reset"], 3)?;
+        bench[host].stores = 60;
+        bench[host].run = true;
+        bench[host].whole_packets = true;
+        bench.run(5)?;
+        let buffer = options.buffer;
+        Ok(Self {
+            bench,
+            host,
+            source,
+            pool,
+            buffer,
+        })
+    }
+
+    fn host(&mut self) -> &mut Host {
+        &mut self.bench[self.host]
+    }
+
+    /// Posts buffers until the ring or the pool is full, or `count`.
+    fn refill(&mut self, count: usize, rng: &mut Rng) {
+        for _ in 0..count {
+            let length = rng.random_range(self.buffer.0..=self.buffer.1);
+            if !self.bench[self.host].post(&mut self.pool, &[length], rng) {
+                break;
+            }
+        }
+        self.host().ring.steps.push_back(Step::Doorbell);
+    }
+
+    fn send(&mut self, frame: &Frame) {
+        let source = self.source;
+        self.bench[source].send(Packet::good(frame.bytes.clone()));
+        self.host().metas.push_back(frame.meta);
+    }
+}
+
+/// A frame behind which no context is open.
+fn flush() -> Frame {
+    Frame {
+        bytes: vec![0; 60],
+        meta: FrameMeta {
+            length: bits(60),
+            any_flow: true,
+            ..FrameMeta::default()
+        },
+        flow: None,
+    }
+}
+
+/// Random frames of a few flows; the last completes everything.
+fn traffic(count: usize, longest: usize, rng: &mut Rng) -> Vec<Frame> {
+    let mut flows: Vec<Flow> = (0..rng.random_range(1..=11))
+        .map(|n| Flow::random(n, longest, rng))
+        .collect();
+    let trouble = [0.0, 0.1, 0.3, 1.0][rng.random_range(0..4)];
+    let burst = rng.random_range(1..8);
+    let mut frames = vec![];
+    while frames.len() < count {
+        let at = rng.random_range(0..flows.len());
+        for _ in 0..rng.random_range(1..=burst) {
+            frames.push(flows[at].frame(trouble, longest, rng));
+        }
+        if rng.random_bool(0.1) {
+            frames.push(other(longest, rng));
+        }
+    }
+    frames.push(flush());
+    frames
+}
+
+/// The bytes of frames in a packet: those that were sent, in either way in which identifications may run.
+fn assert_cut_again(packet: &[u8], sent: &[&[u8]]) {
+    let same = |fixed| {
+        let cut = segments(packet, fixed);
+        cut.len() == sent.len() && cut.iter().zip(sent).all(|(a, b)| a == b)
+    };
+    assert!(
+        same(false) || same(true),
+        "cut again, a packet is not what was sent:\n{:02x?}\nfor\n{sent:02x?}",
+        &packet[..packet.len().min(150)]
+    );
+}
+
+fn flags_are_right(packet: &[u8], first: &Frame) {
+    if packet[1] == 0 {
+        let expected = if first.meta.checksum_good { 2 } else { 0 };
+        assert_eq!(
+            (packet[0], &packet[2..10]),
+            (expected, &[0; 8][..]),
+            "a plain frame"
+        );
+    }
+}
+
+/// With buffers enough and no timeout, the host gets exactly the packets that the rules say, in that order.
+#[test]
+fn what_can_be_merged_is_and_nothing_else() {
+    let (mut rounds, mut merged) = (0, 0);
+    cases(100, |rng| {
+        let options = Options {
+            ipv4: rng.random_bool(0.9),
+            ipv6: rng.random_bool(0.9),
+            ecn: rng.random_bool(0.8),
+            timeout: NEVER,
+            size: 256,
+            buffer: [(300, 400), (1536, 1600), (4000, 8000)][rng.random_range(0..3)],
+            timing: Timing {
+                latency: (5, 30),
+                willing: if rng.random() { 100 } else { 70 },
+                cells: 12,
+            },
+        };
+        let mut setup = Setup::new(&options, rng)?;
+        setup.refill(256, rng);
+        setup.bench.run(400)?;
+        for _ in 0..20 {
+            let longest = [8, 100, 300][rng.random_range(0..3)];
+            let frames = traffic(rng.random_range(4..24), longest, rng);
+            let mut oracle = Oracle::new(options.ipv4, options.ipv6, options.ecn);
+            for number in 0..frames.len() {
+                oracle.frame(&frames, number);
+                setup.send(&frames[number]);
+            }
+            let mut expected: VecDeque<Vec<usize>> = oracle.packets.into();
+            let mut still = 0;
+            while !expected.is_empty() {
+                setup.bench.tick()?;
+                still += 1;
+                assert!(still < 20_000, "stands still before {expected:?}");
+                while let Some(packet) = setup.bench[setup.host].take_packet(&mut setup.pool) {
+                    still = 0;
+                    let numbers = expected.pop_front().expect("one more packet");
+                    let sent: Vec<&[u8]> = numbers.iter().map(|&n| &frames[n].bytes[..]).collect();
+                    assert_cut_again(&packet, &sent);
+                    flags_are_right(&packet, &frames[numbers[0]]);
+                    merged += usize::from(sent.len() > 1);
+                    setup.refill(4, rng);
+                }
+            }
+            setup.refill(256, rng);
+            rounds += 1;
+        }
+        assert!(!setup.host().failed);
+        Ok(())
+    });
+    println!("{rounds} rounds, {merged} packets of several segments");
+    assert!(rounds < 2000 || merged > 2000);
+}
+
+/// Whatever the timeout, the buffers, the driver and switching it on and off do: every frame arrives once,
+/// and nothing overtakes in its flow.
+#[test]
+fn nothing_is_lost_or_overtaken_in_a_flow() {
+    cases(60, |rng| {
+        let low = rng.random_range(1..100);
+        let options = Options {
+            ipv4: true,
+            ipv6: true,
+            ecn: true,
+            timeout: [50, 500, 5000, NEVER][rng.random_range(0..4)],
+            size: [4, 7, 32, 100][rng.random_range(0..4)],
+            buffer: [(130, 400), (600, 700), (100, 4000)][rng.random_range(0..3)],
+            timing: Timing {
+                latency: (low, low + rng.random_range(0..200)),
+                willing: rng.random_range(20..=100),
+                cells: rng.random_range(1..8),
+            },
+        };
+        let mut setup = Setup::new(&options, rng)?;
+        setup.host().busy = [0.0, 0.5][rng.random_range(0..2)];
+        let toggles: bool = rng.random();
+        let longest = [60, 250][rng.random_range(0..2)];
+        let mut frames: VecDeque<Frame> = traffic(120, longest, rng).into();
+        let count = frames.len();
+        // By flow; without one, all in one line.
+        let mut sent: BTreeMap<Option<usize>, VecDeque<Frame>> = BTreeMap::new();
+        let (mut got, mut still) = (0, 0u64);
+        let eager = rng.random_range(1..60);
+        while got < count {
+            if setup.host().metas.len() < 4
+                && rng.random_range(0..100) < eager
+                && let Some(frame) = frames.pop_front()
+            {
+                setup.send(&frame);
+                sent.entry(frame.flow).or_default().push_back(frame);
+            }
+            if rng.random_range(0..200) < eager {
+                setup.refill(rng.random_range(1..10), rng);
+            }
+            if toggles && rng.random_range(0..300) == 0 {
+                setup.bench.set("gro", rng.random_range(0..8))?;
+            }
+            setup.bench.tick()?;
+            still += 1;
+            if still > 100_000 {
+                return Err(Error::Timeout(still));
+            }
+            while let Some(packet) = setup.bench[setup.host].take_packet(&mut setup.pool) {
+                still = 0;
+                let cut = segments(&packet, false);
+                // The line that it heads tells the flow.
+                let whose = sent.iter().find(|(_, line)| {
+                    line.front().is_some_and(|first| {
+                        first.bytes == cut[0] && line.len() >= cut.len() || first.bytes == packet[12..]
+                    })
+                });
+                let flow = *whose.expect("a frame that is next in its flow").0;
+                let line = sent.get_mut(&flow).expect("it was found");
+                let of: Vec<Frame> = line.drain(..cut.len()).collect();
+                let bytes: Vec<&[u8]> = of.iter().map(|frame| &frame.bytes[..]).collect();
+                assert_cut_again(&packet, &bytes);
+                flags_are_right(&packet, &of[0]);
+                got += cut.len();
+            }
+        }
+        assert!(!setup.host().failed);
+        let host = setup.host;
+        setup.host().run = false;
+        setup.bench.run(2)?;
+        setup.bench.run_until(50_000, |bench| bench[host].idle)?;
+        assert_eq!(setup.host().counter("rx_delivered"), count as u64);
+        Ok(())
+    });
+}
