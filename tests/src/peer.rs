@@ -43,6 +43,8 @@ pub struct Peer {
     frames: VecDeque<Frame>,
     /// Frames that came from the card.
     pub received: u64,
+    /// The frames themselves, while they are asked for.
+    pub record: Option<Vec<Vec<u8>>>,
 }
 
 impl Peer {
@@ -67,6 +69,7 @@ impl Peer {
             inner,
             frames: VecDeque::new(),
             received: 0,
+            record: None,
         })
     }
 
@@ -102,6 +105,9 @@ impl WireEndpoint for Peer {
 
     fn receive(&mut self, now: SimTime, frame: &[u8]) {
         self.received += 1;
+        if let Some(record) = &mut self.record {
+            record.push(frame.to_vec());
+        }
         self.inner.receive(now, frame);
     }
 }

@@ -37,7 +37,11 @@ fn features_are_negotiated() {
             | 1 << 16
             | 1 << 17
             | 1 << 52
-            | 1 << 53;
+            | 1 << 53
+            | 1
+            | 1 << 11
+            | 1 << 12
+            | 1 << 13;
         assert_eq!(offered, [expected as u32, (expected >> 32) as u32, 0, 0]);
         for _ in 0..12 {
             let mut accepted = features::REQUIRED | rng.random::<u64>() & features::OFFERED;
@@ -53,6 +57,8 @@ fn features_are_negotiated() {
             host.write(bar0::COMMON + 0x08, 4, 0);
             let negotiated = if good {
                 accepted >> 1 & 1 | accepted >> 14 & 2 | accepted >> 51 & 4 | accepted >> 49 & 8
+                    | (accepted & 1) << 4
+                    | accepted >> 6 & 0xe0
             } else {
                 0
             };

@@ -159,7 +159,12 @@ impl TcpSock {
     pub(crate) fn set_dst(&mut self, dst: DstEntry, features: Features) {
         // What the path takes is in the route from now on.
         self.pmtu = usize::MAX;
-        self.gso_max_segs = if features.contains(Features::TSO) {
+        let tso = if self.peer.is_ipv4() {
+            Features::TSO
+        } else {
+            Features::TSO6
+        };
+        self.gso_max_segs = if features.contains(tso) {
             GSO_MAX_SEGS
         } else {
             SOFT_GSO_SEGS
