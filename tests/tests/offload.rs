@@ -110,8 +110,7 @@ impl Router {
             self.stack
                 .napi_gro_receive(self.links[0], SkBuff::from_slice(segment), NOW);
         }
-        self.stack
-            .napi_gro_flush(self.links[0], 0, GroFlush::All, NOW);
+        self.stack.napi_gro_flush(self.links[0], 0, GroFlush::All, NOW);
         self.sent()
     }
 }
@@ -137,8 +136,14 @@ fn segments(rng: &mut ChaCha8Rng) -> Vec<Vec<u8>> {
             let builder = if ipv6 {
                 builder.ip(etherparse::IpHeaders::Ipv6(
                     etherparse::Ipv6Header {
-                        source: "2001:db8:1::7".parse::<std::net::Ipv6Addr>().expect("valid").octets(),
-                        destination: "2001:db8:2::7".parse::<std::net::Ipv6Addr>().expect("valid").octets(),
+                        source: "2001:db8:1::7"
+                            .parse::<std::net::Ipv6Addr>()
+                            .expect("valid")
+                            .octets(),
+                        destination: "2001:db8:2::7"
+                            .parse::<std::net::Ipv6Addr>()
+                            .expect("valid")
+                            .octets(),
                         hop_limit: 60,
                         ..Default::default()
                     },
@@ -197,7 +202,11 @@ fn send(lab: &mut Lab, packets: Vec<SkBuff>) -> Result<Vec<Vec<u8>>> {
     }
     let record = lab.host.machine().borrow_mut().wire.endpoint.record.take();
     let to_receiver = |frame: &Vec<u8>| frame[..6] == RECEIVER;
-    Ok(record.context("recorded")?.into_iter().filter(to_receiver).collect())
+    Ok(record
+        .context("recorded")?
+        .into_iter()
+        .filter(to_receiver)
+        .collect())
 }
 
 #[test]
@@ -205,7 +214,11 @@ fn the_card_cuts_as_the_stack_does() -> Result<()> {
     let seed = seed();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut lab = LabConfig::new(seed).bring_up()?;
-    ensure!(lab.host.net.features().contains(ALL), "{:?}", lab.host.net.features());
+    ensure!(
+        lab.host.net.features().contains(ALL),
+        "{:?}",
+        lab.host.net.features()
+    );
     let (mut by_software, mut by_card) = (Router::new(Features::empty())?, Router::new(ALL)?);
     let (mut cut, mut frames) = (0, 0);
     for _ in 0..25 {
@@ -214,7 +227,12 @@ fn the_card_cuts_as_the_stack_does() -> Result<()> {
         let packets = by_card.forward(&segments);
         cut += packets.iter().filter(|skb| skb.gso().is_some()).count() as u64;
         let got = send(&mut lab, packets)?;
-        ensure!(got.len() == expected.len(), "{} of {} frames", got.len(), expected.len());
+        ensure!(
+            got.len() == expected.len(),
+            "{} of {} frames",
+            got.len(),
+            expected.len()
+        );
         for (n, (got, expected)) in got.iter().zip(&expected).enumerate() {
             let (got, padding) = got.split_at(expected.len());
             ensure!(got == expected.data(), "frame {n} of {}", segments.len());
@@ -223,7 +241,10 @@ fn the_card_cuts_as_the_stack_does() -> Result<()> {
         frames += got.len() as u64;
     }
     let counters = lab.counters()?;
-    ensure!(cut > 5 && counters.get(counter::TX_TSO_PACKETS) == cut, "{counters:?}");
+    ensure!(
+        cut > 5 && counters.get(counter::TX_TSO_PACKETS) == cut,
+        "{counters:?}"
+    );
     ensure!(counters.get(counter::TX_BAD_OFFLOAD) == 0, "{counters:?}");
     ensure!(counters.get(counter::TX_GOOD) >= frames, "{counters:?}");
     lab.check()

@@ -139,9 +139,7 @@ impl<const MAC: u64> Logic for Card<MAC> {
         self.port.rx.join(&mut self.receive_queue.frame);
         self.port.rx_meta.join(&mut self.receive_queue.meta);
         self.receive_queue.negotiated.next = self.function.negotiated.val();
-        self.transmit_queue
-            .packet
-            .join(&mut self.transmit_offload.packet);
+        self.transmit_queue.packet.join(&mut self.transmit_offload.packet);
         self.transmit_offload.frame.join(&mut self.port.tx);
         self.transmit_offload.negotiated.next = self.function.negotiated.val();
         // Without the check sequence, with a tag.

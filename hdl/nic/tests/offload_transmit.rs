@@ -66,11 +66,7 @@ impl Setup {
 
     fn send(&mut self, request: &Request, frame: &[u8], error: bool) {
         let data = [&request.bytes()[..], frame].concat();
-        let Sent {
-            frames,
-            refused,
-            cut,
-        } = transmit(&data, error, self.features, self.max_frame);
+        let Sent { frames, refused, cut } = transmit(&data, error, self.features, self.max_frame);
         let count = frames.len() as u64;
         self.counts[0] += count;
         self.counts[1] += u64::from(refused == Some(Refusal::Frame));
@@ -101,7 +97,12 @@ impl Setup {
             assert!(!got.error);
             assert_eq!(got.data.len(), expected.len(), "length of frame {n}");
             let differs = (0..expected.len()).find(|&at| got.data[at] != expected[at]);
-            assert_eq!(differs, None, "frame {n}: {:02x?}", &got.data[..64.min(got.data.len())]);
+            assert_eq!(
+                differs,
+                None,
+                "frame {n}: {:02x?}",
+                &got.data[..64.min(got.data.len())]
+            );
         }
         assert_eq!(got.len(), self.expected.len());
         assert_eq!(self.bench[self.counters].counts, self.counts, "{EVENTS:?}");
@@ -148,7 +149,10 @@ fn check_with_etherparse(request: &Request, frame: &[u8], segments: &[Vec<u8>]) 
             NetSlice::Ipv4(ip) => {
                 let ip4 = ip.header().to_header();
                 assert_eq!(ip4.calc_header_checksum(), ip4.header_checksum);
-                assert_eq!(tcp.calc_checksum_ipv4(ip4.source, ip4.destination), Ok(tcp.checksum()));
+                assert_eq!(
+                    tcp.calc_checksum_ipv4(ip4.source, ip4.destination),
+                    Ok(tcp.checksum())
+                );
                 let Some(NetSlice::Ipv4(first)) = &super_packet.net else {
                     panic!("another version")
                 };
@@ -164,7 +168,10 @@ fn check_with_etherparse(request: &Request, frame: &[u8], segments: &[Vec<u8>]) 
             NetSlice::Arp(_) => panic!("ARP"),
         }
         let before = n as u32 * u32::from(request.gso_size);
-        assert_eq!(header.sequence_number, whole.sequence_number().wrapping_add(before));
+        assert_eq!(
+            header.sequence_number,
+            whole.sequence_number().wrapping_add(before)
+        );
         assert_eq!(header.fin, whole.fin() && last);
         assert_eq!(header.psh, whole.psh() && last);
         assert_eq!(header.cwr, whole.cwr() && n == 0);
@@ -353,8 +360,14 @@ fn cycles_are_as_documented() {
         let segments = 45 * 20;
         let all = cycles(rng, &mut |rng| simple(rng, 45 * 1448, 1448), 20)?;
         let beats = segments * (1448 + 54_u64).div_ceil(8);
-        println!("1448-byte segments: {:.3} beats a cycle", beats as f64 / all as f64);
-        assert!(all <= beats + segments * 9 + 20 * 60, "{all} cycles for {beats} beats");
+        println!(
+            "1448-byte segments: {:.3} beats a cycle",
+            beats as f64 / all as f64
+        );
+        assert!(
+            all <= beats + segments * 9 + 20 * 60,
+            "{all} cycles for {beats} beats"
+        );
         let each = cycles(rng, &mut |rng| simple(rng, 100, 1), 20)? / 2000;
         println!("segments of one byte: {each} cycles");
         assert!(each <= 20, "{each}");

@@ -303,11 +303,7 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
         self.four_last.d.next = self.pairs_last.q.val();
         self.four.d.next = self.pairs[0].q.val().resize::<18>() + self.pairs[1].q.val().resize::<18>();
         let sum_done = self.sum_done.q.val();
-        let before = if sum_done {
-            bits::<29>(0)
-        } else {
-            self.sum.q.val()
-        };
+        let before = if sum_done { bits::<29>(0) } else { self.sum.q.val() };
         self.sum.d.next = if self.four_valid.q.val() {
             before + self.four.q.val().resize::<29>()
         } else {
@@ -347,11 +343,7 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
         };
         // An IPv6 header is not part of its payload's length.
         let length_base = if step == bits::<5>(IP_SUM as u64) {
-            if closed.ipv6 {
-                network + 40
-            } else {
-                network
-            }
+            if closed.ipv6 { network + 40 } else { network }
         } else {
             transport
         };

@@ -314,7 +314,8 @@ impl Logic for Segmenter {
                     && csum_start >= bits::<16>(MIN_TRANSPORT)
                     && csum_start <= bits::<16>(MAX_TRANSPORT)
                     && !csum_start.get_bit(0);
-                let gso_fits = known && needs_csum && csum_fits && gso_size.any() && (!ecn || negotiated.host_ecn);
+                let gso_fits =
+                    known && needs_csum && csum_fits && gso_size.any() && (!ecn || negotiated.host_ecn);
                 let csum_bad = needs_csum && (!negotiated.csum || self.field_far.q.val());
                 self.cuts.d.next = !none;
                 self.limited.d.next = true;

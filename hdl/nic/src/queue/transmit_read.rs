@@ -192,8 +192,7 @@ impl Logic for TransmitReader {
                     bits::<16>(PIECE / 8 + 2)
                 };
                 // A length of 65535 stands for whatever is longer.
-                self.over.d.next =
-                    self.long.q.val() || sum > bits::<18>(MAX_PACKET) || current.length.all();
+                self.over.d.next = self.long.q.val() || sum > bits::<18>(MAX_PACKET) || current.length.all();
                 self.under.d.next = sum < bits::<18>(HEADER + MIN_FRAME);
                 self.state.d.next = ReadState::Room;
             }

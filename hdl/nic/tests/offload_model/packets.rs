@@ -83,7 +83,11 @@ pub fn tcp(rng: &mut Rng, payload: usize, gso_size: u16) -> (Request, Vec<u8>) {
     let request = Request {
         flags: NEEDS_CSUM | rng.random::<u8>() & 0xf8,
         gso_type: if ipv6 { TCPV6 } else { TCPV4 } | if cwr { ECN } else { 0 },
-        hdr_len: if rng.random() { headers as u16 } else { rng.random() },
+        hdr_len: if rng.random() {
+            headers as u16
+        } else {
+            rng.random()
+        },
         gso_size,
         csum_start: transport as u16,
         csum_offset: 16,
@@ -133,7 +137,12 @@ pub fn spoil(rng: &mut Rng, request: &mut Request, frame: &mut Vec<u8>) {
         2 => request.gso_type ^= TCPV4 | TCPV6,
         3 => request.flags &= !NEEDS_CSUM,
         4 => request.csum_start = rng.random(),
-        5 => request.csum_start = request.csum_start.wrapping_add(rng.random_range(0..9)).wrapping_sub(4),
+        5 => {
+            request.csum_start = request
+                .csum_start
+                .wrapping_add(rng.random_range(0..9))
+                .wrapping_sub(4)
+        }
         6 => request.csum_offset = rng.random_range(0..40),
         7 => request.csum_offset = rng.random(),
         8 => frame.truncate(rng.random_range(14..frame.len())),

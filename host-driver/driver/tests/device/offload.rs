@@ -16,7 +16,11 @@ fn net(features: F, rng: &mut ChaCha8Rng) -> Net {
         features: card_features() | features,
         ..Settings::default()
     };
-    up(settings, Options::default(), ChaCha8Rng::seed_from_u64(rng.random()))
+    up(
+        settings,
+        Options::default(),
+        ChaCha8Rng::seed_from_u64(rng.random()),
+    )
 }
 
 /// A packet of `len` bytes whose checksum is not made, and perhaps not cut.
@@ -43,9 +47,24 @@ fn the_header_says_what_is_left_to_do() {
     let mut net = net(F::CSUM | TSO | F::HOST_ECN, &mut rng);
     let cases = [
         (1514, None, 0x10, [1, 0, 0, 0, 0, 0, 34, 0, 16, 0, 0, 0]),
-        (4000, Some(GsoType::TcpV4), 0x10, [1, 1, 66, 0, 168, 5, 34, 0, 16, 0, 0, 0]),
-        (65_553, Some(GsoType::TcpV4), 0x90, [1, 0x81, 66, 0, 168, 5, 34, 0, 16, 0, 0, 0]),
-        (40_000, Some(GsoType::TcpV6), 0x18, [1, 4, 66, 0, 168, 5, 34, 0, 16, 0, 0, 0]),
+        (
+            4000,
+            Some(GsoType::TcpV4),
+            0x10,
+            [1, 1, 66, 0, 168, 5, 34, 0, 16, 0, 0, 0],
+        ),
+        (
+            65_553,
+            Some(GsoType::TcpV4),
+            0x90,
+            [1, 0x81, 66, 0, 168, 5, 34, 0, 16, 0, 0, 0],
+        ),
+        (
+            40_000,
+            Some(GsoType::TcpV6),
+            0x18,
+            [1, 4, 66, 0, 168, 5, 34, 0, 16, 0, 0, 0],
+        ),
     ];
     let mut sink = Sink::default();
     for _ in 0..60 {
@@ -80,7 +99,8 @@ fn what_the_device_cannot_do_is_done_here_or_not_at_all() {
         net.start_xmit(partial(900, None, 0x10)).unwrap();
         // The stack knows better than to send these.
         net.start_xmit(partial(4000, Some(GsoType::TcpV4), 0x10)).unwrap();
-        net.start_xmit(partial(4000, Some(GsoType::TcpV4FixedId), 0x10)).unwrap();
+        net.start_xmit(partial(4000, Some(GsoType::TcpV4FixedId), 0x10))
+            .unwrap();
         net.start_xmit(partial(4000, Some(GsoType::TcpV6), 0x90)).unwrap();
         net.xmit_flush();
         settle(&mut net, &mut sink).unwrap();

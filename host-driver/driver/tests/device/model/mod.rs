@@ -270,10 +270,9 @@ impl Model {
                 Some((hdr, frame)) if self.asks_rightly(hdr) => {
                     self.to_complete.push((*hdr, frame.to_vec()));
                 }
-                _ => self.violations.push(format!(
-                    "bad virtio_net_hdr on transmit: {:?}",
-                    bytes.get(..12)
-                )),
+                _ => self
+                    .violations
+                    .push(format!("bad virtio_net_hdr on transmit: {:?}", bytes.get(..12))),
             }
             let mut used = UsedElem::of(&chain, 0);
             match self.malice.take_if(|malice| malice.is_for_transmit()) {
