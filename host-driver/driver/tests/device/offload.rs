@@ -27,7 +27,7 @@ fn net(features: F, rng: &mut ChaCha8Rng) -> Net {
 fn partial(len: usize, gso: Option<GsoType>, flags: u8) -> SkBuff {
     let mut skb = SkBuff::with_capacity(len);
     let bytes = skb.put(len).unwrap();
-    bytes.iter_mut().zip(0..).for_each(|(byte, n)| *byte = n);
+    bytes.iter_mut().zip(0u32..).for_each(|(byte, n)| *byte = n as u8);
     bytes[34 + 12] = 0x80;
     bytes[34 + 13] = flags;
     skb.pull(34).unwrap();
