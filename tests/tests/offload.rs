@@ -5,13 +5,15 @@ use etherparse::PacketBuilder;
 use hematite_abi::counter;
 use hematite_netstack::{
     DeviceFlags, Features, GroFlush, IfIndex, Instant, MacAddr, NetDevice, QdiscState, RtnlLinkStats64,
-    SkBuff, Stack, StackConfig, TxBusy,
+    SkBuff, Stack, StackConfig, TcpStream, TxBusy,
 };
 use hematite_sim::SimTime;
 use hematite_tests::lab::{Lab, LabConfig};
+use hematite_tests::peer;
 use hematite_tests::seed;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::io::ErrorKind::{NotConnected, WouldBlock};
 use std::net::IpAddr;
 
 const NOW: Instant = Instant::from_secs(10);
@@ -262,5 +264,39 @@ fn datagrams_leave_their_checksums_to_the_card_until_it_is_told_otherwise() -> R
     lab.exchange(200)?;
     let without = lab.counters()?.get(counter::TX_CSUM);
     ensure!(without == with, "{without}");
+    lab.check()
+}
+
+#[test]
+fn a_stream_leaves_in_packets_that_the_card_cuts() -> Result<()> {
+    const TOTAL: u64 = 300_000;
+    let mut lab = LabConfig::new(seed()).bring_up()?;
+    let stream = TcpStream::connect(&mut lab.host.stack, (peer::ADDRESS, peer::DISCARD_PORT))?;
+    let end = lab.host.now() + SimTime::from_ms(200);
+    let received = |lab: &Lab| lab.host.machine().borrow().wire.endpoint.discard().received;
+    let mut sent = 0;
+    while received(&lab) < TOTAL {
+        let chunk: Vec<u8> = (sent..TOTAL.min(sent + 32_768)).map(peer::stream_byte).collect();
+        match stream.write(&mut lab.host.stack, &chunk) {
+            Ok(len) => sent += len as u64,
+            Err(error) if error.kind() == WouldBlock => {}
+            // Not connected yet.
+            Err(error) if error.kind() == NotConnected => {}
+            Err(error) => return Err(error.into()),
+        }
+        lab.host.flush()?;
+        let until = lab.host.now() + SimTime::from_us(50);
+        lab.host.advance(until)?;
+        ensure!(lab.host.now() < end, "{} of {TOTAL} octets", received(&lab));
+    }
+    let counters = lab.counters()?;
+    let [packets, segments] =
+        [counter::TX_TSO_PACKETS, counter::TX_TSO_SEGMENTS].map(|index| counters.get(index));
+    ensure!(
+        segments * 1460 > TOTAL / 2,
+        "{segments} segments of {packets} packets"
+    );
+    ensure!(lab.host.machine().borrow().wire.endpoint.discard().corrupt == 0);
+    stream.close(&mut lab.host.stack);
     lab.check()
 }

@@ -47,7 +47,7 @@ impl Setup {
         let bit = |on: bool, at: u32| u128::from(on) << at;
         // In the order of the fields of `Negotiated`.
         let packed =
-            bit(features.csum, 2) | bit(features.tso4, 3) | bit(features.tso6, 4) | bit(features.ecn, 5);
+            bit(features.csum, 4) | bit(features.tso4, 5) | bit(features.tso6, 6) | bit(features.ecn, 7);
         bench.set("negotiated", packed)?;
         bench.set("max_frame", max_frame as u128)?;
         bench.reset(&["reset"], 3)?;

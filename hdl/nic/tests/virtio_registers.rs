@@ -56,7 +56,10 @@ fn features_are_negotiated() {
             assert_eq!(status & FEATURES_OK != 0, good, "{accepted:x}");
             host.write(bar0::COMMON + 0x08, 4, 0);
             let negotiated = if good {
-                accepted >> 1 & 1 | accepted >> 14 & 2 | accepted >> 51 & 4 | accepted >> 49 & 8
+                accepted >> 1 & 1
+                    | accepted >> 14 & 2
+                    | accepted >> 51 & 4
+                    | accepted >> 49 & 8
                     | (accepted & 1) << 4
                     | accepted >> 6 & 0xe0
             } else {
