@@ -344,8 +344,8 @@ fn cycles_are_as_documented() {
         setup.finish()
     };
     cases(1, |rng| {
-        let plain = |rng: &mut Rng| (Request::default(), Packet::random(rng, 60).data);
-        let each = cycles(rng, &mut { plain }, 200)? / 200;
+        let plain = &mut |rng: &mut Rng| (Request::default(), Packet::random(rng, 60).data);
+        let each = cycles(rng, plain, 200)? / 200;
         println!("60 bytes, nothing asked for: {each} cycles");
         assert!(each <= 12, "{each}");
         let each = cycles(rng, &mut |rng| checksum(rng, 60), 200)? / 200;
