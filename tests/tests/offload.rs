@@ -119,16 +119,17 @@ impl Router {
 
 /// The segments of one packet: IPv4 with identifications counting up, or IPv6.
 fn segments(rng: &mut ChaCha8Rng) -> Vec<Vec<u8>> {
-    let size = [1448, 1460, rng.random_range(1..1400), rng.random_range(1..40)][rng.random_range(0..4)];
-    let count = rng.random_range(1..=(60_000 / size).min(44));
     let ipv6: bool = rng.random();
     let (id, sequence, ack): (u16, u32, u32) = (rng.random(), rng.random(), rng.random());
-    let options: Vec<u8> = if rng.random() && size <= 1440 {
+    let options: Vec<u8> = if rng.random() {
         // Timestamps, which are the same in all.
         [&[1, 1, 8, 10][..], &rng.random::<[u8; 8]>()].concat()
     } else {
         vec![]
     };
+    let most = 1500 - if ipv6 { 40 } else { 20 } - 20 - options.len();
+    let size = [most, rng.random_range(1..most), rng.random_range(1..40)][rng.random_range(0..3)];
+    let count = rng.random_range(1..=(60_000 / size).min(44));
     (0..count)
         .map(|n| {
             let last = n + 1 == count;

@@ -47,7 +47,7 @@ const COMMIT: usize = 16;
 ///
 /// Frames are stored before they are sent, and their bytes summed up on the way in; then the fields are
 /// written over in the memory, two bytes a cycle, and the frame is let go. The memory holds `2^A` beats, which
-/// must be more than twice the longest frame. `error` on the last beat discards the frame, and so does, counted
+/// must be more than the longest frame takes; frames are shorter than 16 KiB. `error` on the last beat discards the frame, and so does, counted
 /// as `bad_offload`, a checksum field that is not inside it.
 ///
 /// Throughput: one beat a cycle, less one cycle for each field (1, in a segment 7 or 5), while the fields of the frame

@@ -18,7 +18,7 @@ pub struct TransmitOffload {
     pub reset: Signal<In, Bit>,
     /// What was negotiated.
     pub negotiated: Signal<In, Negotiated>,
-    /// Bytes of the longest frame, without FCS: `MAX_HEADERS` to 8 KiB less 8.
+    /// Bytes of the longest frame, without FCS: `MAX_HEADERS` to 16 KiB less 8.
     pub max_frame: Signal<In, Bits<16>>,
     /// Packets, virtio header first.
     pub packet: StreamIn,
