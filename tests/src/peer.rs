@@ -1,7 +1,7 @@
 //! The far end of the wire: a host stack with an echo program that checks what it echoes, and frames of the test's own.
 
 use crate::traffic;
-use hematite_netstack::{Errno, Ipv4Cidr, MacAddr, Stack, StackConfig, UdpSocket};
+use hematite_netstack::{Errno, Ipv4Cidr, MacAddr, Stack, StackConfig, TcpListener, TcpStream, UdpSocket};
 use hematite_sim::SimTime;
 use hematite_sim::wire::host::{PeerApplication, StackEndpoint};
 use hematite_sim::wire::{Damage, Frame, WireEndpoint};
@@ -14,6 +14,8 @@ pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 pub const MAC: MacAddr = MacAddr([0x02, 0x70, 0x65, 0x65, 0x72, 0x02]);
 /// The echo program's port (RFC 862).
 pub const ECHO_PORT: u16 = 7;
+/// The port of the program that takes streams (RFC 863).
+pub const DISCARD_PORT: u16 = 9;
 
 /// The echo program.
 pub struct Echo {
@@ -37,12 +39,64 @@ impl PeerApplication for Echo {
     }
 }
 
+/// The byte at `offset` of a stream to [`DISCARD_PORT`].
+pub fn stream_byte(offset: u64) -> u8 {
+    (offset ^ offset >> 8 ^ offset >> 16) as u8
+}
+
+/// The program that takes streams and checks them.
+#[derive(Default)]
+pub struct Discard {
+    listener: Option<TcpListener>,
+    streams: Vec<(TcpStream, u64)>,
+    buffer: Vec<u8>,
+    /// Octets that came.
+    pub received: u64,
+    /// Those of them that were not what [`stream_byte`] says.
+    pub corrupt: u64,
+}
+
+impl PeerApplication for Discard {
+    fn poll(&mut self, stack: &mut Stack) {
+        let Some(listener) = &mut self.listener else {
+            return;
+        };
+        while let Ok((stream, _)) = listener.accept(stack) {
+            self.streams.push((stream, 0));
+        }
+        for (stream, offset) in &mut self.streams {
+            while let Ok(len @ 1..) = stream.read(stack, &mut self.buffer) {
+                let right = (*offset..).map(stream_byte);
+                let wrong = self.buffer[..len].iter().zip(right).filter(|(a, b)| **a != *b);
+                self.corrupt += wrong.count() as u64;
+                self.received += len as u64;
+                *offset += len as u64;
+            }
+        }
+    }
+}
+
+/// What runs on the peer.
+struct Programs {
+    echo: Echo,
+    discard: Discard,
+}
+
+impl PeerApplication for Programs {
+    fn poll(&mut self, stack: &mut Stack) {
+        self.echo.poll(stack);
+        self.discard.poll(stack);
+    }
+}
+
 /// The endpoint.
 pub struct Peer {
-    inner: StackEndpoint<Echo>,
+    inner: StackEndpoint<Programs>,
     frames: VecDeque<Frame>,
     /// Frames that came from the card.
     pub received: u64,
+    /// The frames themselves, while they are asked for.
+    pub record: Option<Vec<Vec<u8>>>,
 }
 
 impl Peer {
@@ -56,17 +110,26 @@ impl Peer {
             disable_ipv6: true,
             ..StackConfig::default()
         };
-        let inner = StackEndpoint::new(config, seed, MAC, address, |stack| Echo {
-            socket: UdpSocket::bind(stack, (Ipv4Addr::UNSPECIFIED, ECHO_PORT)).ok(),
-            buffer: vec![0; 2048],
-            scratch: Vec::new(),
-            echoed: 0,
-            corrupt: 0,
-        })?;
+        let start = |stack: &mut Stack| Programs {
+            echo: Echo {
+                socket: UdpSocket::bind(stack, (Ipv4Addr::UNSPECIFIED, ECHO_PORT)).ok(),
+                buffer: vec![0; 2048],
+                scratch: Vec::new(),
+                echoed: 0,
+                corrupt: 0,
+            },
+            discard: Discard {
+                listener: TcpListener::bind(stack, (Ipv4Addr::UNSPECIFIED, DISCARD_PORT)).ok(),
+                buffer: vec![0; 1 << 16],
+                ..Discard::default()
+            },
+        };
+        let inner = StackEndpoint::new(config, seed, MAC, address, start)?;
         Ok(Peer {
             inner,
             frames: VecDeque::new(),
             received: 0,
+            record: None,
         })
     }
 
@@ -82,7 +145,12 @@ impl Peer {
 
     /// The echo program.
     pub fn echo(&self) -> &Echo {
-        self.inner.application()
+        &self.inner.application().echo
+    }
+
+    /// The program that takes streams.
+    pub fn discard(&self) -> &Discard {
+        &self.inner.application().discard
     }
 
     /// The stack, for its counters.
@@ -102,6 +170,9 @@ impl WireEndpoint for Peer {
 
     fn receive(&mut self, now: SimTime, frame: &[u8]) {
         self.received += 1;
+        if let Some(record) = &mut self.record {
+            record.push(frame.to_vec());
+        }
         self.inner.receive(now, frame);
     }
 }

@@ -7,6 +7,7 @@ use crate::control::Commands;
 use crate::dma::read::ReadEngine;
 use crate::dma::write::WriteEngine;
 use crate::mac::port::GigabitPort;
+use crate::offload::TransmitOffload;
 use crate::parse::classifier::HashTypes;
 use crate::parse::filter::ReceiveMode;
 use crate::pcie::Function;
@@ -54,7 +55,8 @@ mod write {
 ///
 /// Receive: GMII, `GigabitPort` (check, cross, store whole frames), `ReceiveEngine` (buffers, header),
 /// `WriteEngine`, `Function` (TLPs to the link). Transmit: `Function` (doorbell), `TransmitEngine`
-/// (descriptors, bytes), `ReadEngine`, `GigabitPort` (store, pad, FCS, gap), GMII.
+/// (descriptors, bytes), `ReadEngine`, `TransmitOffload` (segments, checksums), `GigabitPort` (store, pad, FCS,
+/// gap), GMII.
 ///
 /// The GMII clocks are 125 MHz; `core_clock` is unrelated to them and at least 125 MHz for line rate in
 /// both directions at 64 bytes. `MAC` is the address as a number, its first octet lowest.
@@ -103,6 +105,7 @@ pub struct Card<const MAC: u64> {
     /// What is left of a microsecond.
     prescaler: Reg<Bits<8>>,
     microsecond: Reg<Bit>,
+    transmit_offload: TransmitOffload,
     /// Fundamental reset or no link.
     down: Reg<Bit>,
     /// That, or the function says so.
@@ -122,6 +125,7 @@ impl<const MAC: u64> Logic for Card<MAC> {
         clocked!(self.core_clock, self.data_path_reset.q => self.control_queue);
         clocked!(self.core_clock => self.commands);
         registers!(self.core_clock, self.down.q => self.prescaler, self.microsecond);
+        clocked!(self.core_clock, self.data_path_reset.q => self.transmit_offload);
 
         // The wire.
         self.port.restart.next = self.data_path_reset.q.val();
@@ -145,10 +149,11 @@ impl<const MAC: u64> Logic for Card<MAC> {
             ecn: self.function.negotiated.val().guest_ecn,
         };
         self.receive_queue.gro_timeout.next = bits::<20>(GRO_TIMEOUT);
-        self.transmit_queue.frame.join(&mut self.port.tx);
-        self.transmit_queue.tx_space.next = self.port.tx_space.val();
+        self.transmit_queue.packet.join(&mut self.transmit_offload.packet);
+        self.transmit_offload.frame.join(&mut self.port.tx);
+        self.transmit_offload.negotiated.next = self.function.negotiated.val();
         // Without the check sequence, with a tag.
-        self.transmit_queue.max_frame.next = bits::<16>(MAX_FRAME);
+        self.transmit_offload.max_frame.next = bits::<16>(MAX_FRAME);
 
         // Every frame is wanted until a driver can say which.
         self.port.filter.mode.next = ReceiveMode {
@@ -302,7 +307,11 @@ impl<const MAC: u64> Logic for Card<MAC> {
         self.function.events[counter::TX_GOOD].next = self.port.tx_good.val();
         self.function.events[counter::TX_DISCARDED].next = self.port.tx_discarded.val();
         self.function.events[counter::TX_UNDERRUN].next = self.port.tx_underrun.val();
-        self.function.events[counter::TX_BAD_CHAIN].next = self.transmit_queue.tx_bad_frame.val();
+        self.function.events[counter::TX_BAD_CHAIN].next = self.transmit_offload.tx_bad_frame.val();
+        self.function.events[counter::TX_BAD_OFFLOAD].next = self.transmit_offload.tx_bad_offload.val();
+        self.function.events[counter::TX_CSUM].next = self.transmit_offload.tx_csum.val();
+        self.function.events[counter::TX_TSO_PACKETS].next = self.transmit_offload.tx_tso_packet.val();
+        self.function.events[counter::TX_TSO_SEGMENTS].next = self.transmit_offload.tx_tso_segment.val();
         self.function.events[counter::CONTROL_REFUSED].next = self.commands.refused.val();
         self.function.events[counter::DMA_READ_UR].next = self.read_engine.read_unsupported.val();
         self.function.events[counter::DMA_READ_CA].next = self.read_engine.read_aborted.val();

@@ -4,6 +4,7 @@ pub mod card;
 pub mod control;
 pub mod dma;
 pub mod mac;
+pub mod offload;
 pub mod parse;
 pub mod pcie;
 pub mod queue;

@@ -55,6 +55,8 @@ impl EthtoolStats {
             ("tx_queue_0_packets", self.tx.packets),
             ("tx_queue_0_bytes", self.tx.bytes),
             ("tx_queue_0_drops", self.tx.drops),
+            ("tx_queue_0_csum", self.tx.csum),
+            ("tx_queue_0_tso", self.tx.tso),
             ("tx_queue_0_busy", self.tx.busy),
             ("tx_queue_0_completed", self.tx.completed),
             ("tx_queue_0_kicks", self.tx.kicks),

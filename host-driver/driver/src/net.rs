@@ -8,7 +8,7 @@
 //! The life of packets is in `poll.rs` (receive, completions) and `netdev.rs` (transmit).
 
 use hematite_bus::{PciFunction, pci};
-use hematite_netstack::MacAddr;
+use hematite_netstack::{Features, MacAddr};
 use virtio_spec::net;
 
 use crate::ctrl::CtrlQueue;
@@ -129,6 +129,8 @@ pub struct VirtioNet<F> {
     pub(crate) transport: VirtioPci<F>,
     pub(crate) options: Options,
     pub(crate) features: net::F,
+    /// What the user wants the device to do (`netdev->wanted_features`).
+    pub(crate) wanted_features: Features,
     pub(crate) info: DeviceInfo,
     pub(crate) mtu: u16,
     pub(crate) state: State,
@@ -180,6 +182,7 @@ impl<F: PciFunction> VirtioNet<F> {
             transport: VirtioPci::probe(function)?,
             options,
             features: net::F::empty(),
+            wanted_features: Features::all(),
             info,
             mtu: ETH_DATA_LEN,
             state: State::Down,

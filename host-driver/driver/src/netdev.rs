@@ -1,7 +1,10 @@
 //! The interface as the stack sees it: transmit and properties.
 
 use hematite_bus::PciFunction;
-use hematite_netstack::{DeviceFlags, MacAddr, NetDevice, RtnlLinkStats64, SkBuff, SkbPool, TxBusy};
+use hematite_netstack::{
+    DeviceFlags, Features, GsoType, MacAddr, NetDevice, RtnlLinkStats64, SkBuff, SkbPool, TxBusy,
+};
+use virtio_spec::net::F as VirtioFeatures;
 
 use crate::error::Error;
 use crate::net::{State, VirtioNet};
@@ -11,6 +14,42 @@ impl<F: PciFunction> VirtioNet<F> {
     /// Where no error can be returned: the next round reports it.
     fn note(&mut self, error: Error) {
         self.pending_fault.get_or_insert(error);
+    }
+
+    /// What the device can do (`netdev->hw_features`): `ethtool -k` shows the rest as fixed.
+    pub fn hw_features(&self) -> Features {
+        [
+            (VirtioFeatures::CSUM, Features::HW_CSUM),
+            (VirtioFeatures::HOST_TSO4, Features::TSO),
+            (VirtioFeatures::HOST_TSO6, Features::TSO6),
+            (VirtioFeatures::HOST_ECN, Features::TSO_ECN),
+        ]
+        .into_iter()
+        .filter(|(needs, _)| self.features.contains(*needs))
+        .map(|(_, gives)| gives)
+        .collect()
+    }
+
+    /// Chooses what is left to the device (`ethtool -K`, `netdev->wanted_features`); everything until then. What it
+    /// can't do stays off, but is remembered in case a reset brings it. Tell the stack with
+    /// [`Stack::netdev_change`](hematite_netstack::Stack::netdev_change).
+    pub fn set_features(&mut self, wanted: Features) {
+        self.wanted_features = wanted;
+    }
+
+    /// Whether the device can be given this frame as it is, or once its checksum is made here.
+    fn offload_fits(&self, skb: &mut SkBuff) -> bool {
+        let Some(gso) = skb.gso() else {
+            return self.features.contains(VirtioFeatures::CSUM) || skb.checksum_help().is_ok();
+        };
+        let mut needs = match gso.kind {
+            GsoType::TcpV4 => VirtioFeatures::HOST_TSO4,
+            GsoType::TcpV6 => VirtioFeatures::HOST_TSO6,
+            // The device counts identifications up.
+            GsoType::TcpV4FixedId => return false,
+        };
+        needs.set(VirtioFeatures::HOST_ECN, skb.gso_ecn());
+        self.features.contains(needs) && skb.checksum_partial().is_some()
     }
 }
 
@@ -36,15 +75,24 @@ impl<F: PciFunction> NetDevice for VirtioNet<F> {
         flags
     }
 
+    fn features(&self) -> Features {
+        let mut features = self.hw_features() & self.wanted_features;
+        // `netdev_fix_features`.
+        if !features.contains(Features::HW_CSUM) {
+            features.remove(Features::TSO | Features::TSO6 | Features::TSO_ECN);
+        }
+        features
+    }
+
     /// `start_xmit`. While the interface isn't up, frames are dropped and counted.
     fn start_xmit(&mut self, mut skb: SkBuff) -> Result<(), TxBusy> {
         let up = self.state == State::Up && self.pending_fault.is_none();
+        let fits = self.offload_fits(&mut skb);
         let Some(queues) = &mut self.queues else {
             self.tx_past.drops += 1;
             return Ok(());
         };
-        // No checksum offload is negotiated, so one that was left to the device is finished here.
-        if !up || skb.checksum_help().is_err() {
+        if !up || !fits {
             queues.tx.count_drop();
             return Ok(());
         }

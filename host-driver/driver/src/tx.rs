@@ -1,7 +1,10 @@
-//! The transmit queue: header and frame in one buffer, completions free skbs.
+//! The transmit queue: header and frame in one buffer, or a few for a packet that the device cuts into segments;
+//! completions free skbs.
 
-use hematite_bus::{Cpu, DmaBuf, PciFunction};
-use hematite_netstack::SkBuff;
+use hematite_bus::{Cpu, DmaBuf, OutOfBounds, PciFunction};
+use hematite_netstack::{GsoType, SkBuff};
+use virtio_spec::net::{Hdr, HdrF, HdrGso};
+use zerocopy::IntoBytes;
 
 use crate::error::Error;
 use crate::net::{ETH_HLEN, FRAME_OVERHEAD, VLAN_HLEN};
@@ -17,14 +20,49 @@ pub struct TxStats {
     pub packets: u64,
     /// Bytes of them, from the Ethernet header, without FCS.
     pub bytes: u64,
-    /// Frames dropped: too long, empty, or lost in a reset.
+    /// Frames dropped: too long, empty, in need of what the device can't do, or lost in a reset.
     pub drops: u64,
+    /// Frames whose checksum was left to the device, segments not counted.
+    pub csum: u64,
+    /// Packets left to the device to cut (`tx_tso`).
+    pub tso: u64,
     /// Frames refused for want of room, to be tried again (`NETDEV_TX_BUSY`).
     pub busy: u64,
     /// Frames that the device has finished.
     pub completed: u64,
     /// Doorbells rung.
     pub kicks: u64,
+}
+
+/// Bytes of each buffer of a packet that the device cuts: as much as is physically contiguous in a page fragment
+/// of Linux (`SKB_FRAG_PAGE_ORDER`).
+const GSO_BUFFER_LEN: usize = 32 << 10;
+
+/// The longest packet that a device is given to cut: an IP packet behind an Ethernet header with a VLAN tag.
+const GSO_MAX_LEN: usize = FRAME_OVERHEAD + u16::MAX as usize;
+
+/// What the device is to do to a packet (`virtio_net_hdr_from_skb`; 5.1.6.2).
+fn virtio_net_hdr(skb: &SkBuff) -> Hdr {
+    let mut hdr = Hdr::default();
+    let Some((start, offset)) = skb.checksum_partial() else {
+        return hdr;
+    };
+    hdr.flags = HdrF::NEEDS_CSUM;
+    hdr.csum_start = (start as u16).into();
+    hdr.csum_offset = (offset as u16).into();
+    if let Some(gso) = skb.gso() {
+        let kind = match gso.kind {
+            GsoType::TcpV4 | GsoType::TcpV4FixedId => HdrGso::Tcpv4,
+            GsoType::TcpV6 => HdrGso::Tcpv6,
+        };
+        let ecn = if skb.gso_ecn() { HdrGso::Ecn as u8 } else { 0 };
+        hdr.gso_type = kind as u8 | ecn;
+        hdr.gso_size = gso.size.into();
+        // A hint.
+        let headers = skb.gso_headers().unwrap_or(skb.headlen());
+        hdr.hdr_len = (headers as u16).into();
+    }
+    hdr
 }
 
 /// Why a frame wasn't taken.
@@ -40,8 +78,11 @@ pub(crate) struct TxQueue {
     pub(crate) vq: Virtqueue<SkBuff>,
     /// The longest packet behind an Ethernet header (5.1.4.2).
     max_mtu: usize,
-    /// Buffers with nothing in them; at most as many as the ring has descriptors.
+    /// Buffers with nothing in them, and those for packets to be cut; at most as many as the ring has
+    /// descriptors.
     spare: Vec<DmaBuf<Cpu>>,
+    spare_gso: Vec<DmaBuf<Cpu>>,
+    returned: Vec<DmaBuf<Cpu>>,
     elements: Vec<Element>,
     stats: TxStats,
 }
@@ -52,6 +93,8 @@ impl TxQueue {
             vq,
             max_mtu,
             spare: Vec::new(),
+            spare_gso: Vec::new(),
+            returned: Vec::new(),
             elements: Vec::new(),
             stats,
         }
@@ -70,49 +113,83 @@ impl TxQueue {
     }
 
     /// Queues one frame (`xmit_skb`), without telling the device. The skb is kept until the device is done
-    /// with it, so that its sender's socket stays charged.
+    /// with it, so that its sender's socket stays charged. What it asks for must have been negotiated.
     pub(crate) fn xmit<F: PciFunction>(
         &mut self,
         transport: &mut VirtioPci<F>,
         skb: SkBuff,
     ) -> Result<(), XmitError> {
-        let frame = skb.data();
-        let total = HDR_LEN + frame.len();
-        if frame.is_empty() || frame.len() > eth_header_len(frame) + self.max_mtu {
+        let gso = skb.gso().is_some();
+        let (longest, piece) = if gso {
+            (GSO_MAX_LEN, GSO_BUFFER_LEN)
+        } else {
+            (eth_header_len(skb.data()) + self.max_mtu, self.buffer_len())
+        };
+        let total = HDR_LEN + skb.len();
+        if skb.is_empty() || skb.len() > longest {
             self.stats.drops += 1;
             return Ok(());
         }
-        if self.vq.ring.num_free() == 0 {
+        let count = total.div_ceil(piece);
+        if usize::from(self.vq.ring.num_free()) < count {
             self.stats.busy += 1;
             return Err(XmitError::Busy(skb));
         }
-        let buffer = match self.spare.pop() {
-            Some(buffer) => Ok(buffer),
-            None => DmaBuf::new(
-                transport.function_ref().dma(),
-                HDR_LEN + FRAME_OVERHEAD + self.max_mtu,
-            ),
-        };
-        let Ok(mut buffer) = buffer else {
-            self.stats.busy += 1;
-            return Err(XmitError::Busy(skb));
-        };
-        // No offload is negotiated: all fields of the header are zero (5.1.6.2).
-        let copied = buffer
-            .copy_from_slice(0, &[0; HDR_LEN])
-            .and_then(|()| buffer.copy_from_slice(HDR_LEN, frame));
-        copied.map_err(|error| XmitError::Failed(error.into()))?;
-        let bytes = frame.len() as u64;
-        if let Ok(element) = Element::new(buffer, 0, total as u32, Direction::ToDevice) {
-            self.elements.push(element);
-            self.vq
-                .ring
-                .add(&mut self.elements, skb)
-                .map_err(|error| XmitError::Failed(error.into()))?;
-            self.stats.packets += 1;
-            self.stats.bytes += bytes;
+        let mut buffers = std::mem::take(&mut self.returned);
+        while buffers.len() < count {
+            let spare = if gso { &mut self.spare_gso } else { &mut self.spare };
+            let buffer = match spare.pop() {
+                Some(buffer) => Ok(buffer),
+                None => DmaBuf::new(transport.function_ref().dma(), piece),
+            };
+            let Ok(buffer) = buffer else {
+                self.recycle(buffers);
+                self.stats.busy += 1;
+                return Err(XmitError::Busy(skb));
+            };
+            buffers.push(buffer);
         }
+        let hdr = virtio_net_hdr(&skb);
+        let parts = std::iter::once(hdr.as_bytes()).chain(skb.pieces());
+        copy_to(&mut buffers, parts).map_err(|error| XmitError::Failed(error.into()))?;
+        let mut left = total;
+        for buffer in buffers.drain(..) {
+            let len = left.min(buffer.len());
+            left -= len;
+            if let Ok(element) = Element::new(buffer, 0, len as u32, Direction::ToDevice) {
+                self.elements.push(element);
+            }
+        }
+        self.returned = buffers;
+        let bytes = skb.len() as u64;
+        self.stats.tso += u64::from(gso);
+        self.stats.csum += u64::from(!gso && hdr.flags.contains(HdrF::NEEDS_CSUM));
+        self.vq
+            .ring
+            .add(&mut self.elements, skb)
+            .map_err(|error| XmitError::Failed(error.into()))?;
+        self.stats.packets += 1;
+        self.stats.bytes += bytes;
         Ok(())
+    }
+
+    /// Bytes of a buffer for one frame: header and longest frame.
+    fn buffer_len(&self) -> usize {
+        HDR_LEN + FRAME_OVERHEAD + self.max_mtu
+    }
+
+    /// Keeps buffers for the next packet of their kind.
+    fn recycle(&mut self, mut buffers: Vec<DmaBuf<Cpu>>) {
+        let frame_len = self.buffer_len();
+        for buffer in buffers.drain(..) {
+            let spare = if buffer.len() == frame_len {
+                &mut self.spare
+            } else {
+                &mut self.spare_gso
+            };
+            spare.push(buffer);
+        }
+        self.returned = buffers;
     }
 
     /// Counts a frame that can't be sent.
@@ -126,12 +203,14 @@ impl TxQueue {
         while let Some(used) = self
             .vq
             .ring
-            .get_buf(&mut self.spare)
+            .get_buf(&mut self.returned)
             .map_err(|error| self.vq.error(error))?
         {
             consume(used.cookie);
             done += 1;
         }
+        let returned = std::mem::take(&mut self.returned);
+        self.recycle(returned);
         self.stats.completed += done as u64;
         Ok(done)
     }
@@ -150,4 +229,23 @@ fn eth_header_len(frame: &[u8]) -> usize {
         Some([0x81, 0x00] | [0x88, 0xa8]) => ETH_HLEN + VLAN_HLEN,
         _ => ETH_HLEN,
     }
+}
+
+/// Fills `buffers` with the bytes of `parts`, one behind the other.
+fn copy_to<'a>(
+    buffers: &mut [DmaBuf<Cpu>],
+    parts: impl Iterator<Item = &'a [u8]>,
+) -> Result<(), OutOfBounds> {
+    let (mut buffers, mut at) = (buffers.iter_mut().peekable(), 0);
+    for mut part in parts {
+        while let (false, Some(buffer)) = (part.is_empty(), buffers.peek_mut()) {
+            let (now, later) = part.split_at(part.len().min(buffer.len() - at));
+            buffer.copy_from_slice(at, now)?;
+            (at, part) = (at + now.len(), later);
+            if at == buffer.len() {
+                (at, _) = (0, buffers.next());
+            }
+        }
+    }
+    Ok(())
 }

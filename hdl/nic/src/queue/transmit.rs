@@ -6,24 +6,27 @@ use super::fetch::DescriptorFetch;
 use super::lifecycle::Lifecycle;
 use super::mux::ReadMux;
 use super::notify::Notifier;
-use super::transmit_gather::{HeaderStripper, PacketPacker};
+use super::transmit_gather::PacketPacker;
 use super::transmit_read::TransmitReader;
 use super::used::UsedWriter;
 use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
 use crate::virtio::ports::{Coalesce, InterruptOut, QueueConfigIn};
 
+/// `2^PACKET_FIFO` beats of packets wait for the offloads.
+const PACKET_FIFO: usize = 9;
+
 /// One transmit virtqueue (virtio 1.3 section 5.1.6.2): chains of up to 64 elements, cut at any byte,
-/// from a packed ring; their bytes read ahead, joined, the 12-byte header taken off, and handed to the
-/// MAC's frame FIFO; then used descriptors, then the interrupt. See the parts for their rules:
+/// from a packed ring; their bytes read ahead, joined, and put into the packet FIFO, 4 KiB, from where they go
+/// to the offloads; then used descriptors, then the interrupt. See the parts for their rules:
 /// `DescriptorFetch` what is believed of the ring, `TransmitReader` how far it reads ahead,
-/// `PacketPacker` and `HeaderStripper` the bytes, `UsedWriter` and `Notifier` what the driver sees.
+/// `PacketPacker` the bytes, `UsedWriter` and `Notifier` what the driver sees.
 ///
 /// A 60-byte frame in one element takes 11 cycles. A buffer is used when its bytes have been read, not
-/// when they are on the wire. Packets that cannot be sent (too long, too short, asking for an offload)
-/// are dropped and counted, and their buffers used. `run` falling: reads in flight are finished, a packet
-/// whose elements are not all there ends with `error` on the frame stream, used descriptors are
-/// written, no interrupt is asked for, and the ring is forgotten. A fault (see the parts) does the same
-/// and raises `failed` until `run` falls.
+/// when they are on the wire. Packets that cannot be sent (too long, too short) end with `error`, and their
+/// buffers are used. `run` falling: reads in flight are finished, a packet whose elements are not all there
+/// ends with `error`, used descriptors are written, no interrupt is asked for, and the ring is forgotten; what
+/// the packet FIFO holds is still handed on. A fault (see the parts) does the same and raises `failed` until
+/// `run` falls.
 ///
 /// The device event suppression structure is never written: it stays as the driver initialised it,
 /// zeros, which enables all available buffer notifications.
@@ -39,12 +42,8 @@ pub struct TransmitEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
     pub coalesce: Signal<In, Coalesce>,
     /// High for one cycle each microsecond.
     pub microsecond: Signal<In, Bit>,
-    /// Bytes of the longest frame that may be sent, without FCS.
-    pub max_frame: Signal<In, Bits<16>>,
-    /// Frames, from the destination address on; `error` with `last` for one that must be discarded.
-    pub frame: StreamOut,
-    /// Free beats in the FIFO that takes them, which must hold the longest frame and two beats.
-    pub tx_space: Signal<In, Bits<16>>,
+    /// Packets, virtio header first; `error` with `last` for one that must be discarded.
+    pub packet: StreamOut,
     /// Reads of descriptors and of the driver event suppression structure.
     pub read_request: ReadRequestOut,
     /// Their responses.
@@ -61,18 +60,14 @@ pub struct TransmitEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
     pub write_done: Signal<In, Bit>,
     /// The queue's interrupt.
     pub interrupt: InterruptOut,
-    /// Counter event: a frame was handed on.
-    pub tx_sent: Signal<Out, Bit>,
-    /// Counter event: a packet was dropped.
-    pub tx_bad_frame: Signal<Out, Bit>,
     /// Counter event: the queue failed.
     pub queue_failed: Signal<Out, Bit>,
     life: Lifecycle,
     fetch: DescriptorFetch,
     reader: TransmitReader,
     packer: PacketPacker,
-    packets: Skid<Beat>,
-    stripper: HeaderStripper,
+    packets: BlockFifo<Beat, PACKET_FIFO>,
+    space: Reg<Bits<16>>,
     used_writer: UsedWriter<4, USED_HOLD>,
     notifier: Notifier<EVENT_INTERVAL>,
     read_mux: ReadMux,
@@ -83,8 +78,9 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
     for TransmitEngine<USED_HOLD, EVENT_INTERVAL>
 {
     fn update(&mut self) {
-        clocked!(self.clock, self.reset => self.life, self.reader, self.packer, self.stripper, self.read_mux);
+        clocked!(self.clock, self.reset => self.life, self.reader, self.packer, self.read_mux);
         clocked!(self.clock, self.reset => self.packets);
+        registers!(self.clock, self.reset => self.space);
         clocked!(self.clock => self.fetch, self.used_writer, self.notifier);
         let clear = self.reset.val() || self.life.clear.val();
         let stop = self.life.stop.val();
@@ -99,8 +95,6 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.life.quiet.next = self.fetch.quiet.val()
             && self.reader.quiet.val()
             && self.packer.quiet.val()
-            && !self.packets.read_valid.val()
-            && self.stripper.quiet.val()
             && self.used_writer.quiet.val()
             && self.notifier.quiet.val();
         self.config.idle.next = self.life.idle.val();
@@ -116,8 +110,9 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.read_mux.first_response.join(&mut self.fetch.response);
 
         self.reader.stop.next = stop;
-        self.reader.max_frame.next = self.max_frame.val();
-        self.reader.space.next = self.tx_space.val();
+        // Up to three beats are between the packer and the queue's level as it is seen here.
+        self.space.d.next = bits::<16>((1 << PACKET_FIFO) - 4) - self.packets.level.val();
+        self.reader.space.next = self.space.q.val();
         self.reader.element.next = self.fetch.element.val();
         self.reader.element_valid.next = self.fetch.element_valid.val();
         self.fetch.element_ready.next = self.reader.element_ready.val();
@@ -136,13 +131,12 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.packets.write_valid.next = self.packer.packet.valid.val();
         self.packer.packet.ready.next = self.packets.write_ready.val();
         let packet = self.packets.read_data.val();
-        self.stripper.packet.data.next = packet.data;
-        self.stripper.packet.keep.next = packet.keep;
-        self.stripper.packet.last.next = packet.last;
-        self.stripper.packet.error.next = packet.error;
-        self.stripper.packet.valid.next = self.packets.read_valid.val();
-        self.packets.read_ready.next = self.stripper.packet.ready.val();
-        self.frame.link(&mut self.stripper.frame);
+        self.packet.data.next = packet.data;
+        self.packet.keep.next = packet.keep;
+        self.packet.last.next = packet.last;
+        self.packet.error.next = packet.error;
+        self.packet.valid.next = self.packets.read_valid.val();
+        self.packets.read_ready.next = self.packet.ready.val();
 
         self.used_writer.stop.next = stop;
         self.used_writer.ring.next = self.config.descriptors.val();
@@ -167,8 +161,5 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
 
         self.read_request.link(&mut self.read_mux.request);
         self.read_response.link(&mut self.read_mux.response);
-
-        self.tx_sent.next = self.stripper.tx_sent.val();
-        self.tx_bad_frame.next = self.stripper.tx_bad_frame.val();
     }
 }

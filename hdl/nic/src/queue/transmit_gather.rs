@@ -30,8 +30,8 @@ enum PackState {
 /// is used when all its bytes have come. One beat in and at most one out each cycle; a packet takes one
 /// cycle more for its used buffer and sometimes one for its last bytes.
 ///
-/// The last beat of a packet may be empty; its `error` says that the packet must not be sent. After a
-/// read error it fails, until cleared, and hands on no more used buffers.
+/// `error` on the last beat says that the packet must not be sent; then that beat may hold a byte that the
+/// packet has not. After a read error it fails, until cleared, and hands on no more used buffers.
 #[hw]
 pub struct PacketPacker {
     /// Rising edge.
@@ -137,7 +137,7 @@ impl Logic for PacketPacker {
                             bits::<4>(8)
                         } else {
                             held.get_bits::<4>(0)
-                        }),
+                        }) | 1,
                         last: ends && !overflows,
                         error: bad,
                     };
@@ -202,133 +202,5 @@ impl Logic for PacketPacker {
         }
         self.failed.next = self.broken.q.val();
         self.quiet.next = matches!(self.state.q.val(), PackState::Part) && !self.beat_valid.q.val();
-    }
-}
-
-#[hw]
-enum StripState {
-    Header,
-    Second,
-    Frame,
-    Tail,
-}
-
-/// Takes the 12-byte header off each packet. A header that asks for an offload (NEEDS_CSUM in flags, or gso_type
-/// not zero, virtio 1.3 section 5.1.6.2: none is offered) makes the packet bad; the other flags mean nothing to
-/// a device (5.1.6.2.2). A bad packet ends with `error`, or leaves nothing when it ends within 12 bytes. One beat each cycle; a frame of n bytes
-/// takes ceil(n/8) cycles and two.
-#[hw]
-pub struct HeaderStripper {
-    /// Rising edge.
-    pub clock: Signal<In, Clock>,
-    /// Back to the start.
-    pub reset: Signal<In, Bit>,
-    /// Packets, header first.
-    pub packet: StreamIn,
-    /// Frames.
-    pub frame: StreamOut,
-    /// Inside no packet.
-    pub quiet: Signal<Out, Bit>,
-    /// Counter event: a frame was handed on.
-    pub tx_sent: Signal<Out, Bit>,
-    /// Counter event: a packet was dropped.
-    pub tx_bad_frame: Signal<Out, Bit>,
-    state: Reg<StripState>,
-    carry: Reg<Bits<32>>,
-    carried: Reg<Bits<4>>,
-    bad: Reg<Bit>,
-    beat: Reg<Beat>,
-    beat_valid: Reg<Bit>,
-}
-
-#[hw]
-impl Logic for HeaderStripper {
-    fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.beat_valid);
-        registers!(self.clock => self.carry, self.carried, self.bad, self.beat);
-        let beat = self.beat.q.val();
-        self.frame.data.next = beat.data;
-        self.frame.keep.next = beat.keep;
-        self.frame.last.next = beat.last;
-        self.frame.error.next = beat.error;
-        self.frame.valid.next = self.beat_valid.q.val();
-        let free = !self.beat_valid.q.val() || self.frame.ready.val();
-        if self.frame.ready.val() {
-            self.beat_valid.d.next = false;
-        }
-        self.packet.ready.next = false;
-        self.tx_sent.next = false;
-        self.tx_bad_frame.next = false;
-        let data = self.packet.data.val();
-        let keep = self.packet.keep.val();
-        let some = self.packet.valid.val();
-        match self.state.q.val() {
-            StripState::Header => {
-                self.packet.ready.next = true;
-                if some {
-                    self.bad.d.next = data.get_bit(0) || data.get_bits::<8>(8).any();
-                    if self.packet.last.val() {
-                        self.tx_bad_frame.next = true;
-                    } else {
-                        self.state.d.next = StripState::Second;
-                    }
-                }
-            }
-            StripState::Second => {
-                self.packet.ready.next = free;
-                if some && free {
-                    self.carry.d.next = data.get_bits::<32>(32);
-                    self.carried.d.next = count_bytes(keep.get_bits::<4>(4).resize::<8>());
-                    if !self.packet.last.val() {
-                        self.state.d.next = StripState::Frame;
-                    } else if keep.get_bit(4) {
-                        self.bad.d.next = self.bad.q.val() || self.packet.error.val();
-                        self.state.d.next = StripState::Tail;
-                    } else {
-                        self.tx_bad_frame.next = true;
-                        self.state.d.next = StripState::Header;
-                    }
-                }
-            }
-            StripState::Frame => {
-                self.packet.ready.next = free;
-                if some && free {
-                    let ends = self.packet.last.val() && !keep.get_bit(4);
-                    let bad = self.bad.q.val() || (self.packet.last.val() && self.packet.error.val());
-                    self.bad.d.next = bad;
-                    self.carry.d.next = data.get_bits::<32>(32);
-                    self.carried.d.next = count_bytes(keep.get_bits::<4>(4).resize::<8>());
-                    self.beat_valid.d.next = true;
-                    self.beat.d.next = Beat {
-                        data: cat::<64>((data.get_bits::<32>(0), self.carry.q.val())),
-                        keep: cat::<8>((keep.get_bits::<4>(0), bits::<4>(15))),
-                        last: ends,
-                        error: bad && ends,
-                    };
-                    if ends {
-                        self.tx_sent.next = !bad;
-                        self.tx_bad_frame.next = bad;
-                        self.state.d.next = StripState::Header;
-                    } else if self.packet.last.val() {
-                        self.state.d.next = StripState::Tail;
-                    }
-                }
-            }
-            StripState::Tail => {
-                if free {
-                    self.beat_valid.d.next = true;
-                    self.beat.d.next = Beat {
-                        data: self.carry.q.val().resize::<64>(),
-                        keep: keep_bytes(self.carried.q.val()),
-                        last: true,
-                        error: self.bad.q.val(),
-                    };
-                    self.tx_sent.next = !self.bad.q.val();
-                    self.tx_bad_frame.next = self.bad.q.val();
-                    self.state.d.next = StripState::Header;
-                }
-            }
-        }
-        self.quiet.next = matches!(self.state.q.val(), StripState::Header) && !self.beat_valid.q.val();
     }
 }

@@ -20,7 +20,7 @@ pub struct Part {
     pub id: Bits<16>,
     /// Ring slots of the buffer.
     pub slots: Bits<8>,
-    /// Beats kept free for it in the frame FIFO.
+    /// Beats kept free for it in the packet FIFO.
     pub beats: Bits<16>,
 }
 
@@ -28,21 +28,28 @@ pub struct Part {
 const HEADER: u64 = 12;
 /// The shortest frame: two addresses and a type.
 const MIN_FRAME: u64 = 14;
+/// The longest packet, header included: an IP packet of 65535 bytes behind an Ethernet header with a VLAN tag,
+/// which the card is to cut into segments.
+const MAX_PACKET: u64 = HEADER + 18 + 0xffff;
+/// Bytes asked for at a time.
+const PIECE: u64 = 1024;
 
 #[hw]
 enum ReadState {
     Element,
+    Piece,
     Room,
     Request,
 }
 
 /// Asks for the bytes of packets ahead of time: up to 32 reads of any number of packets in flight, so
-/// long as the frame FIFO has room for all that was asked for; three cycles an element, and one request
-/// waits for the read engine meanwhile.
+/// long as the packet FIFO has room for all that was asked for. Elements of more than about 1 KiB are asked
+/// for in pieces of that, cut where a TLP ends; four cycles for each read, and one request waits for the read
+/// engine meanwhile.
 ///
-/// A packet that would become longer than `max_frame` is read no further and marked bad, and so is one
-/// too short to hold a header and a 14-byte frame; their buffers are used all the same. When `stop`
-/// rises inside a packet, it ends as bad and its buffer is not used.
+/// A packet that would become longer than 65565 bytes, or has an element of 65535 or more, is read no further
+/// and marked bad, and so is one too short to hold a header and a 14-byte frame; their buffers are used all the
+/// same. When `stop` rises inside a packet, it ends as bad and its buffer is not used.
 #[hw]
 pub struct TransmitReader {
     /// Rising edge.
@@ -51,9 +58,8 @@ pub struct TransmitReader {
     pub reset: Signal<In, Bit>,
     /// Ask for nothing more.
     pub stop: Signal<In, Bit>,
-    /// Bytes of the longest frame, without FCS.
-    pub max_frame: Signal<In, Bits<16>>,
-    /// Free beats in the frame FIFO; it must hold the longest frame and two beats.
+    /// Free beats in the packet FIFO, less those that may be on their way to it; must become more than what a
+    /// piece takes, 130.
     pub space: Signal<In, Bits<16>>,
     /// The next element of an available buffer.
     pub element: Signal<In, Element>,
@@ -72,21 +78,27 @@ pub struct TransmitReader {
     /// No packet is half asked for, and nothing is to come.
     pub quiet: Signal<Out, Bit>,
     state: Reg<ReadState>,
-    /// Bytes of this packet asked for.
-    total: Reg<Bits<16>>,
-    /// Elements of this packet came before.
+    /// Bytes of this packet asked for, once its elements are.
+    total: Reg<Bits<17>>,
+    /// More elements of this packet are to come.
     in_packet: Reg<Bit>,
+    /// Something of this packet was asked for.
+    asked: Reg<Bit>,
     /// This packet is too long.
     long: Reg<Bit>,
     /// Beats kept free for parts to come.
     reserved: Reg<Bits<16>>,
-    limit: Reg<Bits<16>>,
+    /// The element in hand, or what of it was not asked for yet.
     current: Reg<Element>,
-    /// Bytes of the packet up to this element.
-    sum: Reg<Bits<17>>,
-    /// They are too many.
+    /// Bytes of the packet up to this element's end.
+    sum: Reg<Bits<18>>,
+    /// They are too many, or too few for a packet that ends here.
     over: Reg<Bit>,
-    /// Beats to keep free for this element.
+    under: Reg<Bit>,
+    /// What to ask for, and whether it is the element's end.
+    piece: Reg<Bits<16>>,
+    whole: Reg<Bit>,
+    /// Beats to keep free for it.
     beats: Reg<Bits<16>>,
     /// Beats of a part that has come.
     released: Reg<Bits<16>>,
@@ -101,10 +113,10 @@ pub struct TransmitReader {
 #[hw]
 impl Logic for TransmitReader {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.total, self.in_packet, self.long, self.reserved);
-        registers!(self.clock, self.reset => self.released, self.requesting);
-        registers!(self.clock => self.limit, self.current, self.sum, self.over, self.beats);
-        registers!(self.clock => self.address, self.length);
+        registers!(self.clock, self.reset => self.state, self.total, self.in_packet, self.asked, self.long);
+        registers!(self.clock, self.reset => self.reserved, self.released, self.requesting);
+        registers!(self.clock => self.current, self.sum, self.over, self.under, self.piece, self.whole);
+        registers!(self.clock => self.beats, self.address, self.length);
         clocked!(self.clock, self.reset => self.parts, self.oldest);
         self.oldest.write_data.next = self.parts.read_data.val();
         self.oldest.write_valid.next = self.parts.read_valid.val();
@@ -119,12 +131,14 @@ impl Logic for TransmitReader {
             self.requesting.d.next = false;
         }
 
-        self.limit.d.next = self.max_frame.val() + HEADER;
         let element = self.element.val();
         let current = self.current.q.val();
-        let sum = self.sum.q.val();
+        let piece = self.piece.q.val();
+        let whole = self.whole.q.val();
         let beats = self.beats.q.val();
+        let last = current.last && whole;
         let mut reserve = false;
+        let mut ends = false;
         self.released.d.next = if self.oldest.read_valid.val() && self.part_ready.val() {
             self.oldest.read_data.val().beats
         } else {
@@ -150,60 +164,88 @@ impl Logic for TransmitReader {
                     && !self.oldest.read_valid.val()
                     && !self.requesting.q.val();
                 self.current.d.next = element;
-                // Any alignment of the bytes before: one beat more than they fill alone.
-                self.beats.d.next = (element.length >> 3) + 2;
-                self.sum.d.next = self.total.q.val().resize::<17>() + element.length.resize::<17>();
+                self.sum.d.next = self.total.q.val().resize::<18>() + element.length.resize::<18>();
                 if self.stop.val() && self.in_packet.q.val() && self.parts.write_ready.val() {
                     self.parts.write_valid.next = true;
                     self.parts.write_data.next.used = false;
-                    self.in_packet.d.next = false;
-                    self.long.d.next = false;
-                    self.total.d.next = 0.into();
+                    ends = true;
                 } else if !self.stop.val() && self.element_valid.val() {
                     self.element_ready.next = true;
                     self.in_packet.d.next = !element.last;
-                    self.state.d.next = ReadState::Room;
+                    self.state.d.next = ReadState::Piece;
                 }
             }
+            ReadState::Piece => {
+                let sum = self.sum.q.val();
+                let small = current.length < bits::<16>(PIECE + 8);
+                self.whole.d.next = small;
+                // Reads are cut at multiples of 8 (see `Splitter`): a further piece costs no further TLP.
+                self.piece.d.next = if small {
+                    current.length
+                } else {
+                    bits::<16>(PIECE) - current.address.get_bits::<3>(0).resize::<16>()
+                };
+                // Any alignment of the bytes before: one beat more than they fill alone.
+                self.beats.d.next = if small {
+                    (current.length >> 3) + 2
+                } else {
+                    bits::<16>(PIECE / 8 + 2)
+                };
+                // A length of 65535 stands for whatever is longer.
+                self.over.d.next = self.long.q.val() || sum > bits::<18>(MAX_PACKET) || current.length.all();
+                self.under.d.next = sum < bits::<18>(HEADER + MIN_FRAME);
+                self.state.d.next = ReadState::Room;
+            }
             ReadState::Room => {
-                let over = self.long.q.val() || sum > self.limit.q.val().resize::<17>();
-                self.over.d.next = over;
                 let needed = self.reserved.q.val().resize::<17>() + beats.resize::<17>();
-                if over || needed <= self.space.val().resize::<17>() {
+                if self.over.q.val() || needed <= self.space.val().resize::<17>() {
                     self.state.d.next = ReadState::Request;
+                } else if self.stop.val() {
+                    self.in_packet.d.next = self.asked.q.val();
+                    self.state.d.next = ReadState::Element;
                 }
             }
             ReadState::Request => {
                 if !self.requesting.q.val() {
                     self.address.d.next = current.address;
-                    self.length.d.next = current.length;
+                    self.length.d.next = piece;
                 }
                 if self.parts.write_ready.val() && self.over.q.val() {
                     self.parts.write_valid.next = current.last;
-                    self.long.d.next = !current.last;
-                    self.total.d.next = 0.into();
+                    self.long.d.next = true;
+                    ends = current.last;
                     self.state.d.next = ReadState::Element;
                 } else if self.parts.write_ready.val() && !self.requesting.q.val() {
                     self.requesting.d.next = true;
                     self.parts.write_valid.next = true;
                     self.parts.write_data.next = Part {
                         read: true,
-                        last: current.last,
-                        bad: sum < bits::<17>(HEADER + MIN_FRAME),
+                        last,
+                        bad: self.under.q.val(),
                         used: true,
                         id: current.id,
                         slots: current.slots,
                         beats: beats,
                     };
                     reserve = true;
-                    self.total.d.next = if current.last {
-                        bits::<16>(0)
+                    self.asked.d.next = true;
+                    self.current.d.next.address = current.address + piece.resize::<64>();
+                    self.current.d.next.length = current.length - piece;
+                    if whole {
+                        self.total.d.next = self.sum.q.val().get_bits::<17>(0);
+                        ends = current.last;
+                        self.state.d.next = ReadState::Element;
                     } else {
-                        sum.get_bits::<16>(0)
-                    };
-                    self.state.d.next = ReadState::Element;
+                        self.state.d.next = ReadState::Piece;
+                    }
                 }
             }
+        }
+        if ends {
+            self.in_packet.d.next = false;
+            self.asked.d.next = false;
+            self.long.d.next = false;
+            self.total.d.next = bits::<17>(0);
         }
         let added = if reserve { beats } else { bits::<16>(0) };
         self.reserved.d.next = self.reserved.q.val() + added - self.released.q.val();

@@ -7,6 +7,10 @@ use virtio_spec::net::F;
 pub const OFFERED: u64 = REQUIRED
     | bit(F::ORDER_PLATFORM)
     | bit(F::RING_RESET)
+    | bit(F::CSUM)
+    | bit(F::HOST_TSO4)
+    | bit(F::HOST_TSO6)
+    | bit(F::HOST_ECN)
     | bit(F::MAC)
     | bit(F::STATUS)
     | bit(F::MTU)
@@ -21,6 +25,14 @@ pub const REQUIRED: u64 = bit(F::VERSION_1) | bit(F::RING_PACKED) | bit(F::ACCES
 
 /// Number of the GUEST_CSUM bit.
 pub const GUEST_CSUM: usize = bit(F::GUEST_CSUM).trailing_zeros() as usize;
+/// Number of the CSUM bit.
+pub const CSUM: usize = bit(F::CSUM).trailing_zeros() as usize;
+/// Number of the HOST_TSO4 bit.
+pub const HOST_TSO4: usize = bit(F::HOST_TSO4).trailing_zeros() as usize;
+/// Number of the HOST_TSO6 bit.
+pub const HOST_TSO6: usize = bit(F::HOST_TSO6).trailing_zeros() as usize;
+/// Number of the HOST_ECN bit.
+pub const HOST_ECN: usize = bit(F::HOST_ECN).trailing_zeros() as usize;
 /// Number of the MRG_RXBUF bit.
 pub const MRG_RXBUF: usize = bit(F::MRG_RXBUF).trailing_zeros() as usize;
 /// Number of the NOTF_COAL bit.
@@ -59,6 +71,14 @@ pub struct Negotiated {
     pub guest_ecn: Bit,
     /// VIRTIO_NET_F_RSC_EXT: the header tells how many segments they are.
     pub rsc_ext: Bit,
+    /// VIRTIO_NET_F_CSUM: a packet to transmit may leave its checksum to the card.
+    pub csum: Bit,
+    /// VIRTIO_NET_F_HOST_TSO4: and may have to be cut into TCP segments over IPv4.
+    pub host_tso4: Bit,
+    /// VIRTIO_NET_F_HOST_TSO6: the same over IPv6.
+    pub host_tso6: Bit,
+    /// VIRTIO_NET_F_HOST_ECN: the same for a packet with CWR.
+    pub host_ecn: Bit,
 }
 
 /// What queues and commands learn of the features that the driver accepted, once it set FEATURES_OK (`fixed`).
@@ -73,6 +93,10 @@ pub fn negotiated(accepted: Bits<64>, fixed: Bit) -> Negotiated {
         guest_tso6: accepted.get_bit(GUEST_TSO6) && fixed,
         guest_ecn: accepted.get_bit(GUEST_ECN) && fixed,
         rsc_ext: accepted.get_bit(RSC_EXT) && fixed,
+        csum: accepted.get_bit(CSUM) && fixed,
+        host_tso4: accepted.get_bit(HOST_TSO4) && fixed,
+        host_tso6: accepted.get_bit(HOST_TSO6) && fixed,
+        host_ecn: accepted.get_bit(HOST_ECN) && fixed,
     }
 }
 

@@ -140,7 +140,7 @@ impl Host {
         let memory = Memory::new(base, 24 << 20);
         let ring = Ring::new(size, base + 16 * rng.random_range(1..100), base + 0x2_0000);
         let counters: &[&str] = match engine {
-            Engine::Transmit => &["tx_sent", "tx_bad_frame", "queue_failed"],
+            Engine::Transmit => &["queue_failed"],
             Engine::Receive => &["rx_no_buffer", "rx_too_long", "rx_delivered", "queue_failed"],
             Engine::Control => &[],
         };

@@ -9,6 +9,7 @@ mod conformance;
 mod hostile;
 mod malicious;
 mod model;
+mod offload;
 mod polling;
 mod ring;
 mod setup;

@@ -542,8 +542,7 @@ fn validate_xmit_skb(
     ready: &mut VecDeque<SkBuff>,
 ) -> Result<(), SkBuff> {
     let before = ready.len();
-    let tso = features.contains(Features::TSO | Features::HW_CSUM) && !skb.is_nonlinear();
-    if skb.gso().is_some() && !tso {
+    if !features.gso_ok(&skb) {
         skb_gso_segment(skb, pool, ready)?;
     } else {
         ready.push_back(pool.linearize(skb)?);

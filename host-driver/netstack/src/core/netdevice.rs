@@ -6,7 +6,7 @@ use bitflags::bitflags;
 use thiserror::Error;
 
 use super::pool::SkbPool;
-use super::skb::SkBuff;
+use super::skb::{GsoType, SkBuff};
 use crate::wire::ethernet::MacAddr;
 
 /// Number of an interface (`ifindex`). [`IfIndex::LOOPBACK`] always exists.
@@ -62,13 +62,32 @@ bitflags! {
     pub struct Features: u64 {
         /// Fills in any checksum given by start and offset (`NETIF_F_HW_CSUM`).
         const HW_CSUM = 1 << 3;
-        /// Cuts TCP packets over IPv4 or IPv6 into segments ([`SkBuff::gso`]; `NETIF_F_TSO | NETIF_F_TSO6`).
-        /// Needs [`Features::HW_CSUM`].
-        const TSO = 1 << 16 | 1 << 20;
+        /// Cuts TCP packets over IPv4 into segments ([`SkBuff::gso`]; `NETIF_F_TSO`). Needs [`Features::HW_CSUM`],
+        /// as the two below.
+        const TSO = 1 << 16;
+        /// Keeps CWR to the first segment when it does ([`SkBuff::gso_ecn`]; `NETIF_F_TSO_ECN`).
+        const TSO_ECN = 1 << 18;
+        /// Cuts TCP packets over IPv6 into segments (`NETIF_F_TSO6`).
+        const TSO6 = 1 << 20;
         /// Received segments are merged by the stack (`NETIF_F_GRO`).
         const GRO = 1 << 14;
         /// Verifies checksums on receive (`NETIF_F_RXCSUM`).
         const RXCSUM = 1 << 33;
+    }
+}
+
+impl Features {
+    /// Whether a device with these cuts the packet itself (`net_gso_ok`).
+    pub fn gso_ok(self, skb: &SkBuff) -> bool {
+        let Some(gso) = skb.gso() else { return true };
+        let mut needs = match gso.kind {
+            GsoType::TcpV4 => Self::TSO,
+            GsoType::TcpV6 => Self::TSO6,
+            // Devices count identifications up (`NETIF_F_TSO_MANGLEID`).
+            GsoType::TcpV4FixedId => return false,
+        };
+        needs.set(Self::TSO_ECN, skb.gso_ecn());
+        self.contains(needs | Self::HW_CSUM)
     }
 }
 

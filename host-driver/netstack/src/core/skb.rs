@@ -22,7 +22,12 @@ use super::sock::WmemCharge;
 use super::time::Instant;
 use crate::netfilter::NfCt;
 use crate::wire::ethernet::EtherType;
-use crate::wire::tcp::TCP_CHECK_OFFSET;
+use crate::wire::tcp::{TCP_CHECK_OFFSET, TcpFlags};
+
+/// Offset of the data offset in a TCP header, in the upper half of its byte.
+const TCP_DATA_OFFSET: usize = 12;
+/// Offset of the lower eight flags.
+const TCP_FLAGS: usize = 13;
 
 mod frags;
 
@@ -531,6 +536,20 @@ impl SkBuff {
     /// Sets how the packet is to be cut into segments.
     pub fn set_gso(&mut self, gso: Option<Gso>) {
         self.0.meta.gso = gso;
+    }
+
+    /// Bytes of all headers of a packet to be cut whose checksum is [`IpSummed::Partial`].
+    pub fn gso_headers(&self) -> Option<usize> {
+        let (start, _) = self.checksum_partial()?;
+        let offset = self.data().get(start + TCP_DATA_OFFSET)? >> 4;
+        Some(start + 4 * usize::from(offset))
+    }
+
+    /// Whether a packet to be cut has CWR, which belongs to its first segment alone (`SKB_GSO_TCP_ECN`).
+    pub fn gso_ecn(&self) -> bool {
+        let start = self.checksum_partial().map(|(start, _)| start);
+        let flags = start.and_then(|start| self.data().get(start + TCP_FLAGS));
+        flags.is_some_and(|flags| flags & TcpFlags::CWR.bits() != 0)
     }
 
     /// The connection that the packet belongs to (`skb_nfct`).

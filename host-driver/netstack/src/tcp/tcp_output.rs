@@ -159,7 +159,12 @@ impl TcpSock {
     pub(crate) fn set_dst(&mut self, dst: DstEntry, features: Features) {
         // What the path takes is in the route from now on.
         self.pmtu = usize::MAX;
-        self.gso_max_segs = if features.contains(Features::TSO) {
+        let tso = if self.peer.is_ipv4() {
+            Features::TSO
+        } else {
+            Features::TSO6
+        };
+        self.gso_max_segs = if features.contains(tso) {
             GSO_MAX_SEGS
         } else {
             SOFT_GSO_SEGS
@@ -453,15 +458,22 @@ impl TcpSock {
             skb.set_gso(Some(Gso {
                 size: size as u16,
                 segs: count as u16,
-                // The identification of what may not be fragmented is zero (RFC 6864 section 4.1).
-                kind: if self.peer.is_ipv4() {
-                    GsoType::TcpV4FixedId
-                } else {
-                    GsoType::TcpV6
-                },
+                kind: self.gso_type(),
             }));
         }
         self.push_header(net, skb, seq, flags)
+    }
+
+    /// What the packet is cut by: a device counts identifications up, the stack leaves them at zero, as that of
+    /// everything that may not be fragmented (RFC 6864 section 4.1).
+    fn gso_type(&self) -> GsoType {
+        if !self.peer.is_ipv4() {
+            GsoType::TcpV6
+        } else if self.gso_max_segs > SOFT_GSO_SEGS {
+            GsoType::TcpV4
+        } else {
+            GsoType::TcpV4FixedId
+        }
     }
 
     /// How many segments from `at` on can go as one packet: all of one size, in the windows (`tcp_tso_autosize`,

@@ -118,6 +118,8 @@ pub struct Model {
     pub from_wire: VecDeque<Vec<u8>>,
     /// Frames that the driver sent.
     pub to_wire: Vec<Vec<u8>>,
+    /// Packets that the driver sent with something left to be done, and their headers.
+    pub to_complete: Vec<([u8; 12], Vec<u8>)>,
     /// Transmissions seen but not completed are kept back with this chance in percent.
     pub hold_tx: u32,
     /// Whether to change event suppression at random (else notifications are always on).
@@ -179,6 +181,7 @@ impl Model {
             raised: 0,
             from_wire: VecDeque::new(),
             to_wire: Vec::new(),
+            to_complete: Vec::new(),
             hold_tx: 0,
             random_suppression: false,
             on_rx_doorbell: VecDeque::new(),
@@ -262,9 +265,14 @@ impl Model {
                 dma.device_read(segment.addr, &mut part)?;
                 bytes.extend(part);
             }
-            match bytes.split_at_checked(12) {
-                Some(([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], frame)) => self.to_wire.push(frame.to_vec()),
-                _ => self.violations.push("bad virtio_net_hdr on transmit".into()),
+            match bytes.split_first_chunk() {
+                Some((hdr, frame)) if *hdr == [0; 12] => self.to_wire.push(frame.to_vec()),
+                Some((hdr, frame)) if self.asks_rightly(hdr) => {
+                    self.to_complete.push((*hdr, frame.to_vec()));
+                }
+                _ => self
+                    .violations
+                    .push(format!("bad virtio_net_hdr on transmit: {:?}", bytes.get(..12))),
             }
             let mut used = UsedElem::of(&chain, 0);
             match self.malice.take_if(|malice| malice.is_for_transmit()) {
@@ -283,6 +291,18 @@ impl Model {
             batch.push(used);
         }
         self.complete(1, &batch)
+    }
+
+    /// Whether everything that the header of a transmission asks for was negotiated (5.1.6.2).
+    fn asks_rightly(&self, hdr: &[u8; 12]) -> bool {
+        let segments = match hdr[1] & 0x7f {
+            0 => hdr[1] == 0,
+            1 => self.has(F::HOST_TSO4),
+            4 => self.has(F::HOST_TSO6),
+            _ => false,
+        };
+        let ecn = hdr[1] & 0x80 == 0 || self.has(F::HOST_ECN);
+        hdr[0] == 1 && self.has(F::CSUM) && segments && ecn && hdr[10..] == [0; 2]
     }
 
     fn receive(&mut self) -> Result<(), DmaFault> {

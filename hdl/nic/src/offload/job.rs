@@ -1,0 +1,56 @@
+//! What travels beside frames on their way to the wire.
+
+use hematite_lang::prelude::*;
+
+/// What is to be filled into a frame once all of it has passed. Positions are bytes from the frame's first.
+#[hw(value)]
+pub struct FrameJob {
+    /// A checksum is to be filled in.
+    pub insert: Bit,
+    /// The first byte that it covers; in a segment the first byte of payload, for what the headers add is
+    /// in `tcp_sum`.
+    pub start: Bits<14>,
+    /// The second byte of its field.
+    pub field_end: Bits<14>,
+    /// A sum of zero is sent as 0xffff (RFC 768).
+    pub udp: Bit,
+    /// A segment of a longer TCP packet, whose headers it repeats: all below means something.
+    pub segment: Bit,
+    /// IPv6, not IPv4.
+    pub ipv6: Bit,
+    /// The IP header.
+    pub network: Bits<8>,
+    /// The TCP header.
+    pub transport: Bits<8>,
+    /// Identification of the IPv4 header.
+    pub id: Bits<16>,
+    /// TCP's sequence number.
+    pub seq: Bits<32>,
+    /// TCP's data offset and flags, with PSH and FIN as in the last segment.
+    pub flags: Bits<16>,
+    /// Sum of the IPv4 header but for total length, identification and checksum.
+    pub ip_sum: Bits<22>,
+    /// Sum of pseudo header and TCP header but for length, sequence number, flags and checksum.
+    pub tcp_sum: Bits<22>,
+}
+
+/// PSH and FIN of TCP's flags: only the last segment has them (RFC 9293 section 3.8.1; `tcp_gso_segment`).
+pub const PSH_FIN: u64 = 0x0009;
+/// CWR of TCP's flags: only the first segment has it, for the window was reduced once (RFC 3168 section 6.1.2).
+pub const CWR: u64 = 0x0080;
+
+/// The 16-bit number at an even byte of a beat, first byte highest; `lane` is that byte's place halved.
+#[hw]
+pub fn word_at(data: Bits<64>, lane: Bits<2>) -> Bits<16> {
+    let half = if lane.get_bit(1) {
+        data.get_bits::<32>(32)
+    } else {
+        data.get_bits::<32>(0)
+    };
+    let quarter = if lane.get_bit(0) {
+        half.get_bits::<16>(16)
+    } else {
+        half.get_bits::<16>(0)
+    };
+    cat::<16>((quarter.get_bits::<8>(0), quarter.get_bits::<8>(8)))
+}
