@@ -93,13 +93,15 @@ impl Agent for Executor {
     }
 }
 
+/// A command in the ring, and the places for its reply.
+type Sent = (Vec<u8>, Vec<(u64, u32)>);
+
 struct Setup {
     bench: Bench,
     host: Handle<Host>,
     executor: Handle<Executor>,
     pool: Pool,
-    /// Commands in the ring, and the places for their replies.
-    sent: VecDeque<(Vec<u8>, Vec<(u64, u32)>)>,
+    sent: VecDeque<Sent>,
 }
 
 impl Setup {

@@ -289,7 +289,7 @@ mod tests {
                 let profile = self.dim.profile();
                 // Microseconds to the next interrupt: the hold-off, or the time that a packet takes.
                 let micros = u64::from(profile.usecs).max(1000 / load);
-                self.now.time += std::time::Duration::from_micros(micros);
+                self.now.time = self.now.time + std::time::Duration::from_micros(micros);
                 self.now.events += 1;
                 self.now.packets += (load * micros).div_ceil(1000);
                 self.now.bytes += 1500 * (load * micros).div_ceil(1000);
@@ -313,7 +313,7 @@ mod tests {
             link.now.events = n;
             link.now.bytes += 1500;
             link.now.packets += 1;
-            link.now.time += std::time::Duration::from_micros(10);
+            link.now.time = link.now.time + std::time::Duration::from_micros(10);
             assert!(!link.dim.sample(link.now));
         }
         assert_eq!(link.dim.profile(), first);

@@ -433,7 +433,9 @@ impl<F: PciFunction> VirtioNet<F> {
         if let Some(queues) = self.queues.take().filter(|_| reset.is_ok()) {
             self.rx_past = queues.rx.detach();
             self.tx_past = queues.tx.detach();
-            queues.ctrl.map(CtrlQueue::detach);
+            if let Some(ctrl) = queues.ctrl {
+                ctrl.detach();
+            }
         }
         reset
     }

@@ -12,7 +12,10 @@ fn wanted() -> BTreeSet<String> {
 }
 
 /// Row, what a user calls, tests as `file: function`.
-fn table() -> Vec<(String, String, Vec<(PathBuf, String)>)> {
+type Row = (String, String, Vec<(PathBuf, String)>);
+
+/// The rows of the table.
+fn table() -> Vec<Row> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(root.join("ROWS.md")).unwrap();
     let rows = text
@@ -52,10 +55,10 @@ fn tests_of(file: &Path) -> BTreeSet<String> {
     let mut is_test = false;
     for line in text.lines().map(str::trim) {
         is_test |= line == "#[test]";
-        if let Some((name, _)) = line.strip_prefix("fn ").and_then(|rest| rest.split_once('(')) {
-            if std::mem::take(&mut is_test) {
-                tests.insert(name.to_owned());
-            }
+        if let Some((name, _)) = line.strip_prefix("fn ").and_then(|rest| rest.split_once('('))
+            && std::mem::take(&mut is_test)
+        {
+            tests.insert(name.to_owned());
         }
     }
     tests

@@ -121,7 +121,7 @@ pub struct Headers {
 
 impl Headers {
     pub fn find(frame: &[u8], transport: usize) -> Option<Self> {
-        if transport % 2 != 0 || !(34..=196).contains(&transport) {
+        if !transport.is_multiple_of(2) || !(34..=196).contains(&transport) {
             return None;
         }
         let offset = usize::from(frame.get(transport + 12)? >> 4);

@@ -76,7 +76,7 @@ fn finish(transport: &mut [u8], at: usize, protocol: u8, addresses: &[u8]) {
 /// Changes the last but one word so that the checksum comes out as 0, and writes the other zero.
 fn make_all_ones(transport: &mut [u8], at: usize, protocol: u8, addresses: &[u8]) {
     let length = transport.len();
-    if length < at + 4 || length % 2 != 0 {
+    if length < at + 4 || !length.is_multiple_of(2) {
         return;
     }
     put16(transport, length - 2, 0);
@@ -121,7 +121,7 @@ fn ipv4(rng: &mut Rng) -> Vec<u8> {
         0
     };
     let mut header = random_bytes(rng, 20 + options);
-    let (payload, protocol) = transport(rng, &header[12..20].to_vec());
+    let (payload, protocol) = transport(rng, &header[12..20]);
     header[0] = 0x40 | ((20 + options) / 4) as u8;
     put16(&mut header, 2, (20 + options + payload.len()) as u16);
     put16(
@@ -183,7 +183,7 @@ fn extension(rng: &mut Rng, kind: u8, next: u8) -> Vec<u8> {
 
 fn ipv6(rng: &mut Rng) -> Vec<u8> {
     let mut header = random_bytes(rng, 40);
-    let (mut payload, mut next) = transport(rng, &header[8..40].to_vec());
+    let (mut payload, mut next) = transport(rng, &header[8..40]);
     if rng.random_range(0..3) == 0 {
         for _ in 0..rng.random_range(1..4) {
             let kind = *[0, 43, 60, 60, 44, 51].choose(rng).expect("some");

@@ -9,7 +9,9 @@ use hematite_nic::parse::toeplitz::{DEFAULT_KEY, step};
 use crate::model::{ALL_TYPES, classify, toeplitz};
 
 /// Source, destination, their ports, the hash of the addresses, that with the ports.
-const IPV4: [([u8; 4], [u8; 4], u16, u16, u32, u32); 5] = [
+type Vector<const N: usize> = ([u8; N], [u8; N], u16, u16, u32, u32);
+
+const IPV4: [Vector<4>; 5] = [
     (
         [66, 9, 149, 187],
         [161, 142, 100, 80],

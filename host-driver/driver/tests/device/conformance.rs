@@ -117,11 +117,11 @@ fn initialisation_follows_the_sequence() {
     assert!(status(3) < features && features < status(0xb));
     assert_eq!(log[status(0xb) + 1], Access::Read(0x14));
     // Queues between FEATURES_OK and DRIVER_OK.
-    let queues = log
+    let mut queues = log
         .iter()
         .enumerate()
         .filter(|(_, access)| matches!(access, Access::Write(0x18.., _)));
-    let (first, last) = (queues.clone().next().unwrap().0, queues.last().unwrap().0);
+    let (first, last) = (queues.next().unwrap().0, queues.next_back().unwrap().0);
     assert!(status(0xb) < first && last < status(0xf));
     finish(net);
 }

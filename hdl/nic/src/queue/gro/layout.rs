@@ -141,11 +141,17 @@ mod tests {
                 let byte = |field: Bits<8>| (0..8).fold(0u8, |m, n| m | u8::from(field.get_bit(n)) << n);
                 let expect = |ranges: &[_]| bytes(ranges)[index];
                 assert_eq!(byte(fields.varying), expect(&varying), "{ipv6} {vlan} {index}");
-                assert_eq!(byte(fields.flags), expect(&[flags.clone()]));
-                assert_eq!(words(fields.addresses), expect(&[addresses.clone()]));
-                assert_eq!(words(fields.length), expect(&[length.clone()]));
-                assert_eq!(words(fields.header_checksum), expect(&[checksum.clone()]));
-                assert_eq!(words(fields.tcp_checksum), expect(&[tcp_checksum.clone()]));
+                assert_eq!(byte(fields.flags), expect(std::slice::from_ref(&flags)));
+                assert_eq!(words(fields.addresses), expect(std::slice::from_ref(&addresses)));
+                assert_eq!(words(fields.length), expect(std::slice::from_ref(&length)));
+                assert_eq!(
+                    words(fields.header_checksum),
+                    expect(std::slice::from_ref(&checksum))
+                );
+                assert_eq!(
+                    words(fields.tcp_checksum),
+                    expect(std::slice::from_ref(&tcp_checksum))
+                );
             }
         }
     }
