@@ -90,16 +90,19 @@ impl<F: PciFunction> VirtioNet<F> {
     pub fn run_cpu<S: NapiReceive>(
         &mut self,
         cpu: CpuId,
-        now: impl FnMut() -> Instant,
+        mut now: impl FnMut() -> Instant,
         stack: &mut S,
     ) -> Result<Round, Error> {
-        self.on_cpu(stack, |softnet, poller, budget| {
+        let at = now();
+        let round = self.on_cpu(stack, |softnet, poller, budget| {
             if softnet.ksoftirqd_running(cpu) {
                 softnet.run_ksoftirqd(cpu, poller, budget, now)
             } else {
                 softnet.softirq_round(cpu, poller, budget, now)
             }
-        })
+        })?;
+        self.adapt(at)?;
+        Ok(round)
     }
 
     /// Sends the interrupts of a vector to the first CPU of a set, from the next one on

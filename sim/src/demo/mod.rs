@@ -31,7 +31,10 @@ use crate::wire::{Impairment, ImpairmentConfig, Wire};
 use echo::EchoClient;
 use hematite_bus::{BusError, DmaSpace};
 use hematite_driver::Options;
-use hematite_netstack::{Errno, Ipv4Cidr, MacAddr, PingSocket, Stack, StackConfig, TapPacket, UdpSocket};
+use hematite_netstack::wait::wait_for;
+use hematite_netstack::{
+    CpuId, CpuMask, Errno, IfIndex, Ipv4Cidr, MacAddr, PingSocket, Stack, StackConfig, TapPacket, UdpSocket,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::cell::RefCell;
@@ -41,6 +44,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use thiserror::Error;
 
 /// Largest UDP payload in one frame of MTU 1500.
@@ -53,6 +57,8 @@ pub const PEER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 pub const ECHO_PORT: u16 = 7;
 const PREFIX: u8 = 24;
 const PEER_MAC: MacAddr = MacAddr([0x02, 0x70, 0x65, 0x65, 0x72, 0x02]);
+/// Flows that are steered to their programs.
+const RPS_FLOWS: usize = 1024;
 /// Virtual time without progress after which what is missing counts as lost.
 const PATIENCE: SimTime = SimTime::from_ms(20);
 
@@ -81,6 +87,9 @@ pub struct DemoOptions {
     pub datagrams: u64,
     /// Bytes by TCP in each direction, in each of the two passes.
     pub stream_bytes: u64,
+    /// CPUs of the host, 1 to 64. With more than one the interrupts of the queues go to different ones, packets are
+    /// spread over all (RPS), and those of the programs to the last, where they run (RFS).
+    pub cpus: usize,
     /// One bad frame every so often, on average.
     pub bad_frame_interval: SimTime,
     /// The root complex.
@@ -98,6 +107,7 @@ impl Default for DemoOptions {
             pings: 20,
             datagrams: 7 * MAX_DATAGRAM as u64,
             stream_bytes: 8 << 20,
+            cpus: 1,
             bad_frame_interval: SimTime::from_us(50),
             root_complex: RootComplexConfig::default(),
             phases: ClockPhases::ALIGNED,
@@ -198,11 +208,19 @@ pub fn run<C: CardPins>(
     let timeline = timeline::Timeline::default();
     timeline.record(|| demo.ping())?;
     demo.summary.timeline = timeline.latest();
+    demo.summary.timeline_tx = timeline.latest_sent();
     demo.udp(&mut progress)?;
     demo.summary.tcp = demo.tcp(Phase::Tcp, &mut progress)?;
     demo.summary.tcp_impaired = demo.tcp(Phase::TcpImpaired, &mut progress)?;
     let counted = counters(demo.host.net.function()).map_err(DemoError::Counters)?;
     demo.finish(counted)
+}
+
+/// Spreads received packets over the CPUs, and takes those of programs to where they run.
+fn steer(stack: &mut Stack, ifindex: IfIndex, cpus: usize) -> Result<(), Errno> {
+    stack.set_rps_cpus(ifindex, 0, CpuMask(u64::MAX >> (64 - cpus)))?;
+    stack.set_rps_sock_flow_entries(RPS_FLOWS)?;
+    stack.set_rps_flow_cnt(ifindex, 0, RPS_FLOWS)
 }
 
 impl<C: CardPins> Demo<C> {
@@ -233,15 +251,27 @@ impl<C: CardPins> Demo<C> {
                 .wire
                 .set_capture(Some(Capture::create(path, "hematite0")?));
         }
+        let cpus = options.cpus.clamp(1, 64);
         let config = HostConfig {
-            driver: Options::default(),
-            stack: StackConfig::default(),
+            driver: Options {
+                cpus,
+                ..Options::default()
+            },
+            stack: StackConfig {
+                cpus,
+                ..StackConfig::default()
+            },
             address: Ipv4Cidr::new(HOST_ADDRESS, PREFIX).map_err(|_| Errno::Inval)?,
             cpu: CpuModel::default(),
             placement: BarPlacement::Low,
             seed: options.seed,
         };
         let mut host = Host::bring_up(machine, config)?;
+        if cpus > 1 {
+            let ifindex = host.ifindex();
+            steer(&mut host.stack, ifindex, cpus).map_err(HostError::Stack)?;
+            host.run_program_on(CpuId(cpus - 1));
+        }
         let delivered = Arc::new(AtomicU64::new(0));
         let count = delivered.clone();
         host.stack.add_tap(move |packet: &TapPacket<'_>| {
@@ -274,17 +304,19 @@ impl<C: CardPins> Demo<C> {
             let payload: Vec<u8> = (0..size).map(|_| self.rng.random()).collect();
             socket.send_to(&mut self.host.stack, &payload, PEER_ADDRESS, sequence)?;
             self.summary.ping.sent += 1;
-            self.host.flush()?;
-            let limit = self.host.now() + PATIENCE;
-            while self.host.now() < limit {
-                self.host.advance(limit)?;
-                if let Ok(reply) = socket.recv_from(&mut self.host.stack, &mut buffer) {
+            let patience = Duration::from_nanos(PATIENCE.ns());
+            match wait_for(&mut self.host, Some(patience), |stack| {
+                socket.recv_from(stack, &mut buffer)
+            }) {
+                Ok(reply) => {
                     let right = reply.from == PEER_ADDRESS
                         && reply.sequence == sequence
                         && buffer[..reply.len] == payload[..];
                     self.summary.ping.received += u64::from(right);
-                    break;
                 }
+                // Lost, and counted as such.
+                Err(HostError::Socket(e)) if e.kind() == io::ErrorKind::TimedOut => {}
+                Err(e) => return Err(e.into()),
             }
         }
         socket.close(&mut self.host.stack);
@@ -465,6 +497,8 @@ impl<C: CardPins> Demo<C> {
             .map(|(reason, n)| (reason.name(), n))
             .filter(|d| d.1 > 0)
             .collect();
+        let stats = |cpu| self.host.stack.backlog_stats(CpuId(cpu));
+        summary.cpus = (0..).map_while(stats).map(|cpu| cpu.processed).collect();
         let machine = self.host.machine().clone();
         drop(self.host);
         let mut machine = machine.borrow_mut();

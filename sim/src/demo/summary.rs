@@ -148,8 +148,12 @@ pub struct Summary {
     pub ethtool: BTreeMap<&'static str, u64>,
     /// The card's own counters that are not zero; empty until somebody who knows its registers fills it in.
     pub card: BTreeMap<&'static str, u64>,
+    /// Packets that each of the host's CPUs received.
+    pub cpus: Vec<u64>,
     /// The way of the last echo reply, stage by stage.
     pub timeline: Vec<TimelineEntry>,
+    /// The way of the last echo request.
+    pub timeline_tx: Vec<TimelineEntry>,
     /// The first broken rules.
     pub broken_rules: Vec<String>,
 }

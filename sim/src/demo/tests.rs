@@ -75,3 +75,55 @@ fn the_capture_holds_every_frame() {
         summary.wire.to_card + summary.wire.from_card
     );
 }
+
+/// Rows S15, S16, S27 to S30: interrupts, polls and the rest of the receive path on different CPUs, always in the same
+/// order.
+#[test]
+fn four_cpus_share_the_receive_path_and_replay() {
+    let four = || DemoOptions {
+        cpus: 4,
+        ..options(5)
+    };
+    let summary = run_soft(four());
+    assert!(summary.is_success(), "{summary:#?}");
+    assert_eq!(summary, run_soft(four()));
+    let [spread @ .., program] = &summary.cpus[..] else {
+        panic!("{:?}", summary.cpus);
+    };
+    assert!(*program > 100, "flows follow their programs: {:?}", summary.cpus);
+    assert!(
+        spread.iter().sum::<u64>() > 100,
+        "others are spread: {:?}",
+        summary.cpus
+    );
+    assert_eq!(run_soft(options(5)).cpus.len(), 1);
+}
+
+/// Rows S77, S79: one packet's way in both directions.
+#[test]
+fn the_timeline_has_every_stage_in_order() {
+    let summary = run_soft(options(3));
+    let ways = [
+        (
+            &summary.timeline,
+            "wire, wire end, DMA, IRQ, IRQ handler, NAPI, GRO, netif_receive_skb, PRE_ROUTING, LOCAL_IN, transport, \
+             socket, recv",
+        ),
+        (
+            &summary.timeline_tx,
+            "send, transport output, LOCAL_OUT, POST_ROUTING, qdisc, start_xmit, wire tx, completion",
+        ),
+    ];
+    for (timeline, expect) in ways {
+        let mut stages: Vec<_> = timeline.iter().map(|e| e.stage).collect();
+        // A driver may get a buffer back before its frame has left the card.
+        if let [.., a, b] = &mut stages[..]
+            && (*a, *b) == ("completion", "wire tx")
+        {
+            std::mem::swap(a, b);
+        }
+        assert_eq!(stages.join(", "), expect);
+        let times: Vec<_> = timeline.iter().map(|e| e.at_ns).collect();
+        assert!(times.is_sorted(), "{timeline:?}");
+    }
+}

@@ -1,4 +1,5 @@
-//! The life of one packet: when it was where, from the first octet on the wire to the program that asked for it.
+//! The life of one packet in each direction: when it was where, from the first octet on the wire to the program that
+//! asked for it, and from the program that sent it to the buffer that came back.
 //!
 //! A [`Timeline`] collects the trace points of `hematite_netstack::core::trace` while it is the thread's subscriber.
 //! Interrupts and DMA do not name a packet: they are those before the poll that took it.
@@ -6,7 +7,7 @@
 use hematite_netstack::core::trace::{PACKET, Stage};
 use serde::Serialize;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -35,10 +36,15 @@ struct Recorder {
     packets: HashMap<u64, Vec<(Stage, u64)>>,
     /// The latest packet that a program received.
     received: Option<u64>,
+    /// What a frame from the card was called before it was one.
+    frames: HashMap<u64, u64>,
+    /// The latest packet of ours that the card gave back.
+    sent: Option<u64>,
 }
 
 impl Recorder {
-    fn event(&mut self, id: u64, stage: Stage, at: u64) {
+    fn event(&mut self, Fields { id, at, stage, frame }: Fields) {
+        let Some(stage) = stage else { return };
         match stage {
             Stage::Dma => self.latest.dma = at,
             Stage::Irq => {
@@ -47,6 +53,11 @@ impl Recorder {
             }
             Stage::IrqHandler => self.latest.handler = at,
             _ if id == 0 => {}
+            Stage::WireTx => {
+                if let Some(stages) = self.frames.remove(&id).and_then(|id| self.packets.get_mut(&id)) {
+                    stages.push((stage, at));
+                }
+            }
             _ => {
                 let stages = self.packets.entry(id).or_default();
                 // A frame with the same octets as one before is another packet.
@@ -67,16 +78,22 @@ impl Recorder {
                     ]);
                 }
                 stages.push((stage, at));
-                if stage == Stage::Recv {
-                    self.received = Some(id);
+                match stage {
+                    Stage::Recv => self.received = Some(id),
+                    Stage::StartXmit => _ = self.frames.insert(frame, id),
+                    // Of a program, not of the stack's own accord.
+                    Stage::Completion if stages.first().is_some_and(|s| s.0 == Stage::Send) => {
+                        self.sent = Some(id)
+                    }
+                    _ => {}
                 }
             }
         }
     }
 
-    /// The latest packet that went all the way, stage by stage.
-    fn timeline(&self) -> Vec<TimelineEntry> {
-        let Some(stages) = self.received.and_then(|id| self.packets.get(&id)) else {
+    /// A packet that went all the way, stage by stage.
+    fn timeline(&self, id: Option<u64>) -> Vec<TimelineEntry> {
+        let Some(stages) = id.and_then(|id| self.packets.get(&id)) else {
             return Vec::new();
         };
         let entry = |(n, &(stage, at)): (usize, &(Stage, u64))| TimelineEntry {
@@ -112,7 +129,18 @@ impl Timeline {
 
     /// The way of the latest packet that a program received.
     pub fn latest(&self) -> Vec<TimelineEntry> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).timeline()
+        let recorder = self.recorder();
+        recorder.timeline(recorder.received)
+    }
+
+    /// The way of the latest packet whose buffer came back from the card.
+    pub fn latest_sent(&self) -> Vec<TimelineEntry> {
+        let recorder = self.recorder();
+        recorder.timeline(recorder.sent)
+    }
+
+    fn recorder(&self) -> MutexGuard<'_, Recorder> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -124,10 +152,7 @@ impl<S: Subscriber> Layer<S> for Timeline {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        if let Some(stage) = fields.stage {
-            let mut recorder = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            recorder.event(fields.id, stage, fields.at);
-        }
+        self.recorder().event(fields);
     }
 }
 
@@ -136,6 +161,7 @@ struct Fields {
     id: u64,
     at: u64,
     stage: Option<Stage>,
+    frame: u64,
 }
 
 impl Visit for Fields {
@@ -143,6 +169,7 @@ impl Visit for Fields {
         match field.name() {
             "id" => self.id = value,
             "at" => self.at = value,
+            "frame" => self.frame = value,
             _ => {}
         }
     }
@@ -188,5 +215,37 @@ mod tests {
             ("recv", 250),
         ];
         assert_eq!(seen, expect);
+    }
+
+    /// Row S79, the way out: what the wire sees is found again as what the program sent.
+    #[test]
+    fn the_packet_that_was_sent_is_shown_with_its_frame() {
+        let timeline = Timeline::default();
+        let start = |id: u64, frame: u64, at: u64| {
+            tracing::trace!(target: PACKET, id, stage = "start_xmit", at, frame);
+        };
+        timeline.record(|| {
+            trace::packet(7, Stage::Send, 100);
+            trace::packet(7, Stage::Qdisc, 110);
+            start(7, 0xf00, 120);
+            start(8, 0xba5, 130);
+            trace::packet(0xf00, Stage::WireTx, 140);
+            trace::packet(0xbad, Stage::WireTx, 150);
+            trace::packet(7, Stage::Completion, 160);
+        });
+        let seen: Vec<_> = timeline
+            .latest_sent()
+            .iter()
+            .map(|e| (e.stage, e.at_ns))
+            .collect();
+        let expect = [
+            ("send", 100),
+            ("qdisc", 110),
+            ("start_xmit", 120),
+            ("wire tx", 140),
+            ("completion", 160),
+        ];
+        assert_eq!(seen, expect);
+        assert!(timeline.latest().is_empty());
     }
 }

@@ -216,6 +216,9 @@ impl<E: WireEndpoint> Wire<E> {
                 let frame = self.decoder.frame();
                 self.counters.from_card += 1;
                 self.counters.from_card_octets += frame.len() as u64 + 4;
+                if trace::enabled() {
+                    trace::packet(trace::packet_id(frame), trace::Stage::WireTx, now.ns());
+                }
                 if let Some(capture) = &mut self.capture {
                     capture.record(now, Heading::FromCard, frame, Damage::None);
                 }

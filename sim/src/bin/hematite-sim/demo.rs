@@ -3,6 +3,7 @@
 use crate::{DemoArguments, card};
 use anyhow::{Context, Result};
 use hematite_sim::SimTime;
+use hematite_sim::demo::timeline::TimelineEntry;
 use hematite_sim::demo::{self, DemoOptions, Phase, Summary, TcpSummary};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ pub fn run(arguments: &DemoArguments) -> Result<ExitCode> {
         seed: arguments.seed,
         datagrams: arguments.datagrams,
         stream_bytes: arguments.stream_bytes,
+        cpus: arguments.cpus,
         capture: Some(out.join("demo.pcapng")),
         ..DemoOptions::default()
     };
@@ -75,6 +77,22 @@ pub fn run(arguments: &DemoArguments) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
+fn print_timeline(what: &str, timeline: &[TimelineEntry]) {
+    let Some(first) = timeline.first() else { return };
+    println!("  one packet   {what}");
+    let mut before = first.at_ns;
+    for entry in timeline {
+        let us = |ns: u64| ns as f64 * 1e-3;
+        println!(
+            "    {:<18} {:>8.3} {:>+9.3}",
+            entry.stage,
+            us(entry.at_ns.saturating_sub(first.at_ns)),
+            us(entry.at_ns.saturating_sub(before))
+        );
+        before = entry.at_ns;
+    }
+}
+
 fn print_tcp(name: &str, tcp: &TcpSummary) {
     println!(
         "  {name:<12} {:.1} MB out, {:.1} MB in at once, {} bytes wrong; {} frames impaired, {} segments sent again; \
@@ -114,20 +132,14 @@ fn print(s: &Summary, seconds: f64) {
         mac.symbol_error_injected, mac.symbol_error_counted
     );
     println!("    delivered  {:>6}", mac.bad_delivered);
-    if let Some(first) = s.timeline.first() {
-        println!("  one packet   an echo reply, microseconds since its first octet was on the wire");
-        let mut before = first.at_ns;
-        for entry in &s.timeline {
-            let us = |ns: u64| ns as f64 * 1e-3;
-            println!(
-                "    {:<18} {:>8.3} {:>+9.3}",
-                entry.stage,
-                us(entry.at_ns.saturating_sub(first.at_ns)),
-                us(entry.at_ns.saturating_sub(before))
-            );
-            before = entry.at_ns;
-        }
-    }
+    print_timeline(
+        "an echo reply, microseconds since its first octet was on the wire",
+        &s.timeline,
+    );
+    print_timeline(
+        "an echo request, microseconds since its program sent it",
+        &s.timeline_tx,
+    );
     let drops: Vec<String> = s
         .drops
         .iter()

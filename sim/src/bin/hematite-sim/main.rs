@@ -42,6 +42,9 @@ struct DemoArguments {
     /// Bytes to stream by TCP in each direction, in each of the two passes.
     #[arg(long, default_value_t = 8 << 20)]
     stream_bytes: u64,
+    /// CPUs of the host, 1 to 64: with more than one, packets are steered over all of them.
+    #[arg(long, default_value_t = 1)]
+    cpus: usize,
     /// Where summary.json, demo.pcapng and demo.fst go.
     #[arg(long, default_value = "target/demo")]
     out: PathBuf,
