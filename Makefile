@@ -13,7 +13,7 @@ SEED_FLAG := $(if $(SEED),--seed $(SEED))
 # rustup's directory is not on PATH right after its installation.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help demo demo-tap test test-binaries fuzz lint rtl bench synth bootstrap vm-test
+.PHONY: help demo demo-tap test test-binaries fuzz conformance lint rtl bench synth bootstrap vm-test
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo 'make demo-tap       the same against the Linux kernel on a TAP device (root)'
 	@echo 'make test           every test of the workspace; HEMATITE_SEED=n replays a random one'
 	@echo 'make fuzz [SECONDS=n] every fuzz target of the stack under cargo-fuzz, a minute each (FUZZ=name: only that one)'
+	@echo 'make conformance    writes tests/virtio-conformance.md anew, and checks it'
 	@echo 'make vm-test        stock Linux drives the card in QEMU, and our driver on VFIO in a guest (x86-64 Debian)'
 	@echo 'make lint           rustfmt, clippy, Verilator -Wall and Yosys on every configuration'
 	@echo 'make rtl            Verilog, file list and report of every configuration in target/rtl/'
@@ -60,6 +61,9 @@ fuzz:
 	    $(CARGO) run --quiet --bin seeds && \
 	    for target in $(or $(FUZZ),$$($(CARGO) fuzz list)); do \
 	        $(CARGO) fuzz run $$target -- -max_total_time=$(SECONDS) -max_len=4096 || exit 1; done
+
+conformance:
+	HEMATITE_CONFORMANCE=write $(CARGO) test --package hematite-conformance
 
 vm-test:
 	CARGO=$(CARGO) scripts/vm/test.sh

@@ -7,6 +7,7 @@ use hematite_driver::features;
 use hematite_driver::transport::{Doorbell, QueueAreas, VirtioPci};
 use hematite_sim::BarPlacement;
 use virtio_spec::DeviceStatus;
+use virtio_spec::net::F;
 
 /// Descriptor flags (virtio 1.3 section 2.8.13).
 pub mod flag {
@@ -89,6 +90,26 @@ impl RawRing {
         Ok(())
     }
 
+    /// The 16 bytes of a descriptor.
+    ///
+    /// # Errors
+    /// When there is no such slot.
+    pub fn descriptor(&self, slot: u16) -> Result<[u8; 16]> {
+        let mut bytes = [0; 16];
+        self.ring.copy_to_slice(usize::from(slot) * 16, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// As after a reset of the queue: an empty ring, the next descriptor is the first one.
+    ///
+    /// # Errors
+    /// Never: the slots are in the ring.
+    pub fn restart(&mut self, size: u16) -> Result<()> {
+        self.ring.copy_from_slice(0, &vec![0; self.ring.len()])?;
+        (self.size, self.next, self.wrap) = (size, 0, true);
+        Ok(())
+    }
+
     /// Whether the descriptor at `slot` is used in the ring's first round.
     ///
     /// # Errors
@@ -96,6 +117,58 @@ impl RawRing {
     pub fn is_used(&self, slot: u16) -> Result<bool> {
         let flags = self.ring.load_acquire_u16(usize::from(slot) * 16 + 14)?;
         Ok(flags & flag::AVAIL != 0 && flags & flag::USED != 0)
+    }
+}
+
+/// How raw rings are set up.
+#[derive(Clone, Copy, Debug)]
+pub struct RawSetup {
+    /// Descriptors in each ring.
+    pub size: u16,
+    /// Accepted of what is offered, besides what the card requires.
+    pub features: F,
+    /// MSI-X vectors of configuration changes, receive and transmit queue.
+    pub vectors: [u16; 3],
+}
+
+impl RawSetup {
+    /// Rings of `size`, all features that the driver knows, a vector each.
+    pub fn new(size: u16) -> Self {
+        RawSetup {
+            size,
+            features: F::all(),
+            vectors: [0, 1, 2],
+        }
+    }
+
+    /// Everything up to `DRIVER_OK`, that not included; `areas` may send the card elsewhere.
+    ///
+    /// # Errors
+    /// What the bus or the driver reported.
+    pub fn prepare(
+        self,
+        machine: LabMachine,
+        areas: impl Fn(usize, QueueAreas) -> QueueAreas,
+    ) -> Result<RawRings> {
+        let RawSetup { size, vectors, .. } = self;
+        let function = Function::enumerate(machine, BarPlacement::Low)?;
+        let mut queues = [RawRing::new(&function, size)?, RawRing::new(&function, size)?];
+        let mut transport = VirtioPci::probe(function)?;
+        transport.reset()?;
+        transport.add_status(DeviceStatus::ACKNOWLEDGE)?;
+        transport.add_status(DeviceStatus::DRIVER)?;
+        let wanted = features::negotiate(transport.device_features()?)?;
+        transport.set_driver_features(wanted & (self.features | features::REQUIRED))?;
+        transport.add_status(DeviceStatus::FEATURES_OK)?;
+        transport.function().enable_msix(3)?;
+        transport.set_config_vector(vectors[0])?;
+        for (n, queue) in queues.iter_mut().enumerate() {
+            let index = n as u16;
+            let doorbell = transport.setup_queue(index, size, areas(n, queue.areas()), vectors[n + 1])?;
+            queue.doorbell = Some(doorbell);
+            transport.enable_queue(index)?;
+        }
+        Ok(RawRings { queues, transport })
     }
 }
 
@@ -117,25 +190,9 @@ impl RawRings {
         size: u16,
         areas: impl Fn(usize, QueueAreas) -> QueueAreas,
     ) -> Result<Self> {
-        let function = Function::enumerate(machine, BarPlacement::Low)?;
-        let mut queues = [RawRing::new(&function, size)?, RawRing::new(&function, size)?];
-        let mut transport = VirtioPci::probe(function)?;
-        transport.reset()?;
-        transport.add_status(DeviceStatus::ACKNOWLEDGE)?;
-        transport.add_status(DeviceStatus::DRIVER)?;
-        let wanted = features::negotiate(transport.device_features()?)?;
-        transport.set_driver_features(wanted)?;
-        transport.add_status(DeviceStatus::FEATURES_OK)?;
-        transport.function().enable_msix(3)?;
-        transport.set_config_vector(0)?;
-        for (n, queue) in queues.iter_mut().enumerate() {
-            let index = n as u16;
-            let doorbell = transport.setup_queue(index, size, areas(n, queue.areas()), index + 1)?;
-            queue.doorbell = Some(doorbell);
-            transport.enable_queue(index)?;
-        }
-        transport.add_status(DeviceStatus::DRIVER_OK)?;
-        Ok(RawRings { queues, transport })
+        let mut rings = RawSetup::new(size).prepare(machine, areas)?;
+        rings.transport.add_status(DeviceStatus::DRIVER_OK)?;
+        Ok(rings)
     }
 
     /// Rings a queue's doorbell.

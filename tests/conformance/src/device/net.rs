@@ -1,0 +1,493 @@
+//! The network device (5.1).
+
+use super::{CARD_NET, RX_ENGINE, TX_ENGINE};
+use crate::Section;
+use crate::Verdict::{Not, NotOffered, Open, Tests};
+use virtio_spec::net::F;
+
+/// Verified checksums on the whole card.
+const CHECKSUMS: &str = "tests/tests/checksums.rs";
+/// The commands of the control queue alone.
+const COMMANDS: &str = "hdl/nic/tests/control_commands.rs";
+/// Interrupt moderation on the whole card.
+const MODERATION: &str = "tests/tests/moderation.rs";
+
+/// Merged packets: the only ones whose checksum the card leaves open.
+const GUEST_TSO: F = F::GUEST_TSO4.union(F::GUEST_TSO6);
+
+/// Section 5.1.
+pub const SECTIONS: &[Section] = &[
+    Section {
+        number: "5.1.4.1",
+        statements: &[
+            (
+                1,
+                "MUST have 1 to 0x8000 pairs of queues in `max_virtqueue_pairs`",
+                NotOffered(F::MQ),
+            ),
+            (
+                2,
+                "MUST have an `mtu` of 68 to 65535",
+                Tests(&[(CARD_NET, "the_mtu_is_sound_and_stays")]),
+            ),
+            (
+                3,
+                "SHOULD have an `mtu` of at least 1280",
+                Tests(&[(CARD_NET, "the_mtu_is_sound_and_stays")]),
+            ),
+            (
+                4,
+                "MUST NOT change `mtu`",
+                Tests(&[(CARD_NET, "the_mtu_is_sound_and_stays")]),
+            ),
+            (
+                5,
+                "MUST NOT pass on received packets beyond `mtu` and Ethernet header that are not merged ones",
+                Tests(&[(CARD_NET, "frames_beyond_the_mtu_are_not_passed_on")]),
+            ),
+            (
+                6,
+                "MUST send packets of up to `mtu` and Ethernet header in one piece",
+                Tests(&[(CARD_NET, "packets_up_to_the_mtu_are_sent_whole")]),
+            ),
+            (
+                7,
+                "MUST take RSS keys of at least 40 bytes",
+                NotOffered(F::RSS.union(F::HASH_REPORT)),
+            ),
+            (
+                8,
+                "MUST take indirection tables of at least 128 entries",
+                NotOffered(F::RSS),
+            ),
+            (9, "MAY stand by for a primary device", NotOffered(F::STANDBY)),
+            (
+                10,
+                "MUST tell its speed in Mbit/s, or that it is unknown",
+                NotOffered(F::SPEED_DUPLEX),
+            ),
+            (
+                11,
+                "MUST tell full or half duplex, or that it is unknown",
+                NotOffered(F::SPEED_DUPLEX),
+            ),
+            (
+                12,
+                "SHOULD NOT change speed or duplex while the link is up",
+                NotOffered(F::SPEED_DUPLEX),
+            ),
+            (
+                13,
+                "SHOULD NOT offer HASH_REPORT without CTRL_VQ",
+                NotOffered(F::HASH_REPORT),
+            ),
+            (
+                14,
+                "SHOULD NOT offer CTRL_RX_EXTRA without CTRL_VQ",
+                NotOffered(F::CTRL_RX_EXTRA),
+            ),
+        ],
+    },
+    Section {
+        number: "5.1.6.2.2",
+        statements: &[
+            (
+                1,
+                "MUST ignore bits of `flags` that it does not know",
+                Tests(&[(CARD_NET, "header_fields_that_mean_nothing_are_ignored")]),
+            ),
+            (
+                2,
+                "MUST NOT use `csum_start` and `csum_offset` without NEEDS_CSUM",
+                Tests(&[(CARD_NET, "header_fields_that_mean_nothing_are_ignored")]),
+            ),
+            (
+                3,
+                "MAY use `hdr_len` as the headers' length of a packet to be segmented",
+                NotOffered(F::GUEST_HDRLEN),
+            ),
+            (
+                4,
+                "MAY use `hdr_len` as a hint otherwise",
+                Not("a permission that the card does not use"),
+            ),
+            (
+                5,
+                "MUST NOT rely on `hdr_len`",
+                Tests(&[(CARD_NET, "header_fields_that_mean_nothing_are_ignored")]),
+            ),
+            (
+                6,
+                "MUST NOT rely on a right checksum in the packet without NEEDS_CSUM",
+                Tests(&[
+                    (CARD_NET, "header_fields_that_mean_nothing_are_ignored"),
+                    (TX_ENGINE, "every_packet_leaves_once_whole_and_in_order"),
+                ]),
+            ),
+        ],
+    },
+    Section {
+        number: "5.1.6.3.2",
+        statements: &[
+            (
+                1,
+                "MUST set `num_buffers` to the buffers that hold the packet",
+                Tests(&[(RX_ENGINE, "every_frame_arrives_once_whole_and_in_order")]),
+            ),
+            (
+                2,
+                "MUST use one buffer for a packet without MRG_RXBUF",
+                Tests(&[
+                    (RX_ENGINE, "every_frame_arrives_once_whole_and_in_order"),
+                    (
+                        RX_ENGINE,
+                        "a_frame_longer_than_its_buffer_is_dropped_and_the_buffer_kept",
+                    ),
+                ]),
+            ),
+        ],
+    },
+    Section {
+        number: "5.1.6.4.1",
+        statements: &[
+            (
+                1,
+                "MUST set `num_buffers` to 1 without MRG_RXBUF",
+                Tests(&[(RX_ENGINE, "every_frame_arrives_once_whole_and_in_order")]),
+            ),
+            (
+                2,
+                "MUST set `num_buffers` to the buffers that header and packet take, with MRG_RXBUF",
+                Tests(&[(RX_ENGINE, "every_frame_arrives_once_whole_and_in_order")]),
+            ),
+            (
+                3,
+                "MUST fill all buffers of a packet but the last",
+                Tests(&[(RX_ENGINE, "every_frame_arrives_once_whole_and_in_order")]),
+            ),
+            (
+                4,
+                "MUST show all buffers of a packet as used when the first one is",
+                Tests(&[(RX_ENGINE, "every_frame_arrives_once_whole_and_in_order")]),
+            ),
+            (
+                5,
+                "MUST set `flags` to 0 without GUEST_CSUM, and SHOULD pass on packets with checksums",
+                Tests(&[(CARD_NET, "received_headers_promise_nothing")]),
+            ),
+            (
+                6,
+                "MUST NOT say TCPV4 in `gso_type` without GUEST_TSO4",
+                Tests(&[(CARD_NET, "received_headers_promise_nothing")]),
+            ),
+            (
+                7,
+                "MUST NOT say UDP in `gso_type` without GUEST_UFO",
+                Tests(&[(CARD_NET, "received_headers_promise_nothing")]),
+            ),
+            (
+                8,
+                "MUST NOT say TCPV6 in `gso_type` without GUEST_TSO6",
+                Tests(&[(CARD_NET, "received_headers_promise_nothing")]),
+            ),
+            (
+                9,
+                "MUST NOT say UDP_L4 in `gso_type` without GUEST_USO4 or GUEST_USO6",
+                Tests(&[(CARD_NET, "received_headers_promise_nothing")]),
+            ),
+            (
+                10,
+                "SHOULD NOT merge packets with ECN without GUEST_ECN, and MUST say so with it",
+                NotOffered(GUEST_TSO),
+            ),
+            (11, "MAY set NEEDS_CSUM with GUEST_CSUM", NotOffered(GUEST_TSO)),
+            (
+                12,
+                "MUST then have checked the checksum there and all before it",
+                NotOffered(GUEST_TSO),
+            ),
+            (
+                13,
+                "MUST then have put the pseudo-header's sum there",
+                NotOffered(GUEST_TSO),
+            ),
+            (
+                14,
+                "MUST then set `csum_start` and `csum_offset` so that they lead to the right checksum",
+                NotOffered(GUEST_TSO),
+            ),
+            (
+                15,
+                "MUST set `gso_type` to NONE without any of GUEST_TSO, UFO and USO",
+                Tests(&[(CARD_NET, "received_headers_promise_nothing")]),
+            ),
+            (
+                16,
+                "MUST set NEEDS_CSUM and `gso_size` with any other `gso_type`",
+                NotOffered(GUEST_TSO),
+            ),
+            (
+                17,
+                "MUST then tell merged segments and duplicate ACKs with RSC_EXT",
+                NotOffered(F::RSC_EXT),
+            ),
+            (
+                18,
+                "MUST NOT set RSC_INFO without RSC_EXT",
+                Tests(&[(CARD_NET, "received_headers_promise_nothing")]),
+            ),
+            (
+                19,
+                "SHOULD set `hdr_len` to no less than the headers' length of a merged packet",
+                NotOffered(GUEST_TSO),
+            ),
+            (
+                20,
+                "MAY set DATA_VALID with GUEST_CSUM, and MUST then have checked the checksum",
+                Tests(&[
+                    (RX_ENGINE, "every_frame_arrives_once_whole_and_in_order"),
+                    (CHECKSUMS, "verified_packets_are_marked_and_no_others"),
+                ]),
+            ),
+        ],
+    },
+    Section {
+        number: "5.1.6.4.4.4",
+        statements: &[
+            (
+                1,
+                "MUST hash the outer header of an encapsulation that is not enabled",
+                NotOffered(F::HASH_TUNNEL),
+            ),
+            (
+                2,
+                "SHOULD refuse to enable encapsulations that it does not support",
+                NotOffered(F::HASH_TUNNEL),
+            ),
+            (
+                3,
+                "MUST hash no inner header when none is enabled, and after a reset",
+                NotOffered(F::HASH_TUNNEL),
+            ),
+        ],
+    },
+    Section {
+        number: "5.1.6.5.1.1",
+        statements: &[
+            (
+                1,
+                "MUST support the commands for promiscuous and all-multicast mode with CTRL_RX",
+                NotOffered(F::CTRL_RX),
+            ),
+            (
+                2,
+                "SHOULD receive everything in promiscuous mode",
+                NotOffered(F::CTRL_RX),
+            ),
+            (
+                3,
+                "SHOULD do so whatever other modes are on",
+                NotOffered(F::CTRL_RX),
+            ),
+            (
+                4,
+                "SHOULD receive all multicast packets in all-multicast mode",
+                NotOffered(F::CTRL_RX),
+            ),
+            (
+                5,
+                "MUST support the further commands of CTRL_RX_EXTRA",
+                NotOffered(F::CTRL_RX_EXTRA),
+            ),
+            (
+                6,
+                "SHOULD receive all unicast packets in all-unicast mode",
+                NotOffered(F::CTRL_RX_EXTRA),
+            ),
+            (
+                7,
+                "SHOULD NOT pass on multicast packets while they are suppressed",
+                NotOffered(F::CTRL_RX_EXTRA),
+            ),
+            (
+                8,
+                "SHOULD do so in all-multicast mode, too",
+                NotOffered(F::CTRL_RX_EXTRA),
+            ),
+            (
+                9,
+                "SHOULD NOT suppress broadcast packets with them",
+                NotOffered(F::CTRL_RX_EXTRA),
+            ),
+            (
+                10,
+                "SHOULD NOT pass on unicast packets while they are suppressed",
+                NotOffered(F::CTRL_RX_EXTRA),
+            ),
+            (
+                11,
+                "SHOULD do so in all-unicast mode, too",
+                NotOffered(F::CTRL_RX_EXTRA),
+            ),
+            (
+                12,
+                "SHOULD NOT pass on broadcast packets while they are suppressed",
+                NotOffered(F::CTRL_RX_EXTRA),
+            ),
+            (
+                13,
+                "SHOULD do so in all-multicast mode, too",
+                NotOffered(F::CTRL_RX_EXTRA),
+            ),
+        ],
+    },
+    Section {
+        number: "5.1.6.5.2.1",
+        statements: &[
+            (
+                1,
+                "MUST have an empty table of MAC addresses on reset",
+                NotOffered(F::CTRL_RX),
+            ),
+            (
+                2,
+                "MUST update the table before it uses the buffer of the command for it",
+                NotOffered(F::CTRL_RX),
+            ),
+            (
+                3,
+                "MUST update `mac` before it uses the buffer of the command for it",
+                NotOffered(F::CTRL_MAC_ADDR),
+            ),
+            (
+                4,
+                "SHOULD drop packets to an address that is neither `mac` nor in the table",
+                NotOffered(F::CTRL_RX.union(F::CTRL_MAC_ADDR)),
+            ),
+        ],
+    },
+    Section {
+        number: "5.1.6.5.3.1",
+        statements: &[
+            (
+                1,
+                "MUST pass on all packets with a VLAN tag without CTRL_VLAN",
+                Tests(&[(CARD_NET, "tagged_frames_pass")]),
+            ),
+            (
+                2,
+                "MUST pass on those of VLANs in the table with CTRL_VLAN, SHOULD drop the others",
+                NotOffered(F::CTRL_VLAN),
+            ),
+        ],
+    },
+    Section {
+        number: "5.1.6.5.4.2",
+        statements: &[(
+            1,
+            "MUST clear ANNOUNCE before it uses the buffer of the command that acknowledges it",
+            NotOffered(F::GUEST_ANNOUNCE),
+        )],
+    },
+    Section {
+        number: "5.1.6.5.6.2",
+        statements: &[
+            (
+                1,
+                "MUST receive by receiveq1 only after a reset",
+                NotOffered(F::MQ),
+            ),
+            (
+                2,
+                "MUST NOT receive by other queues than those enabled once the command is used",
+                NotOffered(F::MQ),
+            ),
+            (
+                3,
+                "SHOULD take another queue when the packet's is being reset",
+                NotOffered(F::MQ),
+            ),
+            (4, "MUST drop the packet when all are", NotOffered(F::MQ)),
+        ],
+    },
+    Section {
+        number: "5.1.6.5.7.3",
+        statements: &[
+            (
+                1,
+                "MUST choose the receive queue by hash and indirection table",
+                NotOffered(F::RSS),
+            ),
+            (
+                2,
+                "MUST drop the packet when that queue is being reset",
+                NotOffered(F::RSS),
+            ),
+        ],
+    },
+    Section {
+        number: "5.1.6.5.9.6",
+        statements: &[
+            (
+                1,
+                "MUST ignore `reserved`",
+                Tests(&[(COMMANDS, "the_last_coalescing_parameters_set_count")]),
+            ),
+            (
+                2,
+                "SHOULD answer commands for all queues with an error when they change nothing",
+                Tests(&[(
+                    COMMANDS,
+                    "what_is_unknown_or_malformed_is_refused_and_changes_nothing",
+                )]),
+            ),
+            (
+                3,
+                "MUST answer those for one queue with an error when they change nothing",
+                Tests(&[(
+                    COMMANDS,
+                    "what_is_unknown_or_malformed_is_refused_and_changes_nothing",
+                )]),
+            ),
+            (
+                4,
+                "MUST answer with an error for a queue that is not an enabled data queue",
+                Tests(&[
+                    (COMMANDS, "a_queue_enabled_again_has_what_was_set_for_all"),
+                    (
+                        COMMANDS,
+                        "what_is_unknown_or_malformed_is_refused_and_changes_nothing",
+                    ),
+                ]),
+            ),
+            (
+                5,
+                "MUST give a transmit queue that is enabled again what was set for all, or 0",
+                Tests(&[(COMMANDS, "a_queue_enabled_again_has_what_was_set_for_all")]),
+            ),
+            (
+                6,
+                "MUST give a receive queue that is enabled again what was set for all, or 0",
+                Tests(&[(COMMANDS, "a_queue_enabled_again_has_what_was_set_for_all")]),
+            ),
+            (
+                7,
+                "MAY notify more or less often than it was told",
+                Tests(&[(
+                    MODERATION,
+                    "a_flood_is_moderated_and_a_single_packet_is_not_delayed",
+                )]),
+            ),
+            (
+                8,
+                "SHOULD NOT notify while notifications are suppressed, whatever is set",
+                Open("no test suppresses notifications on the card"),
+            ),
+            (
+                9,
+                "MUST set all parameters to 0 on reset",
+                Tests(&[(COMMANDS, "the_last_coalescing_parameters_set_count")]),
+            ),
+        ],
+    },
+];
