@@ -341,7 +341,7 @@ mod tests {
         stack.poll(Instant::ZERO);
         let sockets = stack.show_udp_sockets().to_string();
         assert!(
-            sockets.lines().nth(1).unwrap().starts_with("ESTAB  2"),
+            sockets.lines().nth(1).unwrap().starts_with("ESTAB  4"),
             "{sockets}"
         );
         assert!(sockets.ends_with("[::1]:9\n"));

@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::Impairment;
 use common::tcp::{A, B, TcpNet, byte_at};
 use hematite_netstack::{
-    CongestionAlgorithm, Instant, StackConfig, TcpKeepalive, TcpListener, TcpState, TcpStream,
+    CongestionAlgorithm, Features, Instant, StackConfig, TcpKeepalive, TcpListener, TcpState, TcpStream,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -207,6 +207,12 @@ fn simulate(seed: u64) -> (usize, u64) {
     };
     let mut net = TcpNet::new(seed, impairment, configs);
     net.gro = rng.random_range(0..2) == 0;
+    // Every second time devices gather packets from pieces, so that they share what the write queue holds.
+    if seed.is_multiple_of(2) {
+        net.hosts
+            .iter_mut()
+            .for_each(|host| host.add_features(Features::SG));
+    }
     let start = net.now;
     let mut pairs = Vec::new();
     for n in 0..rng.random_range(1..=4u64) {

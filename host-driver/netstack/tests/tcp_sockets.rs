@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use common::tcp::{A, B, TcpNet, byte_at};
 use common::{Impairment, seed};
-use hematite_netstack::{Instant, Readiness, Stack, StackConfig, TcpListener, TcpState, TcpStream};
+use hematite_netstack::{
+    Domain, Instant, RawSocket, Readiness, Stack, StackConfig, TcpListener, TcpState, TcpStream,
+};
 
 fn net() -> TcpNet {
     TcpNet::new(seed(1), Impairment::default(), Default::default())
@@ -184,6 +186,28 @@ fn loopback_carries_a_connection() {
     stack.poll(Instant::from_secs(3));
     stack.poll(Instant::from_secs(300));
     assert_eq!((stack.tcp_socket_count(), stack.tcp_timer_count()), ((0, 0), 0));
+}
+
+#[test]
+fn a_raw_socket_gets_segments_in_one_piece() {
+    let mut stack = Stack::new(StackConfig::default(), 1);
+    let raw = RawSocket::new(&mut stack, Domain::Ipv4, 6);
+    let listener = TcpListener::bind(&mut stack, (Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let addr = listener.local_addr(&stack).unwrap();
+    let client = TcpStream::connect(&mut stack, addr).unwrap();
+    stack.poll(Instant::from_millis(1));
+    let mut buf = [0; 2000];
+    while raw.recv_from(&mut stack, &mut buf).is_ok() {}
+    client.write(&mut stack, b"payload in a page").unwrap();
+    stack.poll(Instant::from_millis(2));
+    let (len, from) = raw.recv_from(&mut stack, &mut buf).unwrap();
+    assert_eq!(from, addr.ip());
+    assert!(buf[..len].ends_with(b"payload in a page"));
+    assert_eq!(
+        usize::from(u16::from_be_bytes([buf[2], buf[3]])),
+        len,
+        "the IP header's length"
+    );
 }
 
 #[test]

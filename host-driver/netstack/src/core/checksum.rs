@@ -25,19 +25,55 @@ impl Sum {
     /// the one before.
     #[must_use]
     pub fn add_bytes(self, data: &[u8]) -> Self {
-        let (blocks, rest) = data.as_chunks::<64>();
+        let (blocks, rest) = data.as_chunks::<256>();
         let mut sum = 0u64;
         for block in blocks {
             sum = add_words(sum, block.as_chunks::<8>().0);
         }
+        let (blocks, rest) = rest.as_chunks::<64>();
+        for block in blocks {
+            sum = add_words(sum, block.as_chunks::<8>().0);
+        }
         let (words, rest) = rest.as_chunks::<8>();
-        sum = add_words(sum, words);
+        for word in words {
+            sum = add_words(sum, &[*word]);
+        }
         if !rest.is_empty() {
-            let mut last = [0u8; 8];
-            last[..rest.len()].copy_from_slice(rest);
-            sum = add_words(sum, &[last]);
+            // Up to four, two and one bytes, each where it may be added as it is: at an even offset.
+            let (fours, rest) = rest.as_chunks::<4>();
+            let (twos, one) = rest.as_chunks::<2>();
+            let fours = fours.first().map_or(0, |b| u32::from_ne_bytes(*b));
+            let twos = twos.first().map_or(0, |b| u16::from_ne_bytes(*b));
+            let one = one.first().map_or(0, |b| u16::from_ne_bytes([*b, 0]));
+            let last = u64::from(fours) + u64::from(twos) + u64::from(one);
+            sum = add_words(sum, &[last.to_ne_bytes()]);
         }
         Self(self.0 + u64::from(u16::from_be(fold64(sum))))
+    }
+
+    /// As [`Sum::add_bytes`] for a length known beforehand, such as that of a header.
+    #[must_use]
+    #[inline]
+    pub fn add_array<const N: usize>(self, data: &[u8; N]) -> Self {
+        const { assert!(N.is_multiple_of(4)) };
+        let mut sum = 0u64;
+        for word in data.as_chunks::<4>().0 {
+            sum += u64::from(u32::from_ne_bytes(*word));
+        }
+        Self(self.0 + u64::from(u16::from_be(fold64(sum))))
+    }
+
+    /// Adds the bytes of `data` behind others, whose number may be `odd` (`csum_block_add`): then each byte
+    /// counts in the other half of a word (RFC 1071 section 2(B)).
+    #[must_use]
+    #[inline]
+    pub fn add_after(self, odd: bool, data: &[u8]) -> Self {
+        if odd {
+            let sum = Self::ZERO.add_bytes(data).folded();
+            self.add_u16(sum.swap_bytes())
+        } else {
+            self.add_bytes(data)
+        }
     }
 
     /// Adds two 16-bit words at once.
@@ -93,7 +129,7 @@ impl Sum {
 }
 
 /// One's complement addition of 64-bit words in memory order.
-#[inline]
+#[inline(always)]
 fn add_words(mut sum: u64, words: &[[u8; 8]]) -> u64 {
     // Compiles to a chain of additions with carry.
     let mut carry = false;
@@ -157,6 +193,11 @@ mod tests {
 
     proptest! {
         #![proptest_config(crate::testing::config())]
+        #[test]
+        fn an_array_is_its_bytes(data in any::<[u8; 20]>()) {
+            prop_assert_eq!(Sum::ZERO.add_array(&data).finish(), definition(&data));
+        }
+
         #[test]
         fn equals_the_definition(data in proptest::collection::vec(any::<u8>(), 0..2000)) {
             prop_assert_eq!(checksum(&data), definition(&data));

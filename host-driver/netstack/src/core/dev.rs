@@ -15,7 +15,6 @@ use super::netdevice::{DeviceFlags, Features, IfIndex, NetDevice, RtnlLinkStats6
 use super::pool::SkbPool;
 use super::rps::RxQueue;
 use super::skb::{PktType, SkBuff};
-use super::tap::TapPacket;
 use super::time::Instant;
 use super::trace::{Leaving, Stage};
 use crate::errno::Errno;
@@ -68,7 +67,8 @@ impl NetDevs {
     pub(crate) fn new() -> Self {
         let mut devs = Self { devs: Vec::new() };
         let flags = DeviceFlags::UP | DeviceFlags::LOWER_UP | DeviceFlags::LOOPBACK | DeviceFlags::NOARP;
-        devs.add("lo", MacAddr::ZERO, LOOPBACK_MTU, flags, Features::HW_CSUM, 0);
+        let features = Features::SG | Features::HW_CSUM;
+        devs.add("lo", MacAddr::ZERO, LOOPBACK_MTU, flags, features, 0);
         devs
     }
 
@@ -245,34 +245,12 @@ impl Stack {
     pub fn receive(&mut self, ifindex: IfIndex, mut skb: SkBuff, now: Instant) {
         self.set_now(now);
         skb.set_dev(ifindex);
-        if let Some(skb) = self.dev_eth_type_trans(ifindex, skb) {
-            self.netif_receive_skb(ifindex, skb);
+        let dev = self.devs.get_mut(ifindex);
+        match dev.map_or(Err(SkbDropReason::DevReady), |d| d.eth_type_trans(&mut skb)) {
+            Ok(()) => self.netif_receive_skb(ifindex, skb),
+            Err(reason) => self.kfree_skb(skb, reason),
         }
         self.this_backlog();
-    }
-
-    /// Counts a frame and steps over its Ethernet header; none if it is dropped.
-    pub(super) fn dev_eth_type_trans(&mut self, ifindex: IfIndex, mut skb: SkBuff) -> Option<SkBuff> {
-        let Some(dev) = self
-            .devs
-            .get_mut(ifindex)
-            .filter(|d| d.flags.contains(DeviceFlags::UP))
-        else {
-            self.kfree_skb(skb, SkbDropReason::DevReady);
-            return None;
-        };
-        if !eth_type_trans(&mut skb, dev.mac) {
-            dev.stats.rx_errors += 1;
-            dev.stats.rx_length_errors += 1;
-            self.kfree_skb(skb, SkbDropReason::PktTooSmall);
-            return None;
-        }
-        dev.stats.rx_packets += 1;
-        dev.stats.rx_bytes += (skb.len() + ETH_HLEN) as u64;
-        if skb.pkt_type() == PktType::Multicast {
-            dev.stats.multicast += 1;
-        }
-        Some(skb)
     }
 
     /// The receive path proper (`__netif_receive_skb_core`): taps, then the protocol.
@@ -281,7 +259,11 @@ impl Stack {
         let timestamp = skb.tstamp().unwrap_or(self.now);
         skb.set_tstamp(timestamp);
         trace!(%ifindex, len = skb.len(), protocol = ?skb.protocol(), "netif_receive_skb");
-        self.taps.deliver_skb(ifindex, timestamp, &skb, &mut self.epolls);
+        if let Some(head) = skb.mac_header() {
+            let (pkt_type, polls) = (skb.pkt_type(), &mut self.epolls);
+            self.taps
+                .deliver_skb(ifindex, timestamp, pkt_type, head, &skb, polls);
+        }
         self.trace_packet(&skb, Stage::NetifReceive);
         skb.reset_network_header();
         let protocol = skb.protocol();
@@ -354,14 +336,12 @@ impl Stack {
                     self.kfree_skb(skb, SkbDropReason::PktTooSmall);
                     continue;
                 }
-                for skb in &dev.requeued {
-                    let packet = TapPacket {
-                        ifindex,
-                        timestamp: self.now,
-                        pkt_type: PktType::Outgoing,
-                        data: skb.data(),
-                    };
-                    self.taps.deliver(&packet, &mut self.epolls);
+                if !self.taps.is_empty() {
+                    for skb in &dev.requeued {
+                        let (head, polls) = (skb.data(), &mut self.epolls);
+                        self.taps
+                            .deliver_skb(ifindex, self.now, PktType::Outgoing, head, skb, polls);
+                    }
                 }
                 continue;
             };
@@ -483,11 +463,34 @@ impl Stack {
 }
 
 impl NetDev {
+    /// Counts a frame and steps over its Ethernet header, or tells why it is to be dropped.
+    pub(super) fn eth_type_trans(&mut self, skb: &mut SkBuff) -> Result<(), SkbDropReason> {
+        if !self.flags.contains(DeviceFlags::UP) {
+            return Err(SkbDropReason::DevReady);
+        }
+        let stats = &mut self.stats;
+        if !eth_type_trans(skb, self.mac) {
+            stats.rx_errors += 1;
+            stats.rx_length_errors += 1;
+            return Err(SkbDropReason::PktTooSmall);
+        }
+        stats.rx_packets += 1;
+        stats.rx_bytes += (skb.len() + ETH_HLEN) as u64;
+        stats.multicast += u64::from(skb.pkt_type() == PktType::Multicast);
+        Ok(())
+    }
+
+    /// Whether received segments are merged.
+    pub(super) fn gro(&self) -> bool {
+        self.features.contains(Features::GRO)
+    }
+
     fn dequeue(&mut self) -> Option<SkBuff> {
         self.requeued.pop_front().or_else(|| self.qdisc.purge())
     }
 
     /// The context of a receive queue.
+    #[inline]
     pub(super) fn napi_gro(&mut self, queue: u16) -> &mut NapiGro {
         let queue = usize::from(queue);
         if self.napi_gro.len() <= queue {
@@ -512,21 +515,23 @@ impl NetDev {
 
 /// Reads the Ethernet header and steps over it (`eth_type_trans`). False if there is none.
 pub(super) fn eth_type_trans(skb: &mut SkBuff, mac: MacAddr) -> bool {
-    let Some(&eth) = skb.header::<EthHdr>() else {
+    let Some(eth) = skb.header::<EthHdr>() else {
         return false;
     };
-    skb.reset_mac_header();
-    skb.set_pkt_type(if eth.dest.is_broadcast() {
+    let pkt_type = if eth.dest == mac {
+        PktType::Host
+    } else if eth.dest.is_broadcast() {
         PktType::Broadcast
     } else if eth.dest.is_multicast() {
         PktType::Multicast
-    } else if eth.dest == mac {
-        PktType::Host
     } else {
         PktType::OtherHost
-    });
+    };
     // Below ETH_P_802_3_MIN it is a length, which no handler is registered for.
-    skb.set_protocol(eth.ether_type());
+    let protocol = eth.ether_type();
+    skb.reset_mac_header();
+    skb.set_pkt_type(pkt_type);
+    skb.set_protocol(protocol);
     skb.pull(ETH_HLEN).is_ok()
 }
 
@@ -543,19 +548,20 @@ fn validate_xmit_skb(
 ) -> Result<(), SkBuff> {
     let before = ready.len();
     if !features.gso_ok(&skb) {
-        skb_gso_segment(skb, pool, ready)?;
+        skb_gso_segment(skb, features, pool, ready)?;
+    } else if features.contains(Features::SG) {
+        ready.push_back(skb);
     } else {
         ready.push_back(pool.linearize(skb)?);
     }
     if features.contains(Features::HW_CSUM) {
         return Ok(());
     }
-    for at in (before..ready.len()).rev() {
-        if ready.get_mut(at).is_some_and(|skb| skb.checksum_help().is_err())
-            && let Some(broken) = ready.remove(at)
-        {
-            return Err(broken);
-        }
+    let broken = ready
+        .range_mut(before..)
+        .position(|skb| skb.checksum_help().is_err());
+    match broken.and_then(|at| ready.remove(before + at)) {
+        Some(broken) => Err(broken),
+        None => Ok(()),
     }
-    Ok(())
 }

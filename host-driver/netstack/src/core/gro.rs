@@ -12,12 +12,14 @@ mod segment;
 
 use std::time::Duration;
 
+use super::checksum::Sum;
 use super::drop_reason::SkbDropReason;
-use super::netdevice::{Features, IfIndex};
+use super::netdevice::IfIndex;
 use super::skb::{Gso, SkBuff};
 use super::time::Instant;
 use super::trace::Stage;
 use crate::stack::Stack;
+use crate::wire::ethernet::ETH_HLEN;
 use segment::{Class, FlowKey, Segment};
 
 /// Lists of held packets in one context (`GRO_HASH_BUCKETS`).
@@ -58,6 +60,9 @@ struct Held {
     skb: SkBuff,
     key: FlowKey,
     head: Segment,
+    pseudo: Sum,
+    /// The link-layer header.
+    link: [u8; ETH_HLEN],
     /// Sequence number of what would continue it.
     next_seq: u32,
     /// Bytes from the network header on.
@@ -85,6 +90,8 @@ enum Ids {
 pub(crate) struct NapiGro {
     buckets: [Vec<Held>; GRO_HASH_BUCKETS],
     held: usize,
+    /// Where the last frame went: its flow's next will mostly be the next frame.
+    recent: (usize, usize),
     stats: GroStats,
 }
 
@@ -100,7 +107,14 @@ enum Gro {
 
 impl NapiGro {
     /// Takes a frame that starts at its network header (`dev_gro_receive`).
+    #[inline]
     fn receive(&mut self, mut skb: SkBuff, now: Instant) -> Gro {
+        let (bucket, at) = self.recent;
+        if let Some(held) = self.buckets[bucket].get(at)
+            && let Some((segment, ids)) = Segment::predicted(&mut skb, held)
+        {
+            return self.merge(bucket, at, skb, &segment, ids);
+        }
         match segment::classify(&mut skb) {
             Class::Other => Gro::Deliver(skb),
             // A fragment, or what IP options hide: any flow between the two may be its own.
@@ -119,26 +133,16 @@ impl NapiGro {
     fn segment(&mut self, skb: SkBuff, key: FlowKey, segment: Segment, now: Instant) -> Gro {
         let bucket = &mut self.buckets[key.bucket()];
         if let Some(at) = bucket.iter().position(|h| h.key == key) {
-            let held = &mut bucket[at];
+            let held = &bucket[at];
             let Some(ids) = segment.continues(&skb, held) else {
                 return self.remove_before(key, at, skb);
             };
-            return match held.merge(skb, &segment, ids) {
-                // A shorter segment, or one with PSH or FIN, is the last.
-                Ok(()) => {
-                    self.stats.merged += 1;
-                    if segment.closes() || segment.len < held.head.len {
-                        Gro::Deliver(self.remove(key.bucket(), at))
-                    } else {
-                        Gro::Held
-                    }
-                }
-                Err(skb) => self.remove_before(key, at, skb),
-            };
+            return self.merge(key.bucket(), at, skb, &segment, ids);
         }
-        if segment.closes() {
+        let link = skb.mac_header().and_then(|l| l.first_chunk().copied());
+        let Some(link) = link.filter(|_| !segment.closes()) else {
             return Gro::Deliver(skb);
-        }
+        };
         if bucket.len() >= MAX_GRO_SKBS {
             // The oldest makes room (`gro_flush_oldest`).
             self.stats.evicted += 1;
@@ -149,6 +153,8 @@ impl NapiGro {
             len: skb.len(),
             skb,
             key,
+            pseudo: key.pseudo(),
+            link,
             count: 1,
             ids: if segment.id.is_some() {
                 Ids::Unknown
@@ -159,7 +165,25 @@ impl NapiGro {
             since: jiffies(now),
         });
         self.held += 1;
+        self.recent = (key.bucket(), bucket.len() - 1);
         Gro::Held
+    }
+
+    /// Appends a segment that continues the packet at a place.
+    fn merge(&mut self, bucket: usize, at: usize, skb: SkBuff, segment: &Segment, ids: Ids) -> Gro {
+        let held = &mut self.buckets[bucket][at];
+        if let Err(skb) = held.merge(skb, segment, ids) {
+            let key = held.key;
+            return self.remove_before(key, at, skb);
+        }
+        self.stats.merged += 1;
+        self.recent = (bucket, at);
+        // A shorter segment, or one with PSH or FIN, is the last.
+        if segment.closes() || segment.len < held.head.len {
+            Gro::Deliver(self.remove(bucket, at))
+        } else {
+            Gro::Held
+        }
     }
 
     fn remove_before(&mut self, key: FlowKey, at: usize, skb: SkBuff) -> Gro {
@@ -206,7 +230,7 @@ impl Held {
         if len > GRO_MAX_SIZE || skb.is_nonlinear() {
             return Err(skb);
         }
-        let headers = skb.len() - segment.len;
+        let headers = skb.headlen() - segment.len;
         if skb.pull(headers).is_err() {
             return Err(skb);
         }
@@ -255,22 +279,35 @@ impl Stack {
     pub fn napi_gro_receive(&mut self, ifindex: IfIndex, mut skb: SkBuff, now: Instant) {
         self.set_now(now);
         let queue = skb.rx_queue();
-        if super::trace::enabled() && skb.packet_id() == 0 {
-            skb.set_packet_id(super::trace::packet_id(skb.data()));
+        if super::trace::enabled() {
+            if skb.packet_id() == 0 {
+                skb.set_packet_id(super::trace::packet_id(skb.data()));
+            }
+            self.trace_packet(&skb, Stage::Gro);
         }
-        self.trace_packet(&skb, Stage::Gro);
-        let gro = self
-            .devs
-            .get(ifindex)
-            .is_some_and(|d| d.features.contains(Features::GRO));
-        if !gro {
+        let Some(dev) = self.devs.get_mut(ifindex).filter(|d| d.gro()) else {
             return self.receive(ifindex, skb, now);
-        }
-        skb.set_dev(ifindex);
-        let Some(mut skb) = self.dev_eth_type_trans(ifindex, skb) else {
-            return;
         };
+        skb.set_dev(ifindex);
+        if let Err(reason) = dev.eth_type_trans(&mut skb) {
+            return self.kfree_skb(skb, reason);
+        }
         skb.set_tstamp(skb.tstamp().unwrap_or(now));
+        let napi = dev.napi_gro(queue);
+        napi.stats.received += 1;
+        match napi.receive(skb, now) {
+            Gro::Held => {}
+            Gro::Deliver(skb) => self.netif_receive_skb(ifindex, skb),
+            Gro::Before { held, skb } => {
+                self.netif_receive_skb(ifindex, held);
+                self.napi_gro_again(ifindex, skb, now);
+            }
+        }
+    }
+
+    /// A frame before which a held packet had to leave.
+    fn napi_gro_again(&mut self, ifindex: IfIndex, skb: SkBuff, now: Instant) {
+        let queue = skb.rx_queue();
         let mut next = Some(skb);
         while let Some(skb) = next.take() {
             let Some(napi) = self.devs.get_mut(ifindex).map(|d| d.napi_gro(queue)) else {
@@ -284,9 +321,6 @@ impl Stack {
                     next = Some(skb);
                 }
             }
-        }
-        if let Some(napi) = self.devs.get_mut(ifindex).map(|d| d.napi_gro(queue)) {
-            napi.stats.received += 1;
         }
     }
 

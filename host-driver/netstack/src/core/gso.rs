@@ -6,32 +6,35 @@ use std::collections::VecDeque;
 use zerocopy::FromBytes;
 
 use super::checksum::Sum;
+use super::netdevice::Features;
 use super::pool::SkbPool;
-use super::skb::{Gso, GsoType, IpSummed, SkBuff, SkbError};
+use super::skb::{FragCursor, Gso, GsoType, IpSummed, SkBuff, SkbError};
 use crate::netfilter::packet::{IpView, NfProto};
 use crate::wire::ethernet::ETH_HLEN;
 use crate::wire::ipv4::{IPPROTO_TCP, IPV4_HLEN, IpHdr};
+use crate::wire::ipv6::IPV6_HLEN;
 use crate::wire::tcp::{TCP_CHECK_OFFSET, TCP_HLEN, TcpFlags, TcpHdr};
 
 /// Cuts a frame, from its Ethernet header on, into segments of its [`Gso::size`] and appends them to
-/// `segments` (`skb_gso_segment`, `tcp_gso_segment`). Their checksums are left to the device
-/// ([`IpSummed::Partial`]).
+/// `segments` (`skb_gso_segment`, `tcp_gso_segment`). Their checksums are left to a device that makes them
+/// ([`IpSummed::Partial`]). For a device that gathers pieces they share the payload, else it is copied.
 ///
 /// # Errors
 /// The frame, if it is not what its [`Gso`] says, or there is no memory; nothing is appended then.
 pub(crate) fn skb_gso_segment(
     skb: SkBuff,
+    features: Features,
     pool: &mut SkbPool,
     segments: &mut VecDeque<SkBuff>,
 ) -> Result<(), SkBuff> {
-    let Some(cut) = Cut::new(&skb) else {
+    let Some(cut) = Cut::new(&skb, features) else {
         return Err(skb);
     };
     let before = segments.len();
-    let mut at = 0;
+    let (mut at, mut cursor) = (0, FragCursor::default());
     while at < cut.payload {
         let len = cut.size.min(cut.payload - at);
-        let Some(segment) = cut.segment(&skb, pool, at, len) else {
+        let Some(segment) = cut.segment(&skb, pool, at, len, &mut cursor) else {
             for segment in segments.drain(before..) {
                 pool.recycle(segment);
             }
@@ -53,16 +56,22 @@ pub(crate) fn skb_gso_segment(
 struct Cut {
     gso: Gso,
     view: IpView,
+    /// Of the pseudo header, without the length.
+    pseudo: Sum,
     /// Bytes of all headers.
     headers: usize,
     /// Of the TCP header.
     tcp_len: usize,
     size: usize,
     payload: usize,
+    /// Segments share the payload.
+    share: bool,
+    /// The device makes no checksums (`gso_make_checksum`).
+    checksum: bool,
 }
 
 impl Cut {
-    fn new(skb: &SkBuff) -> Option<Self> {
+    fn new(skb: &SkBuff, features: Features) -> Option<Self> {
         let gso = skb.gso()?;
         let packet = skb.data().get(ETH_HLEN..)?;
         let view = IpView::parse(NfProto::of_skb(skb)?, packet)?;
@@ -78,70 +87,113 @@ impl Cut {
         let size = usize::from(gso.size);
         (whole && family && size > 0 && payload > 0).then_some(Self {
             gso,
+            pseudo: Sum::ZERO.add_pseudo_header(view.saddr, view.daddr, IPPROTO_TCP, 0),
             view,
             headers,
             tcp_len,
             size,
             payload,
+            share: features.contains(Features::SG) && skb.headlen() == headers && !skb.has_frag_list(),
+            checksum: !features.contains(Features::HW_CSUM),
         })
     }
 
-    /// The segment with `len` bytes of payload from `at` on.
-    fn segment(&self, skb: &SkBuff, pool: &mut SkbPool, at: usize, len: usize) -> Option<SkBuff> {
-        let mut segment = pool.alloc(skb.headroom() + self.headers + len)?;
-        if self.fill(skb, &mut segment, at, len).is_err() {
+    /// The segment with `len` bytes of payload from `at` on, which is where `cursor` is in the pages.
+    fn segment(
+        &self,
+        skb: &SkBuff,
+        pool: &mut SkbPool,
+        at: usize,
+        len: usize,
+        cursor: &mut FragCursor,
+    ) -> Option<SkBuff> {
+        let copied = if self.share { 0 } else { len };
+        let mut segment = pool.alloc(skb.headroom() + self.headers + copied)?;
+        if self.fill(skb, &mut segment, at, len, cursor).is_err() {
             pool.recycle(segment);
             return None;
         }
         Some(segment)
     }
 
-    fn fill(&self, skb: &SkBuff, segment: &mut SkBuff, at: usize, len: usize) -> Result<(), SkbError> {
+    fn fill(
+        &self,
+        skb: &SkBuff,
+        segment: &mut SkBuff,
+        at: usize,
+        len: usize,
+        cursor: &mut FragCursor,
+    ) -> Result<(), SkbError> {
         segment.copy_meta(skb);
         segment.set_gso(None);
         segment.reserve(skb.headroom())?;
-        skb.copy_bits(0, segment.put(self.headers)?);
-        skb.copy_bits(self.headers + at, segment.put(len)?);
+        let headers = skb.data().get(..self.headers).unwrap_or(&[]);
+        segment.put_slice(headers)?;
+        let payload = if self.share {
+            segment.share_frags(skb, cursor, len, self.checksum)?
+        } else {
+            let room = segment.put(len)?;
+            skb.copy_bits(self.headers + at, room);
+            Sum::ZERO.add_bytes(if self.checksum { room } else { &[] })
+        };
         segment.reset_mac_header();
-        let l3 = segment.data_mut().get_mut(ETH_HLEN..).unwrap_or(&mut []);
+        self.headers(segment.data_mut(), at, len, payload);
+        if !self.checksum {
+            let start = (segment.headroom() + ETH_HLEN + self.view.l4) as u32;
+            segment.set_ip_summed(IpSummed::Partial {
+                start,
+                offset: TCP_CHECK_OFFSET,
+            });
+        } else {
+            segment.set_ip_summed(IpSummed::None);
+        }
+        Ok(())
+    }
+
+    /// What differs in the headers of the segments, given the sum of the payload if that is wanted.
+    fn headers(&self, frame: &mut [u8], at: usize, len: usize, payload: Sum) {
         let l4_len = (self.tcp_len + len) as u16;
-        if let Ok((iph, _)) = IpHdr::mut_from_prefix(l3)
-            && self.gso.kind != GsoType::TcpV6
-        {
+        let Some((l3, l4)) = frame
+            .get_mut(ETH_HLEN..self.headers)
+            .and_then(|headers| headers.split_at_mut_checked(self.view.l4))
+        else {
+            return;
+        };
+        if self.gso.kind == GsoType::TcpV6 {
+            // Extension headers count as payload in IPv6.
+            let ip_payload = (self.view.l4 - IPV6_HLEN) as u16 + l4_len;
+            if let Some(field) = l3.get_mut(4..6) {
+                field.copy_from_slice(&ip_payload.to_be_bytes());
+            }
+        } else if let Ok((iph, _)) = IpHdr::mut_from_prefix(l3) {
             iph.tot_len = (self.view.l4 as u16 + l4_len).into();
             if self.gso.kind == GsoType::TcpV4 {
                 let n = (at / self.size) as u16;
                 iph.id = iph.id.get().wrapping_add(n).into();
             }
             iph.send_check();
-        } else if let Some(field) = l3.get_mut(4..6) {
-            // Extension headers count as payload in IPv6.
-            let ip_payload = (self.view.l4 - 40) as u16 + l4_len;
-            field.copy_from_slice(&ip_payload.to_be_bytes());
         }
         let last = at + len == self.payload;
-        if let Ok((th, _)) = TcpHdr::mut_from_prefix(l3.get_mut(self.view.l4..).unwrap_or(&mut [])) {
-            th.seq = th.seq.get().wrapping_add(at as u32).into();
-            let mut flags = th.flags();
-            if !last {
-                flags -= TcpFlags::FIN | TcpFlags::PSH;
-            }
-            // RFC 3168 section 6.1.2: the window was reduced once.
-            if at > 0 {
-                flags -= TcpFlags::CWR;
-            }
-            th.set_flags(flags);
-            let (saddr, daddr) = (self.view.saddr, self.view.daddr);
-            th.check = Sum::ZERO
-                .add_pseudo_header(saddr, daddr, IPPROTO_TCP, l4_len)
-                .folded()
-                .into();
+        let Ok((th, _)) = TcpHdr::mut_from_prefix(l4) else {
+            return;
+        };
+        th.seq = th.seq.get().wrapping_add(at as u32).into();
+        let mut flags = th.flags();
+        if !last {
+            flags -= TcpFlags::FIN | TcpFlags::PSH;
         }
-        let start = (segment.headroom() + ETH_HLEN + self.view.l4) as u32;
-        segment.set_ip_summed(IpSummed::Partial {
-            start,
-            offset: TCP_CHECK_OFFSET,
-        });
-        Ok(())
+        // RFC 3168 section 6.1.2: the window was reduced once.
+        if at > 0 {
+            flags -= TcpFlags::CWR;
+        }
+        th.set_flags(flags);
+        let pseudo = self.pseudo.add_u16(l4_len);
+        th.check = pseudo.folded().into();
+        if self.checksum {
+            let check = payload.add_bytes(l4).finish();
+            if let Ok((th, _)) = TcpHdr::mut_from_prefix(l4) {
+                th.check = check.into();
+            }
+        }
     }
 }

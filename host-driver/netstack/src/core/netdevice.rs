@@ -60,6 +60,9 @@ bitflags! {
     /// What a device does in hardware (`netdev_features_t`).
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub struct Features: u64 {
+        /// Takes packets in pieces ([`SkBuff::pieces`]; `NETIF_F_SG`). The pages of a packet never change, so
+        /// it needs no checksum offload for it.
+        const SG = 1 << 0;
         /// Fills in any checksum given by start and offset (`NETIF_F_HW_CSUM`).
         const HW_CSUM = 1 << 3;
         /// Cuts TCP packets over IPv4 into segments ([`SkBuff::gso`]; `NETIF_F_TSO`). Needs [`Features::HW_CSUM`],

@@ -1,6 +1,6 @@
 //! Recycled socket buffers: in steady state no packet costs an allocation.
 
-use super::skb::{SkBuff, SkbData};
+use super::skb::{Frag, Page, SkBuff, SkbData, Storage};
 
 /// Where a pool gets memory from when it has nothing to recycle: the driver gives DMA memory here, so
 /// that what the stack builds can be sent without a copy.
@@ -22,22 +22,46 @@ pub struct SkbPoolStats {
     pub freed: u64,
     /// Requests that no memory was found for.
     pub failed: u64,
+    /// Pages made anew.
+    pub pages_created: u64,
+    /// Pages handed out that had been used before.
+    pub pages_reused: u64,
+    /// Pages taken back: the last holder gave them up.
+    pub pages_recycled: u64,
+    /// Pages given up by the last holder that were freed, as [`SkbPoolStats::freed`].
+    pub pages_freed: u64,
+}
+
+impl SkbPoolStats {
+    /// Buffers and pages that were handed out and neither taken back nor freed.
+    pub const fn in_use(&self) -> (u64, u64) {
+        let out = self.created + self.reused;
+        let pages = self.pages_created + self.pages_reused;
+        (
+            out - (self.recycled + self.freed),
+            pages - (self.pages_recycled + self.pages_freed),
+        )
+    }
 }
 
 #[derive(Debug)]
 struct SizeClass {
     size: usize,
     free: Vec<SkBuff>,
+    pages: Vec<Page>,
     max_free: usize,
 }
 
 /// A pool of [`SkBuff`]s in a few sizes.
 pub struct SkbPool {
-    classes: Vec<SizeClass>,
+    classes: [SizeClass; 4],
     allocator: Option<Box<dyn SkbAllocator>>,
     stats: SkbPoolStats,
 }
 
+/// Size of the buffers that all headers fit in: of packets without payload or with payload in pages
+/// (`SKB_SMALL_HEAD_SIZE`).
+pub const SKB_SMALL_HEAD: usize = 256;
 /// Size of the buffers that an Ethernet MTU fits in with headroom.
 pub const SKB_SMALL: usize = 2048;
 /// Size of the buffers that a 9000-byte MTU fits in with headroom.
@@ -51,10 +75,12 @@ impl SkbPool {
         let class = |size, max_free| SizeClass {
             size,
             free: Vec::new(),
+            pages: Vec::new(),
             max_free,
         };
         Self {
-            classes: vec![
+            classes: [
+                class(SKB_SMALL_HEAD, max_free),
                 class(SKB_SMALL, max_free),
                 class(SKB_JUMBO, max_free / 4),
                 class(SKB_LARGE, max_free / 16),
@@ -92,6 +118,51 @@ impl SkbPool {
             None => self.stats.failed += 1,
         }
         skb
+    }
+
+    /// A page for the whole of `wanted` bytes or for their beginning, such that little of it stays unused; of
+    /// `least` bytes at least (`skb_page_frag_refill`). `None` if there is no memory or no page is so large.
+    pub(crate) fn alloc_page(&mut self, wanted: usize, least: usize) -> Option<Page> {
+        let fills = |size: usize| wanted / 3 >= size / 4;
+        let large_enough = self.classes.iter().position(|c| c.size >= least);
+        let Some(mut at) = large_enough else {
+            self.stats.failed += 1;
+            return None;
+        };
+        while self.classes.get(at + 1).is_some_and(|c| fills(c.size)) {
+            at += 1;
+        }
+        let class = self.classes.get_mut(at)?;
+        if let Some(page) = class.pages.pop() {
+            self.stats.pages_reused += 1;
+            return Some(page);
+        }
+        let storage = match &mut self.allocator {
+            None => Some(Storage::Heap(vec![0; class.size].into_boxed_slice())),
+            Some(a) => a.allocate(class.size).map(Storage::External),
+        };
+        match storage {
+            Some(_) => self.stats.pages_created += 1,
+            None => self.stats.failed += 1,
+        }
+        storage.map(Page::new)
+    }
+
+    /// Gives up a page (`put_page`). Whoever is the last to do so gives it back.
+    pub(crate) fn put_page(&mut self, frag: Frag) {
+        let page = frag.into_page();
+        if !page.is_last() {
+            return;
+        }
+        let own = page.is_external() == self.allocator.is_some();
+        let size = page.size();
+        match self.classes.iter_mut().find(|c| own && c.size == size) {
+            Some(class) if class.pages.len() < class.max_free => {
+                class.pages.push(page);
+                self.stats.pages_recycled += 1;
+            }
+            _ => self.stats.pages_freed += 1,
+        }
     }
 
     /// A copy of a packet in one buffer, headers in front of `data` not included (`skb_copy`), or `None` if
@@ -135,10 +206,14 @@ impl SkbPool {
     }
 
     fn recycle_head(&mut self, mut skb: SkBuff) {
+        while let Some(frag) = skb.pop_page_frag() {
+            self.put_page(frag);
+        }
         // Memory of another origin than the pool's own does not enter it.
         let own = skb.storage().is_some() == self.allocator.is_some();
-        match self.classes.iter_mut().find(|c| own && c.size == skb.capacity()) {
-            Some(class) if class.free.len() < class.max_free => {
+        let size = skb.capacity();
+        match self.classes.iter_mut().find(|c| c.size == size) {
+            Some(class) if own && class.free.len() < class.max_free => {
                 skb.reset();
                 class.free.push(skb);
                 self.stats.recycled += 1;
@@ -181,7 +256,7 @@ mod tests {
         skb.put_slice(b"x").unwrap();
         skb.reset_mac_header();
         pool.recycle(skb);
-        let skb = pool.alloc(2048).unwrap();
+        let skb = pool.alloc(SKB_SMALL_HEAD).unwrap();
         assert!(skb.is_empty() && skb.headroom() == 0 && skb.mac_header().is_none());
         assert_eq!((pool.stats().created, pool.stats().reused), (1, 1));
     }
@@ -200,17 +275,46 @@ mod tests {
     #[test]
     fn memory_of_the_driver_is_used_and_its_end_reported() {
         let mut pool = SkbPool::with_allocator(4, Box::new(OneBuffer(true)));
-        let skb = pool.alloc(1).unwrap();
+        let skb = pool.alloc(SKB_SMALL).unwrap();
         let any: &dyn std::any::Any = skb.storage().unwrap();
         assert!(any.is::<Dma>());
-        assert!(pool.alloc(1).is_none());
+        assert!(pool.alloc(SKB_SMALL).is_none());
         pool.recycle(skb);
-        assert!(pool.alloc(1).is_some());
+        assert!(pool.alloc(SKB_SMALL).is_some());
         pool.recycle(SkBuff::with_capacity(SKB_SMALL));
         assert_eq!(
             pool.stats().freed,
             1,
             "heap memory does not enter a pool of DMA memory"
         );
+    }
+
+    #[test]
+    fn a_page_comes_back_from_its_last_holder() {
+        let mut pool = SkbPool::new(4);
+        let page = pool.alloc_page(1, 1).unwrap();
+        let whole = Frag::new(page, 0, 8);
+        let part = whole.slice(2, 3);
+        pool.put_page(whole);
+        assert_eq!((pool.stats().pages_recycled, pool.stats().in_use()), (0, (0, 1)));
+        let mut skb = pool.alloc(1).unwrap();
+        skb.add_frag(part).unwrap();
+        pool.recycle(skb);
+        assert_eq!((pool.stats().pages_recycled, pool.stats().in_use()), (1, (0, 0)));
+        assert!(pool.alloc_page(1, 1).is_some());
+        assert_eq!((pool.stats().pages_created, pool.stats().pages_reused), (1, 1));
+    }
+
+    #[test]
+    fn pages_are_large_enough_and_little_of_them_is_unused() {
+        let mut pool = SkbPool::new(0);
+        let mut size = |wanted, least| pool.alloc_page(wanted, least).map(|p| p.size());
+        assert_eq!(size(1, 1448), Some(SKB_SMALL), "room for the segment to grow");
+        assert_eq!(size(1, 8948), Some(SKB_JUMBO));
+        assert_eq!(size(5_000, 1448), Some(SKB_SMALL), "in pieces");
+        assert_eq!(size(9_000, 1448), Some(SKB_JUMBO));
+        assert_eq!(size(60_000, 1448), Some(SKB_LARGE));
+        assert_eq!(size(usize::MAX, 1448), Some(SKB_LARGE));
+        assert_eq!(size(1, SKB_LARGE + 1), None);
     }
 }

@@ -8,7 +8,8 @@
 //! [`SkBuff::push`] prepends one on the way down. Layer headers stay reachable through their offsets. Every
 //! accessor is checked: a bad length is a `None` or an error, never a panic.
 //!
-//! A packet that GRO merged goes on behind `tail` in further buffers ([`frags`]).
+//! A packet may go on behind `tail`: in parts of pages that it shares with others ([`page`]), as what TCP sends
+//! does, or in further buffers, as what GRO merged does ([`frags`]).
 
 use std::any::Any;
 use std::fmt;
@@ -22,21 +23,25 @@ use super::sock::WmemCharge;
 use super::time::Instant;
 use crate::netfilter::NfCt;
 use crate::wire::ethernet::EtherType;
-use crate::wire::tcp::{TCP_CHECK_OFFSET, TcpFlags};
+use crate::wire::tcp::TcpFlags;
 
 /// Offset of the data offset in a TCP header, in the upper half of its byte.
 const TCP_DATA_OFFSET: usize = 12;
 /// Offset of the lower eight flags.
 const TCP_FLAGS: usize = 13;
 
+mod csum;
 mod frags;
+mod page;
 
+pub(crate) use frags::FragCursor;
 pub use frags::{Gso, GsoType};
+pub(crate) use page::{Frag, Page, Storage};
 
 /// Memory behind a socket buffer that is not from the heap, such as a DMA buffer of the driver.
 ///
 /// The driver finds its own type again with `skb.storage()` and [`Any`]'s downcast.
-pub trait SkbData: Any + Send {
+pub trait SkbData: Any + Send + Sync {
     /// The whole buffer, from `head` to `end`. The length must never change; accesses beyond the end of one
     /// that shrank find nothing.
     fn bytes(&self) -> &[u8];
@@ -92,27 +97,6 @@ pub enum IpSummed {
     },
 }
 
-enum Storage {
-    Heap(Box<[u8]>),
-    External(Box<dyn SkbData>),
-}
-
-impl Storage {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Heap(b) => b,
-            Self::External(b) => b.bytes(),
-        }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        match self {
-            Self::Heap(b) => b,
-            Self::External(b) => b.bytes_mut(),
-        }
-    }
-}
-
 const UNSET: u32 = u32::MAX;
 
 struct Inner {
@@ -123,10 +107,14 @@ struct Inner {
     mac_header: u32,
     network_header: u32,
     transport_header: u32,
-    /// Bytes in `frag_list` (`skb->data_len`).
+    /// Bytes in `frags` and `frag_list` (`skb->data_len`).
     data_len: u32,
-    /// Buffers that hold the rest of the packet (`skb_shinfo(skb)->frag_list`). None has one itself. The
-    /// vector keeps its memory when the buffer is used again.
+    /// What they cost.
+    data_truesize: u32,
+    /// Parts of pages where the packet goes on behind `tail` (`skb_shinfo(skb)->frags`). This vector and the
+    /// next keep their memory when the buffer is used again.
+    frags: Vec<Frag>,
+    /// Buffers that hold the rest of the packet (`skb_shinfo(skb)->frag_list`). None has one itself.
     frag_list: Vec<SkBuff>,
     meta: Meta,
 }
@@ -171,6 +159,8 @@ impl SkBuff {
             network_header: UNSET,
             transport_header: UNSET,
             data_len: 0,
+            data_truesize: 0,
+            frags: Vec::new(),
             frag_list: Vec::new(),
             meta: Meta::default(),
         }))
@@ -223,12 +213,14 @@ impl SkBuff {
         let s = &mut *self.0;
         (s.data, s.tail) = (0, 0);
         (s.mac_header, s.network_header, s.transport_header) = (UNSET, UNSET, UNSET);
-        s.data_len = 0;
+        (s.data_len, s.data_truesize) = (0, 0);
+        s.frags.clear();
         s.frag_list.clear();
         s.meta = Meta::default();
     }
 
     /// The packet from `data` to `tail`.
+    #[inline]
     pub fn data(&self) -> &[u8] {
         self.0
             .storage
@@ -238,22 +230,25 @@ impl SkBuff {
     }
 
     /// The packet from `data` to `tail`, writable.
+    #[inline]
     pub fn data_mut(&mut self) -> &mut [u8] {
         let range = self.0.data as usize..self.0.tail as usize;
         self.0.storage.bytes_mut().get_mut(range).unwrap_or(&mut [])
     }
 
-    /// Bytes of the packet: from `data` to `tail`, and those in other buffers (`skb->len`).
+    /// Bytes of the packet: from `data` to `tail`, and those elsewhere (`skb->len`).
+    #[inline]
     pub fn len(&self) -> usize {
         self.headlen() + self.data_len()
     }
 
     /// Bytes from `data` to `tail` (`skb_headlen`).
+    #[inline]
     pub fn headlen(&self) -> usize {
         (self.0.tail - self.0.data) as usize
     }
 
-    /// Bytes in other buffers (`skb->data_len`).
+    /// Bytes in pages and other buffers (`skb->data_len`).
     pub fn data_len(&self) -> usize {
         self.0.data_len as usize
     }
@@ -264,11 +259,13 @@ impl SkBuff {
     }
 
     /// Bytes of the whole buffer.
+    #[inline]
     pub fn capacity(&self) -> usize {
         self.0.end as usize
     }
 
     /// Bytes before `data`.
+    #[inline]
     pub fn headroom(&self) -> usize {
         self.0.data as usize
     }
@@ -279,12 +276,13 @@ impl SkBuff {
     }
 
     /// Memory that the packet really costs, which is what socket buffers are charged (`skb->truesize`).
+    #[inline]
     pub fn truesize(&self) -> usize {
-        let frags: usize = self.0.frag_list.iter().map(Self::truesize).sum();
-        self.capacity() + SKB_OVERHEAD + frags
+        self.capacity() + SKB_OVERHEAD + self.0.data_truesize as usize
     }
 
     /// Moves `data` and `tail` of an empty buffer forward by `len` (`skb_reserve`).
+    #[inline]
     pub fn reserve(&mut self, len: usize) -> Result<(), SkbError> {
         let available = if self.is_empty() { self.tailroom() } else { 0 };
         if len > available {
@@ -300,6 +298,7 @@ impl SkBuff {
 
     /// Adds `len` bytes at the tail and returns them, with their old content (`skb_put`). A packet that goes
     /// on in other buffers has no room.
+    #[inline]
     pub fn put(&mut self, len: usize) -> Result<&mut [u8], SkbError> {
         let available = if self.is_nonlinear() { 0 } else { self.tailroom() };
         if len > available {
@@ -325,6 +324,7 @@ impl SkBuff {
     }
 
     /// Adds `len` bytes in front and returns them, with their old content (`skb_push`).
+    #[inline]
     pub fn push(&mut self, len: usize) -> Result<&mut [u8], SkbError> {
         let available = self.headroom();
         if len > available {
@@ -344,6 +344,7 @@ impl SkBuff {
     }
 
     /// Removes `len` bytes in front, of those before `tail` (`skb_pull`).
+    #[inline]
     pub fn pull(&mut self, len: usize) -> Result<(), SkbError> {
         let available = self.headlen();
         if len > available {
@@ -380,6 +381,7 @@ impl SkBuff {
         T::mut_from_prefix(self.data_mut()).ok().map(|(h, _)| h)
     }
 
+    #[inline]
     fn since_offset(&self, offset: u32) -> Option<&[u8]> {
         if offset == UNSET {
             return None;
@@ -403,6 +405,7 @@ impl SkBuff {
     }
 
     /// From the link-layer header to the tail, if the layer is known.
+    #[inline]
     pub fn mac_header(&self) -> Option<&[u8]> {
         self.since_offset(self.0.mac_header)
     }
@@ -560,53 +563,6 @@ impl SkBuff {
     /// Sets the connection that the packet belongs to (`nf_ct_set`).
     pub(crate) fn set_nfct(&mut self, nfct: Option<NfCt>) {
         self.0.meta.nfct = nfct;
-    }
-
-    /// Asks for the checksum over everything from `data` on, to be stored `offset` bytes after `data`
-    /// (`CHECKSUM_PARTIAL`). The field must hold the folded pseudo header sum already.
-    pub fn set_checksum_partial(&mut self, offset: u16) {
-        self.0.meta.ip_summed = IpSummed::Partial {
-            start: self.0.data,
-            offset,
-        };
-    }
-
-    /// Where a [`IpSummed::Partial`] checksum starts, counted from `data` as devices want it
-    /// (`skb_checksum_start_offset`), and the offset of the field from there.
-    pub fn checksum_partial(&self) -> Option<(usize, usize)> {
-        match self.0.meta.ip_summed {
-            IpSummed::Partial { start, offset } => {
-                Some((start.checked_sub(self.0.data)? as usize, usize::from(offset)))
-            }
-            _ => None,
-        }
-    }
-
-    /// Computes a [`IpSummed::Partial`] checksum in software, for a device that cannot
-    /// (`skb_checksum_help`). Nothing happens in the other states. The packet must be in one buffer.
-    pub fn checksum_help(&mut self) -> Result<(), SkbError> {
-        let Some((start, offset)) = self.checksum_partial() else {
-            return Ok(());
-        };
-        let error = SkbError {
-            wanted: start + offset + 2,
-            available: self.headlen(),
-        };
-        if self.is_nonlinear() {
-            return Err(error);
-        }
-        let data = self.data_mut();
-        let sum = super::checksum::Sum::ZERO
-            .add_bytes(data.get(start..).ok_or(error)?)
-            .finish();
-        // RFC 768: zero means no checksum, so a computed zero is sent as all ones. TCP has no such rule, and
-        // segments that GRO merged must come out as they came in.
-        let zero_means_none = offset != usize::from(TCP_CHECK_OFFSET);
-        let sum = if sum == 0 && zero_means_none { 0xffff } else { sum };
-        let field = data.get_mut(start + offset..start + offset + 2).ok_or(error)?;
-        field.copy_from_slice(&sum.to_be_bytes());
-        self.0.meta.ip_summed = IpSummed::None;
-        Ok(())
     }
 
     /// Charges the buffer to a socket's send buffer until it is recycled or dropped (`skb_set_owner_w`).

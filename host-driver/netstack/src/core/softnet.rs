@@ -19,7 +19,6 @@ use super::dev::eth_type_trans;
 use super::drop_reason::SkbDropReason;
 use super::netdevice::IfIndex;
 use super::skb::{PktType, SkBuff};
-use super::tap::TapPacket;
 use crate::errno::Errno;
 use crate::stack::Stack;
 use crate::wire::ethernet::MacAddr;
@@ -227,13 +226,9 @@ impl Stack {
 
     /// The loopback device (drivers/net/loopback.c).
     pub(super) fn loopback_xmit(&mut self, mut skb: SkBuff) -> Result<(), Errno> {
-        let tap = TapPacket {
-            ifindex: IfIndex::LOOPBACK,
-            timestamp: self.now,
-            pkt_type: PktType::Outgoing,
-            data: skb.data(),
-        };
-        self.taps.deliver(&tap, &mut self.epolls);
+        let (head, polls) = (skb.data(), &mut self.epolls);
+        self.taps
+            .deliver_skb(IfIndex::LOOPBACK, self.now, PktType::Outgoing, head, &skb, polls);
         let len = skb.len() as u64;
         skb.orphan();
         if !eth_type_trans(&mut skb, MacAddr::ZERO) {

@@ -66,24 +66,32 @@ impl Taps {
         Some(self.taps.remove(at).1)
     }
 
-    /// A received packet, from its link-layer header on; one that GRO merged as it is after that.
+    /// Whether nobody wants to see packets.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.taps.is_empty() && self.sockets.iter().next().is_none()
+    }
+
+    /// A packet whose bytes up to `tail` from the link-layer header on are `head`; one of many pieces as it is
+    /// then, in one piece.
     pub(crate) fn deliver_skb(
         &mut self,
         ifindex: IfIndex,
         timestamp: Instant,
+        pkt_type: PktType,
+        head: &[u8],
         skb: &SkBuff,
         polls: &mut EventPolls,
     ) {
-        if self.taps.is_empty() && self.sockets.iter().next().is_none() {
+        if self.is_empty() {
             return;
         }
-        let Some(head) = skb.mac_header() else { return };
-        let pkt_type = skb.pkt_type();
         let mut scratch = std::mem::take(&mut self.scratch);
         let data = if skb.is_nonlinear() {
             scratch.clear();
             scratch.extend_from_slice(head);
-            scratch.extend(skb.pieces().skip(1).flatten());
+            skb.pieces()
+                .skip(1)
+                .for_each(|piece| scratch.extend_from_slice(piece));
             &scratch
         } else {
             head
@@ -98,7 +106,7 @@ impl Taps {
         self.scratch = scratch;
     }
 
-    pub(crate) fn deliver(&mut self, packet: &TapPacket<'_>, polls: &mut EventPolls) {
+    fn deliver(&mut self, packet: &TapPacket<'_>, polls: &mut EventPolls) {
         for (_, tap) in &mut self.taps {
             tap.packet(packet);
         }

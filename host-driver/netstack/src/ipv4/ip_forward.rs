@@ -76,7 +76,7 @@ impl Stack {
             return Some(skb);
         }
         let copy = self.alloc_ip_skb(skb.len()).and_then(|mut copy| {
-            copy.put_slice(skb.data()).ok()?;
+            skb.copy_bits(0, copy.put(skb.len()).ok()?);
             copy.copy_meta(&skb);
             copy.reset_network_header();
             Some(copy)

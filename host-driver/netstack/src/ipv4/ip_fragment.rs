@@ -155,10 +155,9 @@ impl Stack {
     /// A packet with the header and a part of the payload of another.
     fn ip_make_fragment(&mut self, skb: &SkBuff, header_len: usize, at: usize, len: usize) -> Option<SkBuff> {
         let header = skb.data().get(..header_len)?;
-        let payload = skb.data().get(header_len + at..header_len + at + len)?;
         let mut fragment = self.alloc_ip_skb(header_len + len)?;
         fragment.put_slice(header).ok()?;
-        fragment.put_slice(payload).ok()?;
+        skb.copy_bits(header_len + at, fragment.put(len).ok()?);
         fragment.set_dev(skb.dev()?);
         fragment.set_protocol(EtherType::IPV4);
         fragment.set_priority(skb.priority());

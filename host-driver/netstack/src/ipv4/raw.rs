@@ -388,26 +388,31 @@ impl Stack {
             Domain::Ipv4 => skb.network_header(),
             Domain::Ipv6 => skb.transport_header(),
         };
-        let packet = packet.unwrap_or(&[]);
-        let mut keep = packet.len();
+        // In one piece, which the payload of TCP is not.
+        let (head, rest) = (packet.unwrap_or(&[]), skb.data_len());
+        let Some(mut copy) = self.pool.alloc(head.len() + rest) else {
+            self.drops.count(SkbDropReason::NoMem);
+            return true;
+        };
+        let whole = copy.put_slice(head).is_ok()
+            && copy
+                .put(rest)
+                .map(|room| skb.copy_bits(skb.headlen(), room))
+                .is_ok();
+        let mut keep = copy.len();
         if let Some(filter) = &mut s.filter {
             let context = BpfContext {
                 protocol: skb.protocol().0,
                 pkt_type: skb.pkt_type() as u8,
                 ifindex: ip.iif.get(),
             };
-            keep = keep.min(filter.run(packet, &context));
+            keep = keep.min(filter.run(copy.data(), &context));
             if keep == 0 {
-                self.drops.count(SkbDropReason::SocketFilter);
+                self.kfree_skb(copy, SkbDropReason::SocketFilter);
                 return true;
             }
         }
-        let Some(mut copy) = self.pool.alloc(packet.len()) else {
-            self.drops.count(SkbDropReason::NoMem);
-            return true;
-        };
-        let fits = copy.put_slice(packet).is_ok() && s.sock.rmem_schedule(copy.truesize());
-        if !fits {
+        if !whole || !s.sock.rmem_schedule(copy.truesize()) {
             self.kfree_skb(copy, SkbDropReason::SocketRcvbuff);
             return true;
         }

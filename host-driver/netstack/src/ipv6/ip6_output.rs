@@ -200,13 +200,12 @@ impl Stack {
         fh: FragHdr,
         part: std::ops::Range<usize>,
     ) -> Option<SkBuff> {
-        let payload = skb.data().get(part)?;
         header.nexthdr = NEXTHDR_FRAGMENT;
-        header.payload_len = ((FRAG_HLEN + payload.len()) as u16).into();
-        let mut fragment = self.alloc_ip_skb(IPV6_HLEN + FRAG_HLEN + payload.len())?;
+        header.payload_len = ((FRAG_HLEN + part.len()) as u16).into();
+        let mut fragment = self.alloc_ip_skb(IPV6_HLEN + FRAG_HLEN + part.len())?;
         fragment.put_slice(header.as_bytes()).ok()?;
         fragment.put_slice(fh.as_bytes()).ok()?;
-        fragment.put_slice(payload).ok()?;
+        skb.copy_bits(part.start, fragment.put(part.len()).ok()?);
         fragment.set_dev(skb.dev()?);
         fragment.set_protocol(EtherType::IPV6);
         fragment.set_priority(skb.priority());

@@ -45,7 +45,8 @@ impl Stack {
 
     /// A reset as if it came from where the segment was going (RFC 9293 section 3.10.7.1; `nf_send_reset`).
     fn nf_send_reset(&mut self, skb: &SkBuff, view: &IpView) {
-        let l4 = skb.data().get(view.l4..view.len).unwrap_or(&[]);
+        // The payload may be in other pieces.
+        let l4 = skb.data().get(view.l4..).unwrap_or(&[]);
         let Ok((th, _)) = TcpHdr::ref_from_prefix(l4) else {
             return;
         };
@@ -54,7 +55,8 @@ impl Stack {
             return;
         }
         let ends = TcpFlags::SYN | TcpFlags::FIN;
-        let len = l4.len().saturating_sub(th.header_len()) as u32 + (th.flags() & ends).bits().count_ones();
+        let payload = view.len.saturating_sub(view.l4 + th.header_len());
+        let len = payload as u32 + (th.flags() & ends).bits().count_ones();
         let mut rst = TcpHdr::new(th.dest.get(), th.source.get(), TcpFlags::RST, 0);
         if th.flags().contains(TcpFlags::ACK) {
             rst.seq = th.ack_seq;

@@ -6,7 +6,7 @@ use super::inet_hashtables::{FlowKey, TcpSlot, TcpSockId};
 use super::seq::Seq;
 use super::sock::{PortHold, Shut, TcpSock, TcpState};
 use super::tcp_ipv4::{advertised_mss, select_initial_window};
-use super::write_queue::{Sacked, TcpSkb};
+use super::write_queue::TcpSkb;
 use super::*;
 use crate::core::dst::AddrType;
 use crate::core::netdevice::{Features, IfIndex};
@@ -170,14 +170,7 @@ impl Stack {
         sk.shutdown = Shut::empty();
         sk.state = TcpState::SynSent;
         sk.sock.err = None;
-        sk.queue.push(TcpSkb {
-            skb: None,
-            seq: isn,
-            end_seq: isn + 1,
-            flags: TcpFlags::SYN,
-            sacked: Sacked::empty(),
-            stamp: net.now,
-        });
+        sk.queue.push(TcpSkb::control(isn, TcpFlags::SYN, net.now));
         net.mib.tcp.active_opens += 1;
         if hold == PortHold::None {
             sk.port = PortHold::Shared(local.port());

@@ -4,7 +4,7 @@ use std::net::Shutdown;
 
 use super::inet_hashtables::{TcpSlot, TcpSockId};
 use super::sock::{PortHold, Shut, TcpSock, TcpState};
-use super::write_queue::{Sacked, TcpSkb};
+use super::write_queue::TcpSkb;
 use super::*;
 use crate::errno::Errno;
 use crate::wire::tcp::TcpFlags;
@@ -148,14 +148,8 @@ impl TcpSock {
             self.write_seq += 1;
             return;
         }
-        self.queue.push(TcpSkb {
-            skb: None,
-            seq: self.write_seq,
-            end_seq: self.write_seq + 1,
-            flags: TcpFlags::FIN,
-            sacked: Sacked::empty(),
-            stamp: now,
-        });
+        self.queue
+            .push(TcpSkb::control(self.write_seq, TcpFlags::FIN, now));
         self.write_seq += 1;
     }
 }

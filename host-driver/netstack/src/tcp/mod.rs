@@ -24,6 +24,7 @@ mod af_inet;
 mod close;
 mod inet_hashtables;
 mod options;
+mod payload;
 mod poll;
 mod recvmsg;
 mod sendmsg;

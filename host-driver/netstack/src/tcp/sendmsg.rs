@@ -1,9 +1,11 @@
 //! Data from the owner (`tcp_sendmsg` of net/ipv4/tcp.c).
 
 use super::inet_hashtables::TcpSockId;
+use super::payload::Payload;
 use super::sock::{Shut, TcpSock, TcpState};
-use super::write_queue::{Sacked, TcpSkb};
+use super::write_queue::TcpSkb;
 use super::*;
+use crate::core::skb::Frag;
 use crate::errno::Errno;
 use crate::eventpoll::Target;
 use crate::wire::tcp::TcpFlags;
@@ -54,36 +56,26 @@ impl TcpSock {
         queued < self.sock.sndbuf && self.sock.sndbuf - queued >= queued / 2
     }
 
-    /// Fills segments from `buf`; bytes that found room.
+    /// Copies from `buf` what finds room, and cuts it into segments; how many bytes.
     fn queue_data(&mut self, net: &mut Net<'_>, buf: &[u8]) -> usize {
         let mss = self.current_mss();
-        let mut copied = 0;
+        // A segment that was begun grows in its place, whose memory it is charged for.
+        let mut copied = self.queue.grow_tail(mss, |tail, most| {
+            let part = buf.get(..most).unwrap_or(buf);
+            (tail.extend(part), 0)
+        });
+        self.write_seq += copied as u32;
         while let Some(rest) = buf.get(copied..).filter(|r| !r.is_empty()) {
-            let grown = self.queue.unsent_tail().map_or(0, |tail| extend(tail, rest, mss));
-            if grown > 0 {
-                self.write_seq += grown as u32;
-                copied += grown;
-                continue;
-            }
             if !self.stream_memory_free() {
                 break;
             }
-            let Some(mut skb) = net.pool.alloc(mss) else { break };
-            let len = rest.len().min(mss).min(skb.tailroom());
-            let data = rest.get(..len).unwrap_or(&[]);
-            if skb.put_slice(data).is_err() {
-                net.pool.recycle(skb);
+            // Up to the segment that passes the limit of the send buffer.
+            let room = self.sock.sndbuf - self.queue.wmem_queued;
+            let rest = rest.get(..room.next_multiple_of(mss)).unwrap_or(rest);
+            let len = self.queue_page(net, rest, mss);
+            if len == 0 {
                 break;
             }
-            self.queue.push(TcpSkb {
-                skb: Some(skb),
-                seq: self.write_seq,
-                end_seq: self.write_seq + len as u32,
-                flags: TcpFlags::empty(),
-                sacked: Sacked::empty(),
-                stamp: net.now,
-            });
-            self.write_seq += len as u32;
             copied += len;
         }
         if copied > 0 {
@@ -95,46 +87,94 @@ impl TcpSock {
         }
         copied
     }
-}
 
-/// Adds bytes to a segment that has room; how many.
-fn extend(tail: &mut TcpSkb, bytes: &[u8], mss: usize) -> usize {
-    if tail.flags.intersects(TcpFlags::FIN | TcpFlags::SYN) {
-        return 0;
+    /// Fills one page, of which segments of `mss` are made; how many bytes (`skb_copy_to_page_nocache`). None
+    /// if there is no memory.
+    fn queue_page(&mut self, net: &mut Net<'_>, buf: &[u8], mss: usize) -> usize {
+        let Some(page) = net.pool.alloc_page(buf.len(), mss) else {
+            return 0;
+        };
+        let size = page.size();
+        let mut whole = Frag::new(page, 0, 0);
+        let len = whole.extend(buf);
+        // The last segment may grow into what stays unused of the page, and is charged for it.
+        let charge = |at: usize, part: usize| if at + part == len { size - at } else { part };
+        let mut at = self.queue.grow_tail(mss, |tail, most| {
+            let part = most.min(len);
+            match tail.push(whole.slice(0, part)) {
+                Ok(()) => (part, charge(0, part)),
+                Err(frag) => {
+                    net.pool.put_page(frag);
+                    (0, 0)
+                }
+            }
+        });
+        self.write_seq += at as u32;
+        while at < len {
+            let part = mss.min(len - at);
+            let payload = Payload::new(whole.slice(at, part));
+            let seg = TcpSkb::data(self.write_seq, payload, charge(at, part), net.now);
+            self.queue.push(seg);
+            self.write_seq += part as u32;
+            at += part;
+        }
+        net.pool.put_page(whole);
+        len
     }
-    let Some(skb) = tail.skb.as_mut() else { return 0 };
-    let at = skb.len();
-    let len = bytes.len().min(mss.saturating_sub(at)).min(skb.tailroom());
-    let data = bytes.get(..len).unwrap_or(&[]);
-    if data.is_empty() || skb.put_slice(data).is_err() {
-        return 0;
-    }
-    tail.end_seq += len as u32;
-    tail.flags -= TcpFlags::PSH;
-    len
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::skb::SkBuff;
+    use crate::stack::Stack;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(crate::testing::config())]
+        /// Whatever the sizes of the writes: the bytes in order, all segments but the last full, and all memory
+        /// charged.
+        #[test]
+        fn writes_become_full_segments(
+            writes in proptest::collection::vec(prop_oneof![1usize..5, 1usize..4000, 20_000usize..90_000], 1..12),
+        ) {
+            let mut stack = Stack::new(StackConfig::default(), 1);
+            let mut sk = TcpSock::new(&stack.config, Default::default());
+            sk.sock.sndbuf = usize::MAX / 2;
+            sk.mss_cache = 1448;
+            let id = stack.tcp.socks.insert(super::super::inet_hashtables::TcpSlot::Full(Box::new(sk)));
+            let (sk, mut net) = stack.tcp_split(id).unwrap();
+            let total: usize = writes.iter().sum();
+            let bytes: Vec<u8> = (0..total).map(|n| ((n * 31) >> 3) as u8).collect();
+            let mut at = 0;
+            for len in writes {
+                prop_assert_eq!(sk.queue_data(&mut net, &bytes[at..at + len]), len);
+                at += len;
+            }
+            let segs: Vec<_> = (0..).map_while(|n| sk.queue.get(n)).collect();
+            prop_assert_eq!(segs.len(), total.div_ceil(1448));
+            prop_assert!(segs.iter().rev().skip(1).all(|s| s.len() == 1448));
+            prop_assert_eq!(segs.iter().flat_map(|s| s.payload().bytes()).collect::<Vec<_>>(), bytes);
+            prop_assert!(segs.windows(2).all(|w| w[0].end_seq == w[1].seq));
+            prop_assert_eq!(segs.last().unwrap().end_seq, sk.write_seq);
+            prop_assert!(sk.queue.wmem_queued >= total);
+            sk.purge(&mut net);
+            prop_assert_eq!(stack.pool.stats().in_use(), (0, 0));
+        }
+    }
 
     #[test]
-    fn a_segment_takes_no_more_than_its_size_and_nothing_behind_a_fin() {
-        let mut tail = TcpSkb {
-            skb: Some(SkBuff::with_capacity(100)),
-            seq: seq::Seq(5),
-            end_seq: seq::Seq(5),
-            flags: TcpFlags::PSH,
-            sacked: Sacked::empty(),
-            stamp: Default::default(),
-        };
-        assert_eq!(extend(&mut tail, b"abc", 5), 3);
-        assert_eq!((tail.end_seq, tail.flags), (seq::Seq(8), TcpFlags::empty()));
-        assert_eq!(extend(&mut tail, b"defg", 5), 2);
-        assert_eq!(extend(&mut tail, b"x", 5), 0);
-        assert_eq!(tail.data(), b"abcde");
-        tail.flags = TcpFlags::FIN;
-        assert_eq!(extend(&mut tail, b"x", 50), 0);
+    fn a_write_fills_the_send_buffer_and_little_more() {
+        let mut stack = Stack::new(StackConfig::default(), 1);
+        let mut sk = TcpSock::new(&stack.config, Default::default());
+        (sk.sock.sndbuf, sk.mss_cache) = (16_384, 1448);
+        let id = stack
+            .tcp
+            .socks
+            .insert(super::super::inet_hashtables::TcpSlot::Full(Box::new(sk)));
+        let (sk, mut net) = stack.tcp_split(id).unwrap();
+        let copied = sk.queue_data(&mut net, &[0; 100_000]);
+        assert!((10_000..16_384 + 1448).contains(&copied), "{copied}");
+        assert!(sk.queue.wmem_queued < 16_384 + 4096, "{}", sk.queue.wmem_queued);
+        assert_eq!(sk.queue_data(&mut net, &[0; 100_000]), 0);
     }
 }

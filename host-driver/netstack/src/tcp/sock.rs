@@ -600,9 +600,7 @@ impl TcpSock {
     /// Gives all buffers back (`tcp_write_queue_purge`, `__skb_queue_purge`).
     pub(crate) fn purge(&mut self, net: &mut Net<'_>) {
         while let Some(seg) = self.queue.pop_any() {
-            if let Some(skb) = seg.skb {
-                net.pool.recycle(skb);
-            }
+            seg.free(net.pool);
         }
         self.queue = WriteQueue::default();
         self.purge_receive(net);

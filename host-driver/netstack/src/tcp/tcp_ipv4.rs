@@ -14,7 +14,6 @@ use super::tcp_minisocks::{Control, RequestSock};
 use super::tcp_output::{MAX_TCP_HEADER, tcp_pseudo};
 use super::*;
 use crate::core::addr::is_link_local;
-use crate::core::checksum::Sum;
 use crate::core::dst::{AddrType, DstEntry, IcmpError, IpIn, Severity};
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::IpSummed;
@@ -446,14 +445,6 @@ fn checksum_ok(skb: &SkBuff, ip: &IpIn) -> bool {
         IpSummed::Unnecessary | IpSummed::Partial { .. } => true,
         // The IP header sums up to zero, so it does not matter that it is included.
         IpSummed::Complete(sum) => pseudo().add_u16(sum).is_valid(),
-        IpSummed::None => {
-            let (mut sum, mut at) = (pseudo(), 0);
-            for piece in skb.pieces() {
-                let part = Sum::ZERO.add_bytes(piece).folded();
-                sum = sum.add_u16(if at % 2 == 1 { part.swap_bytes() } else { part });
-                at += piece.len();
-            }
-            sum.is_valid()
-        }
+        IpSummed::None => pseudo().add_u16(skb.checksum(0).folded()).is_valid(),
     }
 }

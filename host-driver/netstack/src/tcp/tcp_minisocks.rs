@@ -475,9 +475,7 @@ impl Stack {
         sk.ack.timeout = None;
         sk.throttled = false;
         while let Some(seg) = sk.queue.pop_any() {
-            if let Some(skb) = seg.skb {
-                net.pool.recycle(skb);
-            }
+            seg.free(net.pool);
         }
         for rx in sk.out_of_order.drain(..) {
             sk.sock.rmem_free(rx.skb.truesize());

@@ -256,7 +256,7 @@ impl TcpSock {
         } else {
             self.mss_cache
         };
-        self.fragment(net, at, size)?;
+        self.queue.split(at, size);
         let kind = if forced {
             XmitKind::LossProbe(at)
         } else {
@@ -293,7 +293,7 @@ impl TcpSock {
             self.throttled = true;
             return None;
         }
-        self.fragment(net, at, mss)?;
+        self.queue.split(at, mss);
         self.cwnd_restart_if_idle(net);
         let count = if len >= mss { self.gso_segs(at, mss) } else { 1 };
         Some((self.transmit_skb(net, at, count)?, XmitKind::New(count)))
@@ -314,19 +314,6 @@ impl TcpSock {
         }
         let small_in_flight = self.snd_sml.after(self.snd_una) && !self.snd_sml.after(self.snd_nxt);
         self.opts.nodelay || self.queue.packets_out() == 0 || !small_in_flight
-    }
-
-    /// Cuts a segment that is larger than `mss` (`tcp_fragment`). `None` without memory.
-    fn fragment(&mut self, net: &mut Net<'_>, at: usize, mss: usize) -> Option<()> {
-        let len = self.queue.get(at)?.len();
-        if len <= mss {
-            return Some(());
-        }
-        let rest = net.pool.alloc(len - mss)?;
-        if let Err(rest) = self.queue.split(at, mss, rest) {
-            net.pool.recycle(rest);
-        }
-        Some(())
     }
 
     /// RFC 5681 section 4.1 (`tcp_slow_start_after_idle_check`).
@@ -369,11 +356,7 @@ impl TcpSock {
         net.mib.tcp.out_segs += segs;
         match kind {
             XmitKind::Control => {}
-            XmitKind::New(count) => {
-                for _ in 0..count {
-                    self.event_new_data_sent(now);
-                }
-            }
+            XmitKind::New(count) => self.event_new_data_sent(now, count),
             XmitKind::Retrans(at) => {
                 self.sent_again(net, at);
                 self.retransmitted(now, at);
@@ -382,20 +365,19 @@ impl TcpSock {
         }
     }
 
-    /// `tcp_event_new_data_sent`.
-    fn event_new_data_sent(&mut self, now: crate::core::time::Instant) {
+    /// `tcp_event_new_data_sent`, for so many segments.
+    fn event_new_data_sent(&mut self, now: crate::core::time::Instant, count: usize) {
         let prior_packets = self.queue.packets_out();
-        let Some(head) = self.queue.send_head() else {
+        let Some(last) = self.queue.advance(now, count) else {
             return;
         };
-        let (end_seq, len) = (head.end_seq, head.len());
-        self.queue.advance(now);
+        let (end_seq, len) = (last.end_seq, last.len());
         self.snd_nxt = end_seq;
         if len < self.current_mss() && len > 0 {
             self.snd_sml = end_seq;
         }
         if matches!(self.ca_state, CaState::Cwr | CaState::Recovery) {
-            self.prr.out += 1;
+            self.prr.out += count as u32;
         }
         // Data that goes the other way than what we receive makes for a conversation.
         if let Some(last) = self.ack.lrcvtime
@@ -440,15 +422,15 @@ impl TcpSock {
         }
     }
 
-    /// `count` segments of the queue from `at` on as one packet, with one header; nothing changes in the queue
+    /// `count` segments of the queue from `at` on as one packet, with one header, that shares their payload
     /// (`__tcp_transmit_skb` with `clone_it`, `tcp_set_skb_tso_segs`).
     fn transmit_skb(&mut self, net: &mut Net<'_>, at: usize, count: usize) -> Option<SkBuff> {
         let first = self.queue.get(at)?;
         let (seq, size, mut flags) = (first.seq, first.len(), first.flags);
-        let mut skb = net.pool.alloc(MAX_TCP_HEADER + size * count)?;
+        let mut skb = net.pool.alloc(MAX_TCP_HEADER)?;
         skb.reserve(MAX_TCP_HEADER).ok()?;
         for seg in (at..at + count).filter_map(|n| self.queue.get(n)) {
-            skb.put_slice(seg.data()).ok()?;
+            seg.payload().share_with(&mut skb).ok()?;
             flags |= seg.flags;
         }
         if self.state != TcpState::SynSent {
@@ -527,7 +509,7 @@ impl TcpSock {
             let at = self.queue.packets_out() as usize;
             let size = (room.since(head.seq) as usize).min(self.mss_cache);
             let whole = head.len() <= size;
-            self.fragment(net, at, size)?;
+            self.queue.split(at, size);
             if !whole && let Some(part) = self.queue.get_mut(at) {
                 part.flags |= TcpFlags::PSH;
             }

@@ -1,15 +1,16 @@
 //! What was written and is not yet acknowledged: the write queue and the retransmission queue in one.
 //!
 //! Each entry is one segment's worth of payload. Entries in front of the send head are in flight and make up
-//! the SACK scoreboard (RFC 6675 section 3); the others wait to be sent. A segment is copied from its entry
-//! each time that it is sent, and the entry stays until it is acknowledged.
+//! the SACK scoreboard (RFC 6675 section 3); the others wait to be sent. Each packet that carries a segment
+//! shares its payload, and the entry stays until it is acknowledged.
 
 use std::collections::VecDeque;
 
 use bitflags::bitflags;
 
+use super::payload::Payload;
 use super::seq::Seq;
-use crate::core::skb::SkBuff;
+use crate::core::pool::SkbPool;
 use crate::core::time::Instant;
 use crate::wire::tcp::TcpFlags;
 
@@ -28,11 +29,14 @@ bitflags! {
     }
 }
 
+/// Memory of an entry itself.
+const TCP_SKB_OVERHEAD: usize = size_of::<TcpSkb>();
+
 /// A segment in the queue (`struct tcp_skb_cb`).
 #[derive(Debug)]
 pub(crate) struct TcpSkb {
-    /// The payload; none for a bare SYN or FIN.
-    pub skb: Option<SkBuff>,
+    /// Empty for a bare SYN or FIN.
+    payload: Payload,
     pub seq: Seq,
     /// Behind the last byte, SYN and FIN counted.
     pub end_seq: Seq,
@@ -41,22 +45,50 @@ pub(crate) struct TcpSkb {
     pub sacked: Sacked,
     /// When it was last sent.
     pub stamp: Instant,
+    /// Memory that it costs, with what it leaves unused of its page.
+    truesize: u32,
 }
 
 impl TcpSkb {
+    /// A segment with payload whose pages cost `truesize` bytes.
+    pub(crate) fn data(seq: Seq, payload: Payload, truesize: usize, now: Instant) -> Self {
+        Self {
+            seq,
+            end_seq: seq + payload.len() as u32,
+            payload,
+            flags: TcpFlags::empty(),
+            sacked: Sacked::empty(),
+            stamp: now,
+            truesize: (truesize + TCP_SKB_OVERHEAD) as u32,
+        }
+    }
+
+    /// A bare SYN or FIN.
+    pub(crate) fn control(seq: Seq, flags: TcpFlags, now: Instant) -> Self {
+        Self {
+            end_seq: seq + 1,
+            flags,
+            ..Self::data(seq, Payload::default(), 0, now)
+        }
+    }
+
     /// Bytes of payload.
     pub(crate) fn len(&self) -> usize {
-        self.skb.as_ref().map_or(0, SkBuff::len)
+        let counted = self
+            .flags
+            .intersection(TcpFlags::SYN | TcpFlags::FIN)
+            .bits()
+            .count_ones();
+        self.end_seq.since(self.seq).saturating_sub(counted) as usize
     }
 
-    /// The payload.
-    pub(crate) fn data(&self) -> &[u8] {
-        self.skb.as_ref().map_or(&[], SkBuff::data)
+    pub(crate) fn payload(&self) -> &Payload {
+        &self.payload
     }
 
-    /// Memory that it costs.
-    pub(crate) fn truesize(&self) -> usize {
-        self.skb.as_ref().map_or(0, SkBuff::truesize)
+    /// Gives its memory back.
+    pub(crate) fn free(self, pool: &mut SkbPool) {
+        self.payload.free(pool);
     }
 }
 
@@ -112,6 +144,28 @@ impl WriteQueue {
         }
     }
 
+    /// Adds payload to the last segment, if it has not been sent and has not a segment's size: `append` is
+    /// told how much, and tells how many bytes it added and how many bytes of memory they cost.
+    pub(crate) fn grow_tail(
+        &mut self,
+        mss: usize,
+        append: impl FnOnce(&mut Payload, usize) -> (usize, usize),
+    ) -> usize {
+        let Some(tail) = self.unsent_tail() else { return 0 };
+        let room = mss.saturating_sub(tail.len());
+        if room == 0 || tail.flags.intersects(TcpFlags::FIN | TcpFlags::SYN) {
+            return 0;
+        }
+        let (len, truesize) = append(&mut tail.payload, room);
+        if len > 0 {
+            tail.end_seq += len as u32;
+            tail.flags -= TcpFlags::PSH;
+            tail.truesize += truesize as u32;
+            self.wmem_queued += truesize;
+        }
+        len
+    }
+
     pub(crate) fn get(&self, at: usize) -> Option<&TcpSkb> {
         self.segs.get(at)
     }
@@ -126,16 +180,19 @@ impl WriteQueue {
     }
 
     pub(crate) fn push(&mut self, seg: TcpSkb) {
-        self.wmem_queued += seg.truesize();
+        self.wmem_queued += seg.truesize as usize;
         self.segs.push_back(seg);
     }
 
-    /// The first unsent segment has been sent (`tcp_event_new_data_sent`).
-    pub(crate) fn advance(&mut self, now: Instant) {
-        if let Some(seg) = self.segs.get_mut(self.sent) {
+    /// The first `count` unsent segments have been sent; the last of them.
+    pub(crate) fn advance(&mut self, now: Instant, count: usize) -> Option<&TcpSkb> {
+        let count = count.min(self.segs.len() - self.sent);
+        let sent = self.sent + count;
+        for seg in self.segs.range_mut(self.sent..sent) {
             seg.stamp = now;
-            self.sent += 1;
         }
+        self.sent = sent;
+        self.segs.get(sent.checked_sub(1)?).filter(|_| count > 0)
     }
 
     /// Takes the oldest segment in flight; its counts end.
@@ -146,7 +203,7 @@ impl WriteQueue {
         let seg = self.segs.pop_front()?;
         self.sent -= 1;
         self.uncount(seg.sacked);
-        self.wmem_queued = self.wmem_queued.saturating_sub(seg.truesize());
+        self.wmem_queued = self.wmem_queued.saturating_sub(seg.truesize as usize);
         Some(seg)
     }
 
@@ -154,7 +211,7 @@ impl WriteQueue {
     pub(crate) fn pop_any(&mut self) -> Option<TcpSkb> {
         let seg = self.segs.pop_front()?;
         self.sent = self.sent.saturating_sub(1);
-        self.wmem_queued = self.wmem_queued.saturating_sub(seg.truesize());
+        self.wmem_queued = self.wmem_queued.saturating_sub(seg.truesize as usize);
         if self.segs.is_empty() {
             (self.sacked_out, self.lost_out, self.retrans_out) = (0, 0, 0);
         }
@@ -162,6 +219,9 @@ impl WriteQueue {
     }
 
     fn uncount(&mut self, sacked: Sacked) {
+        if sacked.is_empty() {
+            return;
+        }
         self.sacked_out = self
             .sacked_out
             .saturating_sub(sacked.contains(Sacked::ACKED).into());
@@ -197,24 +257,16 @@ impl WriteQueue {
         low
     }
 
-    /// Cuts the segment at `at` after `len` bytes of payload; `rest` is an empty buffer for the remainder
-    /// (`tcp_fragment`). False if there is nothing to cut or no room.
-    pub(crate) fn split(&mut self, at: usize, len: usize, mut rest: SkBuff) -> Result<(), SkBuff> {
-        let Some(seg) = self.segs.get_mut(at) else {
-            return Err(rest);
-        };
-        let Some(tail) = seg.data().get(len..).filter(|t| !t.is_empty()) else {
-            return Err(rest);
-        };
-        if len == 0 || rest.put_slice(tail).is_err() {
-            return Err(rest);
+    /// Cuts the segment at `at` after `len` bytes of payload (`tcp_fragment`). Nothing happens if that is all of
+    /// it or none.
+    pub(crate) fn split(&mut self, at: usize, len: usize) {
+        let Some(seg) = self.segs.get_mut(at) else { return };
+        if len == 0 || len >= seg.len() {
+            return;
         }
         // FIN and PSH are at the end.
         let moved = seg.flags & (TcpFlags::FIN | TcpFlags::PSH);
         seg.flags -= moved;
-        if let Some(skb) = seg.skb.as_mut() {
-            skb.trim(len);
-        }
         let syn = u32::from(seg.flags.contains(TcpFlags::SYN));
         let second = TcpSkb {
             seq: seg.seq + syn + len as u32,
@@ -222,11 +274,13 @@ impl WriteQueue {
             flags: moved,
             sacked: seg.sacked,
             stamp: seg.stamp,
-            skb: Some(rest),
+            payload: seg.payload.split_off(len),
+            // The pages stay charged to the first.
+            truesize: TCP_SKB_OVERHEAD as u32,
         };
         seg.end_seq = second.seq;
         let sacked = second.sacked;
-        self.wmem_queued += second.truesize();
+        self.wmem_queued += second.truesize as usize;
         self.segs.insert(at + 1, second);
         if at < self.sent {
             self.sent += 1;
@@ -234,7 +288,6 @@ impl WriteQueue {
             self.lost_out += u32::from(sacked.contains(Sacked::LOST));
             self.retrans_out += u32::from(sacked.contains(Sacked::RETRANS));
         }
-        Ok(())
     }
 
     /// Removes what was acknowledged from the front of the oldest segment (`tcp_trim_head`).
@@ -246,9 +299,7 @@ impl WriteQueue {
         let syn = u32::from(seg.flags.contains(TcpFlags::SYN));
         let bytes = una.since(seg.seq) - syn;
         seg.flags -= TcpFlags::SYN;
-        if let Some(skb) = seg.skb.as_mut() {
-            let _ = skb.pull(bytes as usize);
-        }
+        seg.payload.pull(bytes as usize);
         seg.seq = una;
     }
 }
@@ -258,13 +309,10 @@ mod tests {
     use super::*;
 
     fn seg(seq: u32, payload: &[u8]) -> TcpSkb {
+        let payload = Payload::of(payload, 2);
         TcpSkb {
-            skb: Some(SkBuff::from_slice(payload)),
-            seq: Seq(seq),
-            end_seq: Seq(seq) + payload.len() as u32,
             flags: TcpFlags::PSH,
-            sacked: Sacked::default(),
-            stamp: Instant::ZERO,
+            ..TcpSkb::data(Seq(seq), payload, 12, Instant::ZERO)
         }
     }
 
@@ -273,9 +321,7 @@ mod tests {
         for n in 0..4 {
             q.push(seg(n * 10, &[n as u8; 10]));
         }
-        for _ in 0..3 {
-            q.advance(Instant::ZERO);
-        }
+        assert_eq!(q.advance(Instant::ZERO, 3).unwrap().seq, Seq(20));
         q
     }
 
@@ -301,7 +347,7 @@ mod tests {
     #[test]
     fn a_split_segment_keeps_its_bytes_and_flags() {
         let mut q = queue();
-        q.split(1, 4, SkBuff::with_capacity(16)).unwrap();
+        q.split(1, 4);
         let (a, b) = (q.get(1).unwrap(), q.get(2).unwrap());
         assert_eq!(
             (a.seq, a.end_seq, b.seq, b.end_seq),
@@ -309,9 +355,32 @@ mod tests {
         );
         assert_eq!((a.len(), b.len(), q.packets_out()), (4, 6, 4));
         assert_eq!((a.flags, b.flags), (TcpFlags::empty(), TcpFlags::PSH));
-        assert_eq!((a.data(), b.data()), (&[1; 4][..], &[1; 6][..]));
-        assert!(q.split(0, 10, SkBuff::with_capacity(16)).is_err());
-        assert!(q.split(0, 4, SkBuff::with_capacity(2)).is_err());
+        assert_eq!((a.payload.bytes(), b.payload.bytes()), (vec![1; 4], vec![1; 6]));
+        q.split(0, 10);
+        q.split(0, 0);
+        assert_eq!(q.packets_out(), 4, "nothing to cut");
+        while q.pop_any().is_some() {}
+        assert_eq!(q.wmem_queued, 0);
+    }
+
+    #[test]
+    fn the_last_segment_grows_until_it_is_sent_or_full_or_finished() {
+        let mut q = queue();
+        let append = |bytes: &'static [u8]| {
+            move |payload: &mut Payload, most: usize| (payload.extend(&bytes[..bytes.len().min(most)]), 0)
+        };
+        assert_eq!(q.grow_tail(11, append(b"abc")), 1);
+        assert_eq!(q.grow_tail(11, append(b"bc")), 0, "full");
+        assert_eq!(q.grow_tail(20, append(b"bc")), 1, "the page is full");
+        let tail = q.unsent_tail().unwrap();
+        assert_eq!(
+            (tail.len(), tail.end_seq, tail.flags),
+            (12, Seq(42), TcpFlags::empty())
+        );
+        tail.flags = TcpFlags::FIN;
+        assert_eq!(q.grow_tail(50, append(b"x")), 0);
+        assert!(q.advance(Instant::ZERO, 9).is_some() && !q.has_unsent());
+        assert_eq!(q.grow_tail(50, append(b"x")), 0);
     }
 
     #[test]

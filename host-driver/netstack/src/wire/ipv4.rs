@@ -136,7 +136,8 @@ impl IpHdr {
     /// Fills the checksum in, for a header without options (`ip_send_check`).
     pub fn send_check(&mut self) {
         self.check = 0.into();
-        self.check = checksum::checksum(self.as_bytes()).into();
+        let bytes: &[u8; IPV4_HLEN] = zerocopy::transmute_ref!(self);
+        self.check = checksum::Sum::ZERO.add_array(bytes).finish().into();
     }
 }
 

@@ -65,7 +65,7 @@ impl MemDevice {
         let mut skb = self.ring.pop_front()?;
         // Of the device's making, if it was left to it.
         skb.checksum_help().unwrap();
-        let mut frame = skb.data().to_vec();
+        let mut frame = skb.pieces().collect::<Vec<_>>().concat();
         frame.resize(frame.len().max(60), 0);
         self.done.push(skb);
         Some(frame)
@@ -137,6 +137,12 @@ impl Host {
             .add_address(ifindex, format!("10.0.0.{n}/24").parse().unwrap())
             .unwrap();
         Self { stack, dev, ifindex }
+    }
+
+    /// Lets the device do more.
+    pub fn add_features(&mut self, features: Features) {
+        self.dev.features |= features;
+        self.stack.netdev_change(self.ifindex, &self.dev).unwrap();
     }
 
     /// Receives a frame in a buffer of the stack's pool, as a driver does.

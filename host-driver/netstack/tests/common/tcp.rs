@@ -153,11 +153,7 @@ impl TcpNet {
             assert_eq!(host.stack.tcp_timer_count(), 0, "timers of host {n}");
             host.dev.reclaim(host.stack.skb_pool());
             let pool = host.stack.skb_pool().stats();
-            assert_eq!(
-                pool.created + pool.reused,
-                pool.recycled + pool.freed,
-                "buffers of host {n}: {pool:?}"
-            );
+            assert_eq!(pool.in_use(), (0, 0), "buffers and pages of host {n}: {pool:?}");
         }
     }
 }

@@ -213,7 +213,7 @@ fn finish(peer: &mut TcpPeer) {
     let host = &mut peer.host;
     hematite_netstack::NetDevice::reclaim(&mut host.dev, host.stack.skb_pool());
     let pool = host.stack.skb_pool().stats();
-    assert_eq!(pool.created + pool.reused, pool.recycled + pool.freed, "{pool:?}");
+    assert_eq!(pool.in_use(), (0, 0), "{pool:?}");
 }
 
 pub fn tcp_socket_seeds() -> Vec<Vec<u8>> {

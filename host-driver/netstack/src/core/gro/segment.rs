@@ -11,6 +11,7 @@ use crate::core::skb::{GsoType, IpSummed, SkBuff};
 use crate::netfilter::packet::{IpView, NfProto};
 use crate::wire::ethernet::ETH_HLEN;
 use crate::wire::ipv4::{IP_DF, IPPROTO_TCP, IPV4_HLEN, IpHdr};
+use crate::wire::ipv6::IPV6_HLEN;
 use crate::wire::tcp::{TCP_CHECK_OFFSET, TCP_HLEN, TcpFlags, TcpHdr};
 
 /// A TCP flow in one direction.
@@ -24,6 +25,11 @@ pub(super) struct FlowKey {
 impl FlowKey {
     pub(super) fn is_between(&self, saddr: IpAddr, daddr: IpAddr) -> bool {
         self.saddr == saddr && self.daddr == daddr
+    }
+
+    /// The sum of the pseudo header, without the length.
+    pub(super) fn pseudo(&self) -> Sum {
+        Sum::ZERO.add_pseudo_header(self.saddr, self.daddr, IPPROTO_TCP, 0)
     }
 
     /// The list that the flow's packet is in. Who floods one list only loses merging.
@@ -103,8 +109,8 @@ impl Segment {
     /// no payload, or a control bit that ends, begins or interrupts something.
     fn parse(skb: &mut SkBuff, view: &IpView) -> Option<Self> {
         let data = skb.data();
-        // With padding the length tells another story than the frame.
-        if view.len != data.len() || skb.is_nonlinear() {
+        // With padding the length tells another story than the frame. What the device has merged is done with.
+        if view.len != data.len() || skb.is_nonlinear() || skb.gso().is_some() {
             return None;
         }
         let (id, dont_fragment) = match view.family() {
@@ -119,7 +125,7 @@ impl Segment {
                 }
                 (Some(iph.id.get()), iph.dont_fragment())
             }
-            NfProto::Ipv6 if view.l4 == 40 => (None, true),
+            NfProto::Ipv6 if view.l4 == IPV6_HLEN => (None, true),
             NfProto::Ipv6 => return None,
         };
         let (th, _) = TcpHdr::ref_from_prefix(data.get(view.l4..)?).ok()?;
@@ -165,8 +171,7 @@ impl Segment {
         if self.seq != held.next_seq || self.len > head.len || self.header_len != head.header_len {
             return None;
         }
-        let (a, b) = (held.skb.mac_header()?, skb.mac_header()?);
-        if a.get(..ETH_HLEN)? != b.get(..ETH_HLEN)? {
+        if *skb.mac_header()?.first_chunk::<ETH_HLEN>()? != held.link {
             return None;
         }
         let (a, b) = (held.skb.data(), skb.data());
@@ -185,7 +190,12 @@ impl Segment {
         if !ip || !tcp {
             return None;
         }
-        let (Some(first), Some(id)) = (head.id, self.id) else {
+        self.ids_after(held)
+    }
+
+    /// How the identifications run if this segment's is the next.
+    fn ids_after(&self, held: &Held) -> Option<Ids> {
+        let (Some(first), Some(id)) = (held.head.id, self.id) else {
             return Some(Ids::None);
         };
         let counting = first.wrapping_add(held.count) == id;
@@ -197,8 +207,81 @@ impl Segment {
         }
     }
 
+    /// The segment of a frame that is what the held packet lets expect: what [`classify`] and
+    /// [`Segment::continues`] find out, from one comparison of the headers. None for any other frame, which may
+    /// be of the flow all the same.
+    pub(super) fn predicted(skb: &mut SkBuff, held: &Held) -> Option<(Self, Ids)> {
+        let head = &held.head;
+        let (a, b) = (held.skb.data(), skb.data());
+        let id = match head.pf {
+            NfProto::Ipv4 => {
+                let (a, b) = (a.first_chunk::<IPV4_HLEN>()?, b.first_chunk::<IPV4_HLEN>()?);
+                let same = a[..2] == b[..2] && a[6..10] == b[6..10] && a[12..] == b[12..];
+                let whole = usize::from(u16::from_be_bytes([b[2], b[3]])) == skb.len();
+                if !same || !whole || !Sum::ZERO.add_array(b).is_valid() {
+                    return None;
+                }
+                Some(u16::from_be_bytes([b[4], b[5]]))
+            }
+            NfProto::Ipv6 => {
+                let (a, b) = (a.first_chunk::<IPV6_HLEN>()?, b.first_chunk::<IPV6_HLEN>()?);
+                let same = a[..4] == b[..4] && a[6..] == b[6..];
+                let whole = usize::from(u16::from_be_bytes([b[4], b[5]])) + IPV6_HLEN == skb.len();
+                if !same || !whole {
+                    return None;
+                }
+                None
+            }
+        };
+        let (th_a, options_a) = a.get(head.l4..)?.split_first_chunk::<TCP_HLEN>()?;
+        let (th, rest) = b.get(head.l4..)?.split_first_chunk::<TCP_HLEN>()?;
+        // Ports; acknowledgment, length and reserved bits; window; urgent pointer and options.
+        let same = th[..4] == th_a[..4]
+            && th[8..12] == th_a[8..12]
+            && th[12] == th_a[12]
+            && th[14..16] == th_a[14..16]
+            && th[18..] == th_a[18..];
+        let (options, payload) = rest.split_at_checked(head.header_len - TCP_HLEN)?;
+        let same = same && options == options_a.get(..options.len())?;
+        let segment = Self {
+            pf: head.pf,
+            l4: head.l4,
+            header_len: head.header_len,
+            seq: u32::from_be_bytes([th[4], th[5], th[6], th[7]]),
+            len: payload.len(),
+            id,
+            dont_fragment: head.dont_fragment,
+            flags: TcpFlags::from_bits_retain(th[13]),
+        };
+        let expected = segment.seq == held.next_seq
+            && (1..=head.len).contains(&segment.len)
+            && (segment.flags ^ head.flags) - (TcpFlags::FIN | TcpFlags::PSH) == TcpFlags::empty()
+            && th[16..18] != [0xff, 0xff];
+        let same_link = *skb.mac_header()?.first_chunk::<ETH_HLEN>()? == held.link;
+        if !same || !expected || !same_link || skb.is_nonlinear() || skb.gso().is_some() {
+            return None;
+        }
+        let ids = segment.ids_after(held)?;
+        match skb.ip_summed() {
+            IpSummed::Unnecessary => {}
+            IpSummed::None => {
+                let l4 = b.get(head.l4..)?;
+                let sum = held.pseudo.add_u16(l4.len() as u16).add_bytes(l4);
+                if !sum.is_valid() {
+                    return None;
+                }
+                skb.set_ip_summed(IpSummed::Unnecessary);
+            }
+            IpSummed::Complete(_) | IpSummed::Partial { .. } => return None,
+        }
+        Some((segment, ids))
+    }
+
     /// FIN and PSH of the last segment are those of the packet.
     pub(super) fn add_flags(&self, skb: &mut SkBuff, last: &Segment) {
+        if self.flags.contains(last.flags) {
+            return;
+        }
         let flags = self.flags | last.flags;
         if let Some(th) = self.tcp_mut(skb) {
             th.set_flags(flags);

@@ -1,7 +1,8 @@
 //! Against a model that knows frames and the rules, and by cutting every packet again.
 
 use super::*;
-use crate::core::skb::{GsoType, IpSummed, PktType};
+use crate::core::netdevice::Features;
+use crate::core::skb::{Frag, GsoType, IpSummed, Page, PktType, Storage};
 use crate::wire::ethernet::EtherType;
 use etherparse::{PacketBuilder, TcpHeader};
 use proptest::prelude::*;
@@ -322,6 +323,27 @@ fn traffic() -> impl Strategy<Value = Vec<Frame>> {
         })
 }
 
+/// A frame like a merged packet, with its payload in other buffers or in two pages.
+fn frame(skb: &SkBuff, bytes: &[u8], in_pages: bool) -> SkBuff {
+    let mut frame = SkBuff::with_capacity(4000);
+    frame.reserve(66).unwrap();
+    frame.copy_meta(skb);
+    let l4 = if bytes[12] == 8 { 34 } else { 54 };
+    let headers = l4 + usize::from(bytes[l4 + 12] >> 4) * 4;
+    let (headers, payload) = bytes.split_at(headers);
+    frame.put_slice(headers).unwrap();
+    let (first, second) = payload.split_at(payload.len() * 2 / 3);
+    for part in [first, second].into_iter().filter(|p| !p.is_empty()) {
+        if in_pages {
+            let page = Page::new(Storage::Heap(part.into()));
+            frame.add_frag(Frag::new(page, 0, part.len())).unwrap();
+        } else {
+            frame.append_frag(SkBuff::from_slice(part)).unwrap();
+        }
+    }
+    frame
+}
+
 proptest! {
     #![proptest_config(crate::testing::config())]
     #[test]
@@ -341,17 +363,25 @@ proptest! {
             seen[flow].extend(cut);
             // Ours cuts like etherparse.
             if skb.gso().is_some() {
-                let mut frame = SkBuff::with_capacity(4000);
-                frame.reserve(66).unwrap();
-                frame.put_slice(skb.mac_header().unwrap()).unwrap();
-                frame.copy_meta(skb);
-                for piece in skb.pieces().skip(1) {
-                    frame.append_frag(SkBuff::from_slice(piece)).unwrap();
+                let bytes = [skb.mac_header().unwrap().to_vec(), skb.pieces().skip(1).flatten().copied().collect()].concat();
+                for (features, in_pages) in [
+                    (Features::empty(), false), (Features::HW_CSUM, false), (Features::SG, true),
+                    (Features::SG | Features::HW_CSUM, true), (Features::empty(), true),
+                ] {
+                    let frame = frame(skb, &bytes, in_pages);
+                    let mut segments = std::collections::VecDeque::new();
+                    crate::core::gso::skb_gso_segment(frame, features, &mut pool, &mut segments).unwrap();
+                    let made = !features.contains(Features::HW_CSUM);
+                    prop_assert!(segments.iter().all(|s| (s.ip_summed() == IpSummed::None) == made));
+                    prop_assert!(segments.iter().all(|s| s.is_nonlinear() == features.contains(Features::SG)));
+                    let ours: Vec<Vec<u8>> = segments.into_iter().map(|mut s| {
+                        s.checksum_help().unwrap();
+                        let bytes = s.pieces().flatten().copied().collect();
+                        pool.recycle(s);
+                        bytes
+                    }).collect();
+                    prop_assert_eq!(ours, super::tests::cut(skb));
                 }
-                let mut segments = std::collections::VecDeque::new();
-                crate::core::gso::skb_gso_segment(frame, &mut pool, &mut segments).unwrap();
-                let ours: Vec<_> = segments.iter_mut().map(|s| { s.checksum_help().unwrap(); s.data().to_vec() }).collect();
-                prop_assert_eq!(ours, super::tests::cut(skb));
             }
         }
         for (flow, seen) in seen.iter().enumerate() {

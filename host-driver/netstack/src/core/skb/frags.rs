@@ -1,9 +1,13 @@
-//! Packets in more than one buffer, and what they are made of.
+//! Packets in more than one piece, and what they are made of.
 //!
-//! A merged packet has its headers and its first bytes in its own buffer, and the payload of the segments
-//! that were merged into it in theirs, in order (`skb_shinfo(skb)->frag_list`): nothing is copied.
+//! A packet that TCP sends has its headers in its own buffer, and its payload in pages that the write queue holds
+//! too (`skb_shinfo(skb)->frags`). A merged packet has its headers and its first bytes in its own buffer, and the
+//! payload of the segments that were merged into it in theirs, in order (`skb_shinfo(skb)->frag_list`). Nothing
+//! is copied.
 
-use super::{IpSummed, SkBuff, SkbError};
+use crate::core::checksum::Sum;
+
+use super::{Frag, IpSummed, SkBuff, SkbError};
 
 /// What the segments of a packet are (`SKB_GSO_TCPV4` and so on).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,32 +32,126 @@ pub struct Gso {
     pub kind: GsoType,
 }
 
+/// A place in the pages of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct FragCursor {
+    frag: usize,
+    offset: usize,
+}
+
 impl SkBuff {
-    /// Whether some of the packet is in other buffers (`skb_is_nonlinear`).
+    /// Whether some of the packet is behind `tail` (`skb_is_nonlinear`).
     pub fn is_nonlinear(&self) -> bool {
+        !self.0.frags.is_empty() || !self.0.frag_list.is_empty()
+    }
+
+    /// Number of pieces behind `tail`.
+    pub fn nr_frags(&self) -> usize {
+        self.pieces().count() - 1
+    }
+
+    /// The packet's bytes, piece by piece, as a device that gathers them takes them. The first is
+    /// [`SkBuff::data`].
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> + '_ {
+        let list = self.0.frag_list.iter();
+        let list =
+            list.flat_map(|skb| std::iter::once(skb.data()).chain(skb.0.frags.iter().map(Frag::bytes)));
+        std::iter::once(self.data())
+            .chain(self.0.frags.iter().map(Frag::bytes))
+            .chain(list)
+    }
+
+    /// Lets the packet go on with part of a page (`skb_add_rx_frag`, `skb_fill_page_desc`).
+    ///
+    /// # Errors
+    /// The part itself, if the packet goes on in other buffers already or would be longer than 4 GiB.
+    pub(crate) fn add_frag(&mut self, frag: Frag) -> Result<(), Frag> {
+        let Some(len) = self.0.data_len.checked_add(frag.len() as u32) else {
+            return Err(frag);
+        };
+        if !self.0.frag_list.is_empty() {
+            return Err(frag);
+        }
+        self.0.data_len = len;
+        self.0.data_truesize = self.0.data_truesize.saturating_add(frag.len() as u32);
+        self.0.frags.push(frag);
+        Ok(())
+    }
+
+    /// As [`SkBuff::add_frag`] for a part that somebody keeps: one more holder, or none where the packet's last
+    /// part only grows.
+    pub(crate) fn add_frag_ref(&mut self, frag: &Frag) -> Result<(), SkbError> {
+        let inner = &mut *self.0;
+        let len = frag.len() as u32;
+        let fits = inner
+            .data_len
+            .checked_add(len)
+            .filter(|_| inner.frag_list.is_empty());
+        let Some(data_len) = fits else {
+            return Err(SkbError {
+                wanted: frag.len(),
+                available: 0,
+            });
+        };
+        inner.data_len = data_len;
+        inner.data_truesize = inner.data_truesize.saturating_add(len);
+        if !inner.frags.last_mut().is_some_and(|last| last.coalesce(frag)) {
+            inner.frags.push(frag.slice(0, frag.len()));
+        }
+        Ok(())
+    }
+
+    /// Lets the packet go on with `len` of the bytes that another has in pages, from `cursor` on, which moves
+    /// behind them (`skb_segment`'s loop over `frag`); their sum if it is wanted.
+    pub(crate) fn share_frags(
+        &mut self,
+        from: &SkBuff,
+        cursor: &mut FragCursor,
+        mut len: usize,
+        want_sum: bool,
+    ) -> Result<Sum, SkbError> {
+        let (mut sum, mut odd) = (Sum::ZERO, false);
+        let error = SkbError {
+            wanted: len,
+            available: from.data_len(),
+        };
+        while len > 0 {
+            let frag = from.0.frags.get(cursor.frag).ok_or(error)?;
+            let part = frag.slice(cursor.offset, len);
+            len -= part.len();
+            cursor.offset += part.len();
+            if cursor.offset == frag.len() {
+                *cursor = FragCursor {
+                    frag: cursor.frag + 1,
+                    offset: 0,
+                };
+            }
+            if want_sum {
+                sum = sum.add_after(odd, part.bytes());
+                odd ^= part.len() % 2 == 1;
+            }
+            self.add_frag(part).map_err(|_| error)?;
+        }
+        Ok(sum)
+    }
+
+    /// Whether some of the packet is in other buffers (`skb_has_frag_list`).
+    pub(crate) fn has_frag_list(&self) -> bool {
         !self.0.frag_list.is_empty()
     }
 
-    /// Number of other buffers.
-    pub fn nr_frags(&self) -> usize {
-        self.0.frag_list.len()
-    }
-
-    /// The packet's bytes, buffer by buffer. The first piece is [`SkBuff::data`].
-    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> + '_ {
-        std::iter::once(self.data()).chain(self.0.frag_list.iter().map(Self::data))
-    }
-
-    /// Lets the packet go on with that of `frag`, from its `data` to its `tail` (`skb_gro_receive`).
+    /// Lets the packet go on with that of `frag`, from its `data` to its `tail` and in its pages
+    /// (`skb_gro_receive`).
     ///
     /// # Errors
-    /// `frag` itself, if it is in more than one buffer or the packet would be longer than 4 GiB.
+    /// `frag` itself, if it goes on in other buffers or the packet would be longer than 4 GiB.
     pub fn append_frag(&mut self, frag: SkBuff) -> Result<(), SkBuff> {
-        let len = self.0.data_len.checked_add(frag.0.tail - frag.0.data);
-        let Some(len) = len.filter(|_| !frag.is_nonlinear()) else {
+        let len = self.0.data_len.checked_add(frag.len() as u32);
+        let Some(len) = len.filter(|_| !frag.has_frag_list()) else {
             return Err(frag);
         };
         self.0.data_len = len;
+        self.0.data_truesize = self.0.data_truesize.saturating_add(frag.truesize() as u32);
         self.0.frag_list.push(frag);
         // A sum over a part no longer describes the packet.
         if let IpSummed::Complete(_) = self.0.meta.ip_summed {
@@ -62,32 +160,43 @@ impl SkBuff {
         Ok(())
     }
 
-    /// Takes the last buffer with its bytes away.
+    /// Takes the last of the other buffers with its bytes away.
     pub fn pop_frag(&mut self) -> Option<SkBuff> {
-        let frag = self.0.frag_list.pop()?;
-        self.0.data_len = self.0.data_len.saturating_sub(frag.0.tail - frag.0.data);
+        let skb = self.0.frag_list.pop()?;
+        self.0.data_len = self.0.data_len.saturating_sub(skb.len() as u32);
+        self.0.data_truesize = self.0.data_truesize.saturating_sub(skb.truesize() as u32);
+        Some(skb)
+    }
+
+    /// Takes the last part of a page away.
+    pub(crate) fn pop_page_frag(&mut self) -> Option<Frag> {
+        let frag = self.0.frags.pop()?;
+        let len = frag.len() as u32;
+        self.0.data_len = self.0.data_len.saturating_sub(len);
+        self.0.data_truesize = self.0.data_truesize.saturating_sub(len);
         Some(frag)
     }
 
     /// Copies the packet's bytes from `offset` on, as many as there are and fit, to `to`; the number copied
     /// (`skb_copy_bits`, `skb_copy_datagram_iter`).
     pub fn copy_bits(&self, mut offset: usize, to: &mut [u8]) -> usize {
-        let mut copied = 0;
-        for piece in self.pieces() {
-            let Some(from) = piece.get(offset..) else {
-                offset -= piece.len();
-                continue;
-            };
-            offset = 0;
-            let room = to.get_mut(copied..).unwrap_or(&mut []);
-            let len = from.len().min(room.len());
-            room[..len].copy_from_slice(&from[..len]);
-            copied += len;
-            if copied == to.len() {
+        let wanted = to.len();
+        let mut to = to;
+        // Loops, not [`SkBuff::pieces`]: to walk the iterator costs more than to copy a header.
+        copy_piece(self.data(), &mut offset, &mut to);
+        for frag in &self.0.frags {
+            copy_piece(frag.bytes(), &mut offset, &mut to);
+        }
+        for skb in &self.0.frag_list {
+            if to.is_empty() {
                 break;
             }
+            copy_piece(skb.data(), &mut offset, &mut to);
+            for frag in &skb.0.frags {
+                copy_piece(frag.bytes(), &mut offset, &mut to);
+            }
         }
-        copied
+        wanted - to.len()
     }
 
     /// Makes an empty buffer a copy of `from`, headroom and all, in one piece.
@@ -118,18 +227,37 @@ impl SkBuff {
         to.meta.nfct = from.meta.nfct;
     }
 
-    /// Keeps the first `len` bytes in other buffers.
+    /// Keeps the first `len` bytes behind `tail`. What the rest costs stays charged until the packet goes.
     pub(super) fn trim_frags(&mut self, len: usize) {
         let mut kept = 0;
         let inner = &mut *self.0;
-        for frag in &mut inner.frag_list {
+        for frag in &mut inner.frags {
             frag.trim(len - kept);
             kept += frag.len();
         }
-        // Empty buffers behind the end go; a merged segment is never empty itself.
-        while inner.frag_list.pop_if(|frag| frag.is_empty()).is_some() {}
+        for skb in &mut inner.frag_list {
+            skb.trim(len - kept);
+            kept += skb.len();
+        }
+        // Empty ones behind the end go; a merged segment is never empty itself.
+        while inner.frag_list.pop_if(|skb| skb.is_empty()).is_some() {}
+        while inner.frags.pop_if(|frag| frag.len() == 0).is_some() {}
         inner.data_len = kept as u32;
     }
+}
+
+/// Copies what `piece` has behind `offset` to the front of `to`, which is then what is left.
+#[inline]
+fn copy_piece(piece: &[u8], offset: &mut usize, to: &mut &mut [u8]) {
+    let Some((_, from)) = piece.split_at_checked(*offset) else {
+        *offset -= piece.len();
+        return;
+    };
+    *offset = 0;
+    let len = from.len().min(to.len());
+    let (room, rest) = std::mem::take(to).split_at_mut(len);
+    room.copy_from_slice(&from[..len]);
+    *to = rest;
 }
 
 #[cfg(test)]

@@ -239,6 +239,8 @@ impl TcpSock {
         let mut reord: Option<Seq> = None;
         let mut pkts_acked = 0u32;
         let prior_sacked = self.queue.sacked_out;
+        // Of segments that were sent together the last is the latest.
+        let mut latest: Option<(Sacked, Seq, Instant)> = None;
         while self
             .queue
             .rtx_head()
@@ -259,9 +261,12 @@ impl TcpSock {
             }
             if !head.sacked.contains(Sacked::ACKED) {
                 self.delivered = self.delivered.wrapping_add(1);
-                if self.rx_opt.sack_ok {
-                    self.rack_advance(net.now, head.sacked, head.end_seq, head.stamp);
+                if let Some((sacked, end_seq, stamp)) = latest
+                    && (stamp != head.stamp || sacked != head.sacked)
+                {
+                    self.rack_advance(net.now, sacked, end_seq, stamp);
                 }
+                latest = Some((head.sacked, head.end_seq, head.stamp)).filter(|_| self.rx_opt.sack_ok);
             }
             pkts_acked += 1;
             if head.flags.contains(TcpFlags::SYN) {
@@ -270,9 +275,10 @@ impl TcpSock {
             } else {
                 flag |= AckFlag::DATA_ACKED;
             }
-            if let Some(skb) = head.skb {
-                net.pool.recycle(skb);
-            }
+            head.free(net.pool);
+        }
+        if let Some((sacked, end_seq, stamp)) = latest {
+            self.rack_advance(net.now, sacked, end_seq, stamp);
         }
         self.queue.trim_head(self.snd_una);
         if self

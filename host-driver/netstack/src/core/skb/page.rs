@@ -1,0 +1,213 @@
+//! The memory behind packets, and how several packets share it.
+//!
+//! A buffer belongs to one packet, which may write to it. Payload that TCP keeps until it is acknowledged is in
+//! pages instead: a page is written first and then only read, by as many packets as there are copies of it, each
+//! seeing its part (`skb_frag_t`). Who wants to write must hold the only copy ([`Page::bytes_mut`]), so that no
+//! packet's bytes ever change under it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::SkbData;
+
+/// Memory of either origin.
+pub(crate) enum Storage {
+    Heap(Box<[u8]>),
+    External(Box<dyn SkbData>),
+}
+
+impl Storage {
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Heap(b) => b,
+            Self::External(b) => b.bytes(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Heap(b) => b,
+            Self::External(b) => b.bytes_mut(),
+        }
+    }
+
+    pub(crate) fn is_external(&self) -> bool {
+        matches!(self, Self::External(_))
+    }
+}
+
+/// Memory that packets share, with the count of those who hold it (`struct page`).
+pub(crate) struct Page(Arc<Storage>);
+
+impl Page {
+    pub(crate) fn new(storage: Storage) -> Self {
+        Self(Arc::new(storage))
+    }
+
+    /// Bytes of the whole page.
+    pub(crate) fn size(&self) -> usize {
+        self.0.bytes().len()
+    }
+
+    /// The page, writable, if nobody else holds it (`page_count` of 1).
+    pub(crate) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        Arc::get_mut(&mut self.0).map(Storage::bytes_mut)
+    }
+
+    /// Whether nobody else holds it.
+    #[inline]
+    pub(crate) fn is_last(&self) -> bool {
+        // A count that another thread lowers meanwhile only costs the page its place in a pool.
+        Arc::strong_count(&self.0) == 1
+    }
+
+    pub(crate) fn is_external(&self) -> bool {
+        self.0.is_external()
+    }
+
+    /// Another holder (`get_page`).
+    #[inline]
+    fn get(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// A part of a page (`skb_frag_t`).
+pub(crate) struct Frag {
+    page: Page,
+    offset: u32,
+    len: u32,
+}
+
+impl Frag {
+    /// `len` bytes of a page from `offset` on; of those only what the page has can be read.
+    pub(crate) fn new(page: Page, offset: usize, len: usize) -> Self {
+        Self {
+            page,
+            offset: offset as u32,
+            len: len as u32,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let (start, len) = (self.offset as usize, self.len as usize);
+        self.page.0.bytes().get(start..start + len).unwrap_or(&[])
+    }
+
+    /// The part from `at` on, of `len` bytes at most, with a count of its own (`__skb_frag_ref`).
+    #[inline]
+    pub(crate) fn slice(&self, at: usize, len: usize) -> Self {
+        let at = at.min(self.len());
+        Self {
+            page: self.page.get(),
+            offset: self.offset + at as u32,
+            len: len.min(self.len() - at) as u32,
+        }
+    }
+
+    /// Appends as many of `bytes` as the page has room for behind the part, if nobody else holds the page;
+    /// how many (`skb_copy_to_page_nocache` of the last fragment).
+    pub(crate) fn extend(&mut self, bytes: &[u8]) -> usize {
+        let end = (self.offset + self.len) as usize;
+        let Some(room) = self.page.bytes_mut().and_then(|page| page.get_mut(end..)) else {
+            return 0;
+        };
+        let len = bytes.len().min(room.len());
+        room[..len].copy_from_slice(&bytes[..len]);
+        self.len += len as u32;
+        len
+    }
+
+    /// Grows over `next`, if that is what follows in the same page (`skb_can_coalesce`).
+    #[inline]
+    pub(crate) fn coalesce(&mut self, next: &Self) -> bool {
+        let follows = Arc::ptr_eq(&self.page.0, &next.page.0) && self.offset + self.len == next.offset;
+        if follows {
+            self.len += next.len;
+        }
+        follows
+    }
+
+    /// Keeps the first `len` bytes.
+    pub(crate) fn trim(&mut self, len: usize) {
+        self.len = self.len.min(len as u32);
+    }
+
+    /// Removes up to `len` bytes in front.
+    pub(crate) fn pull(&mut self, len: usize) {
+        let len = self.len.min(len as u32);
+        self.offset += len;
+        self.len -= len;
+    }
+
+    /// The page, to be given back ([`SkbPool::put_page`](crate::core::pool::SkbPool)).
+    pub(crate) fn into_page(self) -> Page {
+        self.page
+    }
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Page({} bytes)", self.size())
+    }
+}
+
+impl fmt::Debug for Frag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frag")
+            .field("offset", &self.offset)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(bytes: &[u8]) -> Page {
+        Page::new(Storage::Heap(bytes.into()))
+    }
+
+    #[test]
+    fn a_page_is_written_only_by_its_only_holder() {
+        let mut a = Frag::new(page(&[0; 8]), 0, 0);
+        assert_eq!(a.extend(b"abc"), 3);
+        let b = a.slice(1, 9);
+        assert_eq!((a.bytes(), b.bytes()), (&b"abc"[..], &b"bc"[..]));
+        assert_eq!(a.extend(b"x"), 0, "b would see it");
+        drop(b);
+        assert_eq!(a.extend(b"defghij"), 5, "to the end of the page");
+        assert_eq!(a.bytes(), b"abcdefgh");
+    }
+
+    #[test]
+    fn parts_that_follow_each_other_become_one() {
+        let whole = Frag::new(page(b"abcdef"), 0, 6);
+        let mut a = whole.slice(0, 2);
+        assert!(!a.coalesce(&whole.slice(3, 1)), "a hole");
+        assert!(!a.coalesce(&Frag::new(page(b"abcdef"), 2, 1)), "another page");
+        assert!(a.coalesce(&whole.slice(2, 3)));
+        assert_eq!(a.bytes(), b"abcde");
+        a.pull(2);
+        a.trim(2);
+        assert_eq!(a.bytes(), b"cd");
+        a.pull(9);
+        assert_eq!(a.bytes(), b"");
+    }
+
+    #[test]
+    fn a_part_beyond_its_page_is_empty() {
+        assert_eq!(Frag::new(page(b"ab"), 1, 2).bytes(), b"");
+        assert_eq!(Frag::new(page(b"ab"), 9, 0).bytes(), b"");
+        assert_eq!(Frag::new(page(b"ab"), 2, 0).slice(5, 5).bytes(), b"");
+    }
+}
