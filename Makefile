@@ -24,7 +24,7 @@ help:
 	@echo 'make vm-test        stock Linux drives the card in QEMU, and our driver on VFIO in a guest (x86-64 Debian)'
 	@echo 'make lint           rustfmt, clippy, Verilator -Wall and Yosys on every configuration'
 	@echo 'make rtl            Verilog, file list and report of every configuration in target/rtl/'
-	@echo 'make bench          line rate, PCIe bytes and cycles a packet; leaves target/bench/summary.json'
+	@echo 'make bench          line rate, PCIe bytes and cycles a packet, instructions a TCP segment; leaves target/bench/summary.json'
 	@echo 'make synth          Yosys and nextpnr-ecp5 for the ECP5-5G Versa: area and Fmax (CONFIG=card)'
 
 # VERILATOR_ROOT for everything below. The script runs each time and rewrites the file only when it
@@ -76,6 +76,7 @@ rtl:
 
 bench:
 	$(CARGO) run --release --package hematite-sim -- bench --out $(TARGET)/bench
+	$(CARGO) bench --package hematite-netstack --bench stack -- --out $(abspath $(TARGET))/bench
 
 synth:
 	scripts/synth.sh $(CONFIG) 125 $(SEEDS)

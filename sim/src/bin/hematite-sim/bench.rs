@@ -7,6 +7,8 @@ use hematite_sim::line_rate::{self, FCS, LINE_OVERHEAD, Load};
 use hematite_sim::record::{Recorder, Recording};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
+use std::io::ErrorKind;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -82,7 +84,10 @@ pub fn run(arguments: &BenchArguments) -> Result<ExitCode> {
         speed.bare * 1e-3,
         speed.whole / speed.bare
     );
-    let summary = json!({ "rtl": {
+    let path = arguments.out.join("summary.json");
+    let mut summary = other_results(&path)?;
+    summary["seed"] = json!(arguments.seed);
+    summary["rtl"] = json!({
         "line_rate": rates,
         "cycles_per_packet_64": cycles_per_packet_64,
         "pcie_bytes_per_packet_64": pcie,
@@ -90,13 +95,22 @@ pub fn run(arguments: &BenchArguments) -> Result<ExitCode> {
         "cosim_vs_bare": speed.whole / speed.bare,
         "cosim_cycles_per_second": speed.whole,
         "bare_cycles_per_second": speed.bare,
-    }, "seed": arguments.seed });
+    });
     std::fs::create_dir_all(&arguments.out)?;
-    let path = arguments.out.join("summary.json");
     std::fs::write(&path, serde_json::to_string_pretty(&summary)? + "\n")
         .with_context(|| format!("cannot write {}", path.display()))?;
     println!("left in {}", path.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// What other benchmarks, such as the stack's, left in the file.
+fn other_results(path: &Path) -> Result<Value> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} is not JSON; remove it", path.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(json!({})),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
 }
 
 fn lost_mark(lost: u64) -> String {
