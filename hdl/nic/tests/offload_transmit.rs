@@ -9,7 +9,10 @@ use std::sync::LazyLock;
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use gmii::Counters;
 use hematite_nic::offload::TransmitOffload;
-use hematite_testbench::{Bench, Dut, Error, Handle, Pace, Packet, Rng, StreamSink, StreamSource, cases, ns};
+use hematite_nic::virtio::features::Negotiated;
+use hematite_testbench::{
+    Bench, Dut, Error, Handle, Pace, Packet, Rng, StreamSink, StreamSource, cases, ns, slice_of,
+};
 use offload_model::packets::{checksum, spoil, tcp};
 use offload_model::{Features, Headers, Refusal, Request, Sent, transmit};
 use rand::RngExt;
@@ -24,6 +27,13 @@ const EVENTS: [&str; 6] = [
     "tx_tso_packet",
     "tx_tso_segment",
 ];
+
+/// The bit of `Negotiated` that holds a field.
+fn place(field: &str) -> u32 {
+    let slice = slice_of::<Negotiated>(field);
+    let low = slice.trim_end_matches(']').rsplit(':').next();
+    low.and_then(|low| low.parse().ok()).expect("a slice")
+}
 
 struct Setup {
     bench: Bench,
@@ -44,10 +54,11 @@ impl Setup {
         let source = bench.stream_source("packet", "clock", pace[0])?;
         let sink = bench.stream_sink("frame", "clock", pace[1])?;
         let counters = Counters::attach(&mut bench, "clock", EVENTS)?;
-        let bit = |on: bool, at: u32| u128::from(on) << at;
-        // In the order of the fields of `Negotiated`.
-        let packed =
-            bit(features.csum, 4) | bit(features.tso4, 5) | bit(features.tso6, 6) | bit(features.ecn, 7);
+        let bit = |on: bool, field| u128::from(on) << place(field);
+        let packed = bit(features.csum, "csum")
+            | bit(features.tso4, "host_tso4")
+            | bit(features.tso6, "host_tso6")
+            | bit(features.ecn, "host_ecn");
         bench.set("negotiated", packed)?;
         bench.set("max_frame", max_frame as u128)?;
         bench.reset(&["reset"], 3)?;
