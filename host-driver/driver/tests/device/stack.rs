@@ -171,8 +171,9 @@ fn interrupts_and_packets_go_to_the_cpus_that_the_settings_name() {
     let processed: Vec<_> = (0..CPUS)
         .map(|cpu| b.stack.backlog_stats(CpuId(cpu)).unwrap().processed)
         .collect();
+    // 32 flows, each on one of two CPUs: three or fewer on either happens once in a million runs.
     assert!(
-        processed[0] > 1000 && processed[1] > 1000 && processed[2] < 10,
+        processed[0] > 300 && processed[1] > 300 && processed[2] < 10,
         "{processed:?}"
     );
     let polls: Vec<_> = (0..CPUS)
