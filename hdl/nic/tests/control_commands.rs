@@ -55,6 +55,9 @@ impl Setup {
         }
         let mut reply = vec![];
         for _ in 0..self.bench.get("command_reply_length")? {
+            while self.bench.get("command_reply_valid")? == 0 {
+                self.bench.tick()?;
+            }
             reply.push(self.bench.get("command_reply")? as u8);
             self.pulse("command_reply_ready")?;
         }

@@ -23,6 +23,7 @@ struct Executor {
     executed: Pin,
     reply_length: Pin,
     reply: Pin,
+    reply_valid: Pin,
     bytes: Vec<u8>,
     /// Commands as they came, each with its reply.
     done: VecDeque<(Vec<u8>, Vec<u8>)>,
@@ -40,6 +41,7 @@ impl Executor {
             executed: pin("executed"),
             reply_length: pin("reply_length"),
             reply: pin("reply"),
+            reply_valid: pin("reply_valid"),
             bytes: vec![],
             done: VecDeque::new(),
             busy: None,
@@ -87,8 +89,15 @@ impl Agent for Executor {
         let reply = self.done.back().map_or(&[][..], |(_, reply)| reply);
         if let Some(at) = self.replying {
             self.reply_length.set(model, reply.len() as u128);
-            self.reply
-                .set(model, u128::from(reply.get(at).copied().unwrap_or(0)));
+            // Sometimes at once, sometimes later, with noise until then.
+            let valid: bool = self.rng.random();
+            let byte = if valid {
+                reply.get(at).copied().unwrap_or(0)
+            } else {
+                self.rng.random()
+            };
+            self.reply_valid.set(model, u128::from(valid));
+            self.reply.set(model, byte.into());
         }
     }
 }

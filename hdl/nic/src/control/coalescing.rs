@@ -2,7 +2,7 @@
 
 use hematite_lang::prelude::*;
 
-use super::Command;
+use super::class::{Answer, Step};
 use crate::virtio::features::Negotiated;
 use crate::virtio::ports::Coalesce;
 
@@ -21,7 +21,7 @@ const VQ_GET: usize = 3;
 ///
 /// Values above 65535 are refused, and so are commands that name a queue that is not an enabled data queue. A queue
 /// that is not enabled has what was last set for its direction, so it starts with that.
-/// Two cycles from `offered` to `accepted` and the new values.
+/// The new values hold a cycle after `commit`.
 #[hw]
 pub struct Coalescing<const QUEUES: usize> {
     /// Rising edge.
@@ -31,26 +31,20 @@ pub struct Coalescing<const QUEUES: usize> {
     /// What was negotiated.
     pub negotiated: Signal<In, Negotiated>,
     /// The command at hand.
-    pub command: Signal<In, Command>,
-    /// It is to be carried out: high for one cycle.
-    pub offered: Signal<In, Bit>,
-    /// It is being carried out: high for one cycle, or never.
-    pub accepted: Signal<Out, Bit>,
-    /// The command has eight bytes of result, whether it is accepted or not.
-    pub has_result: Signal<Out, Bit>,
-    /// They are these.
-    pub result: Signal<Out, Bits<64>>,
+    pub step: Signal<In, Step>,
+    /// What becomes of it.
+    pub answer: Signal<Out, Answer>,
     /// The queues that are enabled.
     pub enabled: [Signal<In, Bit>; QUEUES],
     /// What holds for each queue.
     pub coalesce: [Signal<Out, Coalesce>; QUEUES],
-    ours: Reg<Bit>,
-    sets: [Reg<Bit>; QUEUES],
-    sets_transmit: Reg<Bit>,
-    sets_receive: Reg<Bit>,
-    value: Reg<Coalesce>,
-    asked: Reg<Coalesce>,
+    accept: Reg<Bit>,
+    /// The queue that the command names, where it names one.
+    named: [Reg<Bit>; QUEUES],
     get: Reg<Bit>,
+    /// The parameters of the queue that VQ_GET names.
+    asked: Reg<Coalesce>,
+    /// What was set last for all queues of a direction.
     transmit: Reg<Coalesce>,
     receive: Reg<Coalesce>,
     queue: [Reg<Coalesce>; QUEUES],
@@ -59,22 +53,24 @@ pub struct Coalescing<const QUEUES: usize> {
 #[hw]
 impl<const QUEUES: usize> Logic for Coalescing<QUEUES> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.ours, self.sets_transmit, self.sets_receive);
         registers!(self.clock, self.reset => self.transmit, self.receive);
-        registers!(self.clock => self.value, self.asked, self.get);
+        registers!(self.clock => self.accept, self.get, self.asked);
         for q in 0..QUEUES {
-            registers!(self.clock, self.reset => self.sets[q], self.queue[q]);
+            registers!(self.clock, self.reset => self.queue[q]);
+            registers!(self.clock => self.named[q]);
         }
-        let command = self.command.val();
-        let packets = command.data.get_bits::<32>(32);
-        let usecs = command.data.get_bits::<32>(64);
+        let step = self.step.val();
+        let ours = step.class == bits::<8>(CLASS);
+        let get = ours && step.code == bits::<8>(VQ_GET as u64);
+        self.get.d.next = get;
+        let packets = step.tail.get_bits::<32>(32);
+        let usecs = step.tail.get_bits::<32>(64);
         let small = !packets.get_bits::<16>(16).any() && !usecs.get_bits::<16>(16).any();
-        let get = command.class == bits::<8>(CLASS) && command.command == bits::<8>(VQ_GET as u64);
         // The queue's index stands before the parameters, or alone.
         let vq = if get {
-            command.data.get_bits::<16>(64)
+            step.tail.get_bits::<16>(64)
         } else {
-            command.data.get_bits::<16>(0)
+            step.tail.get_bits::<16>(0)
         };
         let mut known = false;
         let mut asked = Coalesce {
@@ -82,70 +78,77 @@ impl<const QUEUES: usize> Logic for Coalescing<QUEUES> {
             max_usecs: bits::<16>(0),
         };
         for q in 0..QUEUES {
-            if vq == bits::<16>(q as u64) && self.enabled[q].val() {
+            let named = vq == bits::<16>(q as u64) && self.enabled[q].val();
+            self.named[q].d.next = named;
+            if named {
                 known = true;
                 asked = self.queue[q].q.val();
             }
         }
+        self.asked.d.next = asked;
         let all = self.negotiated.val().notf_coal;
         let each = self.negotiated.val().vq_notf_coal;
-        let for_all = all && small && command.length == bits::<16>(8);
-        let for_one = each && small && command.length == bits::<16>(12) && known;
-        let mut ours = false;
-        let mut receive = false;
-        let mut transmit = false;
-        let mut one = false;
-        if self.offered.val() && command.class == bits::<8>(CLASS) {
-            match command.command.index() {
-                TX_SET => {
-                    ours = for_all;
-                    transmit = for_all;
-                }
-                RX_SET => {
-                    ours = for_all;
-                    receive = for_all;
-                }
-                VQ_SET => {
-                    ours = for_one;
-                    one = for_one;
-                }
-                VQ_GET => ours = each && known && command.length == bits::<16>(4),
-                _ => {}
-            }
+        let for_all = all && small && step.length == bits::<16>(8);
+        let for_one = each && small && step.length == bits::<16>(12) && known;
+        if step.start {
+            self.accept.d.next = false;
+        } else if step.judge && ours {
+            self.accept.d.next = match step.code.index() {
+                TX_SET | RX_SET => for_all,
+                VQ_SET => for_one,
+                VQ_GET => each && known && step.length == bits::<16>(4),
+                _ => false,
+            };
         }
-        self.ours.d.next = ours;
-        self.sets_receive.d.next = receive;
-        self.sets_transmit.d.next = transmit;
-        self.value.d.next = Coalesce {
-            max_packets: packets.get_bits::<16>(0),
-            max_usecs: usecs.get_bits::<16>(0),
-        };
-        self.asked.d.next = asked;
-        self.get.d.next = get;
-        self.accepted.next = self.ours.q.val();
-        self.has_result.next = self.get.q.val();
-        self.result.next = cat::<64>((
+        let mut byte = bits::<8>(0);
+        let result = cat::<64>((
             bits::<16>(0),
             self.asked.q.val().max_usecs,
             bits::<16>(0),
             self.asked.q.val().max_packets,
         ));
+        for n in 0..8 {
+            if self.get.q.val() && step.reply_position.get_bits::<3>(0) == bits::<3>(n as u64) {
+                byte = result.get_bits::<8>(8 * n);
+            }
+        }
+        self.answer.next = Answer {
+            accept: self.accept.q.val(),
+            busy: false,
+            ahead: if self.get.q.val() {
+                bits::<4>(8)
+            } else {
+                bits::<4>(0)
+            },
+            behind: bits::<16>(0),
+            byte,
+        };
 
-        let value = self.value.q.val();
-        if self.sets_transmit.q.val() {
+        let value = Coalesce {
+            max_packets: packets.get_bits::<16>(0),
+            max_usecs: usecs.get_bits::<16>(0),
+        };
+        let mut sets_transmit = false;
+        let mut sets_receive = false;
+        let mut sets_one = false;
+        if step.commit && ours {
+            match step.code.index() {
+                TX_SET => sets_transmit = true,
+                RX_SET => sets_receive = true,
+                VQ_SET => sets_one = true,
+                _ => {}
+            }
+        }
+        if sets_transmit {
             self.transmit.d.next = value;
         }
-        if self.sets_receive.q.val() {
+        if sets_receive {
             self.receive.d.next = value;
         }
         for q in 0..QUEUES {
-            let all = if q % 2 == 0 {
-                self.sets_receive.q.val()
-            } else {
-                self.sets_transmit.q.val()
-            };
-            self.sets[q].d.next = one && vq == bits::<16>(q as u64);
-            if self.sets[q].q.val() || all {
+            let all = if q % 2 == 0 { sets_receive } else { sets_transmit };
+            let one = sets_one && self.named[q].q.val();
+            if one || all {
                 self.queue[q].d.next = value;
             } else if !self.enabled[q].val() {
                 self.queue[q].d.next = if q % 2 == 0 {

@@ -2,21 +2,34 @@
 
 use hematite_lang::prelude::*;
 
+use super::class::{KEPT, Step, either, verdict};
 use super::coalescing::Coalescing;
-use super::command::{Command, ERR, OK};
 use crate::virtio::features::Negotiated;
 use crate::virtio::ports::{Coalesce, CommandIn};
+
+/// VIRTIO_NET_OK.
+const OK: u64 = 0;
+/// VIRTIO_NET_ERR.
+const ERR: u64 = 1;
 
 #[hw]
 enum CommandState {
     Execute,
-    Accepted,
+    Judge,
+    Verdict,
+    Again,
+    LastByte,
+    LastFresh,
+    Commit,
+    Effect,
     Reply,
 }
 
-/// Collects the bytes of a command, has its class carry it out, and makes the reply: ack, and before it the
-/// result of a command that has one. A byte a cycle; the reply is there three cycles after `execute`. A command that
-/// no class accepts is answered with VIRTIO_NET_ERR.
+/// Shows the bytes of a command to its class, has it judged and carried out (see [`Step`]), and makes the reply:
+/// the ack, and what the class puts around it. A command that no class accepts is answered with VIRTIO_NET_ERR.
+///
+/// A byte a cycle; from `execute` to the reply two cycles, and for an accepted command five more and one for each
+/// byte of its data, but no more than 512. A byte of the reply every four cycles.
 ///
 /// `QUEUES` is the number of data queues, receive queues at even places.
 #[hw]
@@ -39,13 +52,29 @@ pub struct Commands<const QUEUES: usize> {
     state: Reg<CommandState>,
     class: Reg<Bits<8>>,
     code: Reg<Bits<8>>,
-    data: Reg<Bits<96>>,
     /// Bytes of the command.
-    length: Reg<Bits<16>>,
+    count: Reg<Bits<16>>,
     /// Bytes of its data.
-    data_length: Reg<Bits<16>>,
-    reply: Reg<Bits<72>>,
-    reply_length: Reg<Bits<16>>,
+    length: Reg<Bits<16>>,
+    kept: Ram<Bits<8>, 9>,
+    /// The byte that is read from `kept`.
+    again: Reg<Bits<9>>,
+    /// It is there.
+    read: Reg<Bit>,
+    position: Reg<Bits<16>>,
+    tail: Reg<Bits<96>>,
+    fresh: Reg<Bit>,
+    started: Reg<Bit>,
+    ok: Reg<Bit>,
+    /// Bytes of the reply before the ack, and all of them.
+    ahead: Reg<Bits<16>>,
+    total: Reg<Bits<16>>,
+    /// The byte of the reply that is asked for.
+    reply_at: Reg<Bits<16>>,
+    reply_position: Reg<Bits<16>>,
+    /// Cycles until it is there.
+    reply_wait: Reg<Bits<2>>,
+    reply: Reg<Bits<8>>,
 }
 
 #[hw]
@@ -53,80 +82,165 @@ impl<const QUEUES: usize> Logic for Commands<QUEUES> {
     fn update(&mut self) {
         clocked!(self.clock, self.reset => self.coalescing);
         registers!(self.clock, self.reset => self.state);
-        registers!(self.clock => self.class, self.code, self.data, self.length, self.data_length);
-        registers!(self.clock => self.reply, self.reply_length);
+        registers!(self.clock => self.class, self.code, self.count, self.length, self.again, self.read);
+        registers!(self.clock => self.position, self.tail, self.fresh, self.started, self.ok);
+        registers!(self.clock => self.ahead, self.total, self.reply_at, self.reply_position);
+        registers!(self.clock => self.reply_wait, self.reply);
+        clocked!(self.clock => self.kept);
 
-        // The command.
-        let byte = self.command.byte.val();
-        let length = self.length.q.val();
+        // The bytes: from the driver, and again from the memory.
+        let count = self.count.q.val();
+        let short = !count.get_bits::<15>(1).any();
+        let position = self.position.q.val();
+        let applying = matches!(
+            self.state.q.val(),
+            CommandState::Again | CommandState::LastByte | CommandState::LastFresh
+        );
+        let mut byte = self.command.byte.val();
+        let mut fresh = false;
         if self.command.byte_valid.val() {
-            if !length.all() {
-                self.length.d.next = length + 1;
+            if !count.all() {
+                self.count.d.next = count + 1;
             }
-            if length == bits::<16>(0) {
+            if count == bits::<16>(0) {
                 self.class.d.next = byte;
-            } else if length == bits::<16>(1) {
+            } else if count == bits::<16>(1) {
                 self.code.d.next = byte;
             } else {
-                self.data.d.next = cat::<96>((byte, self.data.q.val().get_bits::<88>(8)));
+                self.position.d.next = count - 2;
+                fresh = true;
             }
         }
-        self.data_length.d.next = if length.all() { length } else { length - 2 };
-        let command = Command {
-            class: self.class.q.val(),
-            command: self.code.q.val(),
-            length: self.data_length.q.val(),
-            data: self.data.q.val(),
-        };
+        let again = self.again.q.val();
+        if self.read.q.val() {
+            byte = self.kept.read_data.val();
+            self.position.d.next = (again - 1).resize::<16>();
+            fresh = true;
+        }
+        if fresh {
+            self.tail.d.next = cat::<96>((byte, self.tail.q.val().get_bits::<88>(8)));
+        }
+        self.fresh.d.next = fresh;
+        self.length.d.next = if count.all() { count } else { count - 2 };
+        let length = self.length.q.val();
+        self.kept.write_enable.next = self.fresh.q.val() && !applying && position < bits::<16>(KEPT as u64);
+        self.kept.write_address.next = position.get_bits::<9>(0);
+        self.kept.write_data.next = self.tail.q.val().get_bits::<8>(88);
+        self.kept.read_address.next = again;
+        self.read.d.next = false;
 
         // The classes.
-        let mut offered = false;
+        let step = Step {
+            class: self.class.q.val(),
+            code: self.code.q.val(),
+            length,
+            start: self.started.q.val(),
+            position,
+            tail: self.tail.q.val(),
+            fresh: self.fresh.q.val(),
+            applying,
+            judge: matches!(self.state.q.val(), CommandState::Judge),
+            commit: matches!(self.state.q.val(), CommandState::Commit),
+            reply_position: self.reply_position.q.val(),
+        };
+        self.started.d.next = self.command.start.val();
+        let mut answer = verdict(false);
+
+        self.coalescing.step.next = step;
         self.coalescing.negotiated.next = self.negotiated.val();
-        self.coalescing.command.next = command;
         for q in 0..QUEUES {
             self.coalescing.enabled[q].next = self.enabled[q].val();
             self.coalesce[q].next = self.coalescing.coalesce[q].val();
         }
-        let accepted = self.coalescing.accepted.val();
+        answer = either(answer, self.coalescing.answer.val());
 
         // The reply.
-        self.command.executed.next = false;
-        self.command.reply.next = self.reply.q.val().get_bits::<8>(0);
-        self.command.reply_length.next = self.reply_length.q.val();
-        self.refused.next = false;
-        if self.command.reply_ready.val() {
-            self.reply.d.next = self.reply.q.val() >> 8;
+        let ahead = answer.ahead.resize::<16>();
+        let behind = if self.ok.q.val() {
+            answer.behind
+        } else {
+            bits::<16>(0)
+        };
+        self.ahead.d.next = ahead;
+        self.total.d.next = ahead + behind + 1;
+        let reply_at = self.reply_at.q.val();
+        self.reply_position.d.next = if reply_at < self.ahead.q.val() {
+            reply_at
+        } else {
+            reply_at - 1
+        };
+        self.reply.d.next = if reply_at != self.ahead.q.val() {
+            answer.byte
+        } else if self.ok.q.val() {
+            bits::<8>(OK)
+        } else {
+            bits::<8>(ERR)
+        };
+        self.command.executed.next = matches!(self.state.q.val(), CommandState::Reply);
+        self.command.reply_length.next = self.total.q.val();
+        self.command.reply.next = self.reply.q.val();
+        let waits = self.reply_wait.q.val().any();
+        self.command.reply_valid.next = !waits;
+        if self.command.start.val() {
+            self.count.d.next = bits::<16>(0);
+            self.ok.d.next = false;
+            self.reply_at.d.next = bits::<16>(0);
+            self.reply_wait.d.next = bits::<2>(3);
+        } else if self.command.reply_ready.val() {
+            self.reply_at.d.next = reply_at + 1;
+            self.reply_wait.d.next = bits::<2>(3);
+        } else if waits && self.command.executed.val() {
+            self.reply_wait.d.next = self.reply_wait.q.val() - 1;
         }
+
+        self.refused.next = false;
+        let past = length > bits::<16>(KEPT as u64);
+        let last = if past {
+            again.all()
+        } else {
+            again == length.get_bits::<9>(0) - 1
+        };
         match self.state.q.val() {
             CommandState::Execute => {
                 if self.command.execute.val() {
-                    // Fewer than two bytes have no class, and a length that fits none.
-                    offered = true;
-                    self.state.d.next = CommandState::Accepted;
+                    self.state.d.next = CommandState::Judge;
                 }
             }
-            CommandState::Accepted => {
-                self.refused.next = !accepted;
-                let ack = if accepted { bits::<8>(OK) } else { bits::<8>(ERR) };
-                if self.coalescing.has_result.val() {
-                    self.reply.d.next = cat::<72>((ack, self.coalescing.result.val()));
-                    self.reply_length.d.next = bits::<16>(9);
+            CommandState::Judge => self.state.d.next = CommandState::Verdict,
+            CommandState::Verdict => {
+                // Without two bytes there is no class to judge.
+                let ok = answer.accept && !short;
+                self.ok.d.next = ok;
+                self.refused.next = !ok;
+                self.again.d.next = bits::<9>(0);
+                self.state.d.next = if !ok {
+                    CommandState::Reply
+                } else if length.any() {
+                    CommandState::Again
                 } else {
-                    self.reply.d.next = ack.resize::<72>();
-                    self.reply_length.d.next = bits::<16>(1);
+                    CommandState::Commit
+                };
+            }
+            CommandState::Again => {
+                self.read.d.next = true;
+                self.again.d.next = again + 1;
+                if last {
+                    self.state.d.next = CommandState::LastByte;
                 }
-                self.state.d.next = CommandState::Reply;
+            }
+            CommandState::LastByte => self.state.d.next = CommandState::LastFresh,
+            CommandState::LastFresh => self.state.d.next = CommandState::Commit,
+            CommandState::Commit => self.state.d.next = CommandState::Effect,
+            CommandState::Effect => {
+                if !answer.busy {
+                    self.state.d.next = CommandState::Reply;
+                }
             }
             CommandState::Reply => {
-                self.command.executed.next = true;
                 if self.command.start.val() {
                     self.state.d.next = CommandState::Execute;
                 }
             }
-        }
-        self.coalescing.offered.next = offered;
-        if self.command.start.val() {
-            self.length.d.next = 0.into();
         }
     }
 }

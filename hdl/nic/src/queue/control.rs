@@ -55,7 +55,7 @@ enum ControlState {
 /// and nothing is done. A reply longer than the writable bytes is cut. Then the used descriptor, then, unless the
 /// driver disabled it, the interrupt.
 ///
-/// About a cycle a byte and six memory round trips a command. `run` falling: what is in flight ends, a command that
+/// About a cycle a byte of the command, and six memory round trips a command. `run` falling: what is in flight ends, a command that
 /// was carried out is replied to and used, any other is abandoned. Fails, until `run` falls, on: the
 /// INDIRECT flag, an element without bytes, a readable one behind a writable one, a chain longer than 64 or than
 /// the ring or that ends at an unavailable element, and a read error.
@@ -317,20 +317,22 @@ impl Logic for ControlEngine {
                 }
             }
             ControlState::ReplyByte => {
-                self.command.reply_ready.next = true;
-                let mut word = self.word.q.val();
-                for i in 0..8 {
-                    if self.bytes.q.val() == bits::<4>(i as u64) {
-                        word.set_bits::<8>(8 * i, self.command.reply.val());
+                if self.command.reply_valid.val() {
+                    self.command.reply_ready.next = true;
+                    let mut word = self.word.q.val();
+                    for i in 0..8 {
+                        if self.bytes.q.val() == bits::<4>(i as u64) {
+                            word.set_bits::<8>(8 * i, self.command.reply.val());
+                        }
                     }
-                }
-                self.word.d.next = word;
-                self.bytes.d.next = self.bytes.q.val() + 1;
-                self.unplaced.d.next = self.unplaced.q.val() - 1;
-                let last = self.unplaced.q.val() == bits::<16>(1);
-                self.last.d.next = last;
-                if last || self.bytes.q.val() == bits::<4>(7) {
-                    self.state.d.next = ControlState::ReplyBeat;
+                    self.word.d.next = word;
+                    self.bytes.d.next = self.bytes.q.val() + 1;
+                    self.unplaced.d.next = self.unplaced.q.val() - 1;
+                    let last = self.unplaced.q.val() == bits::<16>(1);
+                    self.last.d.next = last;
+                    if last || self.bytes.q.val() == bits::<4>(7) {
+                        self.state.d.next = ControlState::ReplyBeat;
+                    }
                 }
             }
             ControlState::ReplyBeat => {

@@ -103,7 +103,9 @@ pub struct CommandOut {
     pub reply_length: Signal<In, Bits<16>>,
     /// The next byte of the reply.
     pub reply: Signal<In, Bits<8>>,
-    /// It is taken.
+    /// There is one, sooner or later, of the reply's length.
+    pub reply_valid: Signal<In, Bit>,
+    /// It is taken; only when `reply_valid` is high.
     pub reply_ready: Signal<Out, Bit>,
 }
 
@@ -125,6 +127,8 @@ pub struct CommandIn {
     pub reply_length: Signal<Out, Bits<16>>,
     /// The next byte of the reply.
     pub reply: Signal<Out, Bits<8>>,
-    /// It is taken.
+    /// There is one, sooner or later, of the reply's length.
+    pub reply_valid: Signal<Out, Bit>,
+    /// It is taken; only when `reply_valid` is high.
     pub reply_ready: Signal<In, Bit>,
 }
