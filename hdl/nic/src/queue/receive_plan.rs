@@ -119,6 +119,7 @@ struct Place {
 #[hw]
 enum PlanState {
     Job,
+    Place,
     Skip,
     Resume,
     Element,
@@ -139,7 +140,7 @@ const MANY: u64 = 64;
 const HEADERS_FIT: usize = 8;
 
 /// Lays packets out over available buffers before their bytes move, because the header in the first buffer tells
-/// their number. A frame in one buffer costs three cycles; it is planned ahead until the segments (64) or plans
+/// their number. A frame in one buffer costs four cycles; it is planned ahead until the segments (64) or plans
 /// (8) are full.
 ///
 /// With `mergeable` a packet takes as many buffers as it needs and fills all but the last. Without it,
@@ -171,7 +172,7 @@ pub struct ReceivePlanner {
     pub job: Signal<In, Job>,
     /// There is something to do.
     pub job_valid: Signal<In, Bit>,
-    /// It is done: high for one cycle.
+    /// It is done: high for one cycle, from a register. No job is taken in that cycle.
     pub job_done: Signal<Out, Bit>,
     /// With what result.
     pub outcome: Signal<Out, Outcome>,
@@ -226,14 +227,17 @@ pub struct ReceivePlanner {
     at_first: Reg<Bit>,
     short_first: Reg<Bit>,
     /// Decided, and on its way to its queue.
+    job_ended: Reg<Bit>,
+    outcome_made: Reg<Outcome>,
     segment_made: Reg<Segment>,
     segment_due: Reg<Bit>,
     plan_made: Reg<Plan>,
     plan_due: Reg<Bit>,
     segments: Fifo<Segment, 6>,
     plans: Fifo<Plan, 3>,
-    /// Of each context.
+    /// Of each context; and of the job's.
     places: LutRam<Place, 3>,
+    place: Reg<Place>,
     /// Where its packet begins.
     beginnings: LutRam<Bits<64>, 3>,
     forget: Signal<Local, Bit>,
@@ -242,11 +246,11 @@ pub struct ReceivePlanner {
 #[hw]
 impl Logic for ReceivePlanner {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.plan_due);
+        registers!(self.clock, self.reset => self.state, self.plan_due, self.job_ended);
         registers!(self.clock, self.forget => self.segment_due);
         registers!(self.clock => self.fits, self.segment_made, self.plan_made, self.resumed);
         registers!(self.clock => self.remaining, self.buffers, self.used_length, self.taken, self.counted);
-        registers!(self.clock => self.whole_ring, self.at_first, self.short_first);
+        registers!(self.clock => self.whole_ring, self.at_first, self.short_first, self.outcome_made, self.place);
         clocked!(self.clock, self.reset => self.plans);
         clocked!(self.clock, self.forget => self.segments);
         clocked!(self.clock => self.places, self.beginnings);
@@ -271,7 +275,8 @@ impl Logic for ReceivePlanner {
         let alone = job.kind == JobKind::Frame;
         self.places.read_address.next = job.context;
         self.beginnings.read_address.next = job.context;
-        let place = self.places.read_data.val();
+        self.place.d.next = self.places.read_data.val();
+        let place = self.place.q.val();
         let element = self.element.val();
         let resumed = self.resumed.q.val();
         let piece = if resumed { place.rest } else { element };
@@ -338,7 +343,7 @@ impl Logic for ReceivePlanner {
 
         match self.state.q.val() {
             PlanState::Job => {
-                self.quiet.next = room && !self.job_valid.val();
+                self.quiet.next = room && !self.job_valid.val() && !self.job_ended.q.val();
                 self.remaining.d.next = job.length;
                 self.taken.d.next = 0.into();
                 self.counted.d.next = false;
@@ -348,18 +353,9 @@ impl Logic for ReceivePlanner {
                 self.short_first.d.next = false;
                 self.buffers.d.next = 0.into();
                 self.used_length.d.next = 0.into();
-                if self.job_valid.val() && plan_room {
+                if self.job_valid.val() && plan_room && !self.job_ended.q.val() {
                     match job.kind {
-                        JobKind::Append | JobKind::Close => {
-                            self.at_first.d.next = false;
-                            self.buffers.d.next = place.buffers;
-                            self.used_length.d.next = place.used_length;
-                            self.state.d.next = if job.kind == JobKind::Close {
-                                PlanState::Headers
-                            } else {
-                                PlanState::Skip
-                            };
-                        }
+                        JobKind::Append | JobKind::Close => self.state.d.next = PlanState::Place,
                         JobKind::Examine => {
                             plan = true;
                             done = true;
@@ -371,6 +367,16 @@ impl Logic for ReceivePlanner {
                         _ => self.state.d.next = PlanState::Element,
                     }
                 }
+            }
+            PlanState::Place => {
+                self.at_first.d.next = false;
+                self.buffers.d.next = place.buffers;
+                self.used_length.d.next = place.used_length;
+                self.state.d.next = if job.kind == JobKind::Close {
+                    PlanState::Headers
+                } else {
+                    PlanState::Skip
+                };
             }
             PlanState::Skip => {
                 made.skip = true;
@@ -549,9 +555,12 @@ impl Logic for ReceivePlanner {
         } else if self.plans.write_ready.val() {
             self.plan_due.d.next = false;
         }
-        self.job_done.next = done || discarded;
+        // By way of registers: the coalescer's table and the places hang on it.
+        self.job_ended.d.next = done || discarded;
+        self.job_done.next = self.job_ended.q.val();
         self.planned.next = done && job.kind != JobKind::Examine;
-        self.outcome.next = Outcome {
+        self.outcome.next = self.outcome_made.q.val();
+        self.outcome_made.d.next = Outcome {
             discarded: discarded,
             abandoned: abandoned,
             full: full,

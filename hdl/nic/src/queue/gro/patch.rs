@@ -50,8 +50,8 @@ pub struct HeaderPatcher {
     longer: Reg<Bits<16>>,
     /// TCP header and payload.
     tcp_length: Reg<Bits<16>>,
-    /// Sum of the address words in a beat, of the pseudo header so far, and that with carries added.
-    lanes: Reg<Bits<18>>,
+    /// Sums of the address words in each half of a beat, of the pseudo header so far, and that with carries added.
+    lanes: [Reg<Bits<17>>; 2],
     sum: Reg<Bits<21>>,
     folded: Reg<Bits<16>>,
     starting: Reg<Bits<3>>,
@@ -61,7 +61,7 @@ pub struct HeaderPatcher {
 impl Logic for HeaderPatcher {
     fn update(&mut self) {
         registers!(self.clock => self.headers, self.single, self.longer, self.tcp_length);
-        registers!(self.clock => self.lanes, self.sum, self.folded, self.starting);
+        registers!(self.clock => self.lanes[0], self.lanes[1], self.sum, self.folded, self.starting);
         let packet = self.packet.val();
         let place = fields(packet.ipv6, packet.vlan, self.index.val());
         let word = self.word.val();
@@ -78,17 +78,20 @@ impl Logic for HeaderPatcher {
         self.longer.d.next = ones_add(packet.length, !self.single.q.val());
         self.tcp_length.d.next = packet.length - ip;
 
-        let mut lanes = bits::<18>(0);
-        for i in 0..4 {
-            if place.addresses.get_bit(i) && self.valid.val() {
-                lanes = lanes + swap(word.get_bits::<16>(16 * i)).resize::<18>();
+        for half in 0..2 {
+            let mut lanes = bits::<17>(0);
+            for i in 2 * half..2 * half + 2 {
+                if place.addresses.get_bit(i) && self.valid.val() {
+                    lanes = lanes + swap(word.get_bits::<16>(16 * i)).resize::<17>();
+                }
             }
+            self.lanes[half].d.next = lanes;
         }
-        self.lanes.d.next = lanes;
+        let lanes = self.lanes[0].q.val().resize::<18>() + self.lanes[1].q.val().resize::<18>();
         self.sum.d.next = if self.starting.q.val().get_bit(2) {
             self.tcp_length.q.val().resize::<21>() + TCP
         } else {
-            self.sum.q.val() + self.lanes.q.val().resize::<21>()
+            self.sum.q.val() + lanes.resize::<21>()
         };
         let sum = self.sum.q.val();
         self.folded.d.next = ones_add(sum.get_bits::<16>(0), sum.get_bits::<5>(16).resize::<16>());
