@@ -94,6 +94,7 @@ pub struct ChecksumInserter<const A: usize> {
     limit: Reg<Bits<16>>,
     #[reset(bits::<16>(1 << A))]
     free: Reg<Bits<16>>,
+    room: Reg<Bit>,
     /// Beats of the frame taken so far.
     beats: Reg<Bits<11>>,
     /// The whole checksum field was among them.
@@ -165,7 +166,7 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
     fn update(&mut self) {
         assert!(A <= 11, "frames have at most 2^11 beats");
         registers!(self.clock, self.reset => self.write, self.start, self.finished, self.commit, self.read);
-        registers!(self.clock, self.reset => self.limit, self.free, self.beats, self.covered);
+        registers!(self.clock, self.reset => self.limit, self.free, self.room, self.beats, self.covered);
         registers!(self.clock, self.reset => self.stored_lanes, self.summing, self.started, self.pairs_valid);
         registers!(self.clock, self.reset => self.four_valid, self.sum, self.sum_done, self.closing);
         registers!(self.clock, self.reset => self.field_valid, self.was_sent, self.was_summed);
@@ -188,7 +189,9 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
         let last = self.frame.last.val();
         let keep = self.frame.keep.val();
         let closing = self.closing.q.val();
-        let room = self.free.q.val().any();
+        let room = self.room.q.val();
+        // A beat that is taken in this cycle is not counted yet: so the last one stays free.
+        self.room.d.next = self.free.q.val().get_bits::<15>(1).any();
         let field_valid = self.field_valid.q.val();
         let ready = room && !field_valid && !(last && closing);
         self.frame.ready.next = ready;

@@ -115,7 +115,9 @@ pub struct Segmenter {
     /// The packet is to be cut.
     cuts: Reg<Bit>,
     /// The packet's headers, as they came.
-    headers: Ram<Bits<64>, 5>,
+    headers: LutRam<Bits<64>, 5>,
+    /// What the check of the headers reads.
+    walked: Reg<Bits<64>>,
     kept: Reg<Bits<64>>,
     kept_at: Reg<Bits<5>>,
     keeping: Reg<Bit>,
@@ -198,7 +200,7 @@ impl Logic for Segmenter {
         registers!(self.clock => self.gso_type, self.gso_size, self.csum_start, self.csum_offset);
         registers!(self.clock => self.field_end, self.field_far, self.cuts, self.kept, self.kept_at, self.head);
         registers!(self.clock => self.data_offset, self.header_length, self.room, self.piece, self.piece_near);
-        registers!(self.clock => self.limited, self.later, self.again, self.id, self.seq, self.over);
+        registers!(self.clock => self.limited, self.later, self.again, self.id, self.seq, self.over, self.walked);
         registers!(self.clock => self.over_error, self.too_long, self.beat, self.ends_packet);
         clocked!(self.clock, self.reset => self.input, self.walk);
         clocked!(self.clock => self.headers);
@@ -554,9 +556,10 @@ impl Logic for Segmenter {
         self.headers.read_address.next = if self.walk.busy.val() {
             self.walk.read_address.val()
         } else {
-            head.get_bits::<5>(0)
+            self.head.q.val().get_bits::<5>(0)
         };
-        self.walk.read_data.next = self.headers.read_data.val();
+        self.walked.d.next = self.headers.read_data.val();
+        self.walk.read_data.next = self.walked.q.val();
         self.walk.transport.next = transport;
         self.walk.length.next = header_length;
 
