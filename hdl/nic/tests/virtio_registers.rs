@@ -7,7 +7,7 @@ use hematite_nic::pcie::function::QUEUES;
 use hematite_nic::virtio::{features, registers};
 use hematite_testbench::{Rng, cases};
 use pcie_host::virtio::{
-    QUEUE_ENABLE, QUEUE_RESET, QUEUE_SELECT, QUEUE_SIZE, QUEUE_VECTOR, STATUS, negotiate, start,
+    QUEUE_ENABLE, QUEUE_RESET, QUEUE_SELECT, QUEUE_SIZE, QUEUE_VECTOR, STATUS, area, negotiate, start,
 };
 use pcie_host::{Host, MAC, function};
 use rand::RngExt;
@@ -119,7 +119,9 @@ fn queue_and_device_registers() {
             assert_eq!(get(&mut host, "vector")?, 1);
             assert_eq!(get(&mut host, "descriptors")?, wide(0));
             assert_eq!(get(&mut host, "driver_events")?, wide(2));
-            assert_eq!(get(&mut host, "device_events")?, wide(4));
+            for (n, value) in areas.iter().enumerate() {
+                assert_eq!(host.read(bar0::COMMON + 0x20 + n as u32 * 4, 4)?, *value);
+            }
             assert_eq!(get(&mut host, "run")?, 0, "not before DRIVER_OK");
         }
         // A queue that does not exist reads size 0 and takes nothing (4.1.4.3.2).
@@ -234,6 +236,20 @@ fn one_queue_is_reset() {
         assert!(!host.bench[engine].working.get());
         assert_eq!(host.read(QUEUE_ENABLE, 2)?, 0);
         assert_eq!(host.read(QUEUE_SIZE, 2)?, 4096);
+        // Its areas are forgotten, whatever the memory that they are read from still holds.
+        for word in 0..6 {
+            assert_eq!(host.read(bar0::COMMON + 0x20 + word * 4, 4)?, 0);
+        }
+        host.write(bar0::COMMON + 0x2a, 2, 0x1234);
+        assert_eq!(host.read(bar0::COMMON + 0x28, 4)?, 0x1234_0000);
+        host.write(QUEUE_SELECT, 2, other as u32);
+        for word in 0..6 {
+            assert_eq!(
+                host.read(bar0::COMMON + 0x20 + word * 4, 4)?,
+                area(other as u32, word)
+            );
+        }
+        host.write(QUEUE_SELECT, 2, queue as u32);
         assert_eq!(host.bench.get(&format!("queues_{other}_run"))?, 1);
         host.write(QUEUE_SIZE, 2, 128);
         host.write(QUEUE_ENABLE, 2, 1);

@@ -24,8 +24,6 @@ pub struct QueueConfigOut {
     pub descriptors: Signal<Out, Bits<64>>,
     /// Driver event suppression structure.
     pub driver_events: Signal<Out, Bits<64>>,
-    /// Device event suppression structure.
-    pub device_events: Signal<Out, Bits<64>>,
     /// MSI-X vector, 0xffff for none.
     pub vector: Signal<Out, Bits<16>>,
     /// High for one cycle at each doorbell of this queue.
@@ -49,8 +47,6 @@ pub struct QueueConfigIn {
     pub descriptors: Signal<In, Bits<64>>,
     /// Driver event suppression structure.
     pub driver_events: Signal<In, Bits<64>>,
-    /// Device event suppression structure.
-    pub device_events: Signal<In, Bits<64>>,
     /// MSI-X vector, 0xffff for none.
     pub vector: Signal<In, Bits<16>>,
     /// High for one cycle at each doorbell of this queue.

@@ -2,6 +2,7 @@
 
 use hematite_lang::prelude::*;
 
+use super::areas::Areas;
 use super::features::{self, Negotiated};
 use super::ports::{InterruptOut, QueueConfigOut};
 use crate::pcie::ports::{RegisterIn, merge16, merge32};
@@ -27,10 +28,6 @@ const STATUS_AND_SELECT: usize = word(0x14);
 const QUEUE_SIZE: usize = word(0x18);
 const QUEUE_ENABLE: usize = word(0x1c);
 const QUEUE_DESC_LOW: usize = word(0x20);
-const QUEUE_DESC_HIGH: usize = word(0x24);
-const QUEUE_DRIVER_LOW: usize = word(0x28);
-const QUEUE_DRIVER_HIGH: usize = word(0x2c);
-const QUEUE_DEVICE_LOW: usize = word(0x30);
 const QUEUE_DEVICE_HIGH: usize = word(0x34);
 const QUEUE_RESET: usize = word(0x38);
 
@@ -121,6 +118,9 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     /// The feature selectors name no word of the first two.
     device_beyond: Reg<Bit>,
     driver_beyond: Reg<Bit>,
+    areas: Areas<QUEUES>,
+    /// The word is one of the areas'.
+    in_areas: Reg<Bit>,
     /// The selected queue.
     selected: [Reg<Bit>; QUEUES],
     common: Reg<Bits<32>>,
@@ -151,9 +151,6 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     #[reset(bits::<16>(0xffff))]
     vector: [Reg<Bits<16>>; QUEUES],
     enable: [Reg<Bit>; QUEUES],
-    descriptors: [Reg<Bits<64>>; QUEUES],
-    driver_area: [Reg<Bits<64>>; QUEUES],
-    device_area: [Reg<Bits<64>>; QUEUES],
     queue_reset: [Reg<Bit>; QUEUES],
     queue_settle: [Reg<Bits<3>>; QUEUES],
     run: [Reg<Bit>; QUEUES],
@@ -178,11 +175,11 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         registers!(self.clock, self.clear => self.isr, self.notify);
         registers!(self.clock, self.reset => self.active, self.done, self.generation, self.changed);
         registers!(self.clock => self.link, self.new_size, self.new_vector, self.new_config_vector);
-        registers!(self.clock => self.changeable, self.in_common, self.common, self.read);
+        registers!(self.clock => self.changeable, self.in_common, self.in_areas, self.common, self.read);
+        clocked!(self.clock, self.clear => self.areas);
         registers!(self.clock => self.first_word, self.device_beyond, self.driver_beyond);
         for q in 0..QUEUES {
             registers!(self.clock, self.clear => self.size[q], self.vector[q], self.enable[q], self.run[q]);
-            registers!(self.clock, self.clear => self.descriptors[q], self.driver_area[q], self.device_area[q]);
             registers!(self.clock, self.clear => self.queue_reset[q], self.queue_settle[q], self.doorbell[q]);
             registers!(self.clock => self.selected[q]);
         }
@@ -256,9 +253,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         let mut vector = bits::<16>(0xffff);
         let mut enabled = false;
         let mut in_queue_reset = false;
-        let mut descriptors = bits::<64>(0);
-        let mut driver_area = bits::<64>(0);
-        let mut device_area = bits::<64>(0);
+        let mut selected_index = bits::<5>(0);
         for q in 0..QUEUES {
             self.selected[q].d.next = select == bits::<16>(q as u64);
             if self.selected[q].q.val() {
@@ -266,9 +261,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
                 vector = self.vector[q].q.val();
                 enabled = self.enable[q].q.val();
                 in_queue_reset = self.queue_reset[q].q.val();
-                descriptors = self.descriptors[q].q.val();
-                driver_area = self.driver_area[q].q.val();
-                device_area = self.device_area[q].q.val();
+                selected_index = bits::<5>(q as u64);
             }
         }
         let notify_off = if present { select } else { bits::<16>(0) };
@@ -304,12 +297,6 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
             STATUS_AND_SELECT => cat::<32>((select, self.generation.q.val(), status_byte)),
             QUEUE_SIZE => cat::<32>((vector, size)),
             QUEUE_ENABLE => cat::<32>((notify_off, bits::<15>(0), enabled)),
-            QUEUE_DESC_LOW => descriptors.get_bits::<32>(0),
-            QUEUE_DESC_HIGH => descriptors.get_bits::<32>(32),
-            QUEUE_DRIVER_LOW => driver_area.get_bits::<32>(0),
-            QUEUE_DRIVER_HIGH => driver_area.get_bits::<32>(32),
-            QUEUE_DEVICE_LOW => device_area.get_bits::<32>(0),
-            QUEUE_DEVICE_HIGH => device_area.get_bits::<32>(32),
             QUEUE_RESET => cat::<32>((bits::<15>(0), in_queue_reset, notify_off)),
             _ => bits::<32>(0),
         };
@@ -322,7 +309,9 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         };
         self.read.d.next = match window.index() {
             0 => {
-                if self.in_common.q.val() {
+                if self.in_areas.q.val() {
+                    self.areas.read.val()
+                } else if self.in_common.q.val() {
                     self.common.q.val()
                 } else {
                     bits::<32>(0)
@@ -380,6 +369,13 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         self.changeable.d.next = changeable;
         self.in_common.d.next = !window.any() && !word.get_bits::<6>(4).any();
         self.first_word.d.next = !word.any();
+        let areas_word = common_word.index() >= QUEUE_DESC_LOW && common_word.index() <= QUEUE_DEVICE_HIGH;
+        self.in_areas.d.next = self.in_common.d.val() && areas_word && present;
+        self.areas.queue.next = selected_index;
+        self.areas.word.next = common_word.get_bits::<3>(0);
+        self.areas.data.next = data;
+        self.areas.byte_enables.next = enables;
+        self.areas.write.next = write && self.in_areas.q.val() && self.changeable.q.val();
         let in_common = self.in_common.q.val();
         if write && open && in_common {
             match common_word.index() {
@@ -418,31 +414,15 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
             }
         }
         for q in 0..QUEUES {
+            self.areas.clear[q].next = false;
             let selected = self.selected[q].q.val();
             if write && self.changeable.q.val() && selected && in_common {
-                let place = self.descriptors[q].q.val();
-                let driver_place = self.driver_area[q].q.val();
-                let device_place = self.device_area[q].q.val();
                 match common_word.index() {
                     QUEUE_SIZE => {
                         self.size[q].d.next = self.new_size.q.val();
                         self.vector[q].d.next = self.new_vector.q.val();
                     }
                     QUEUE_ENABLE => self.enable[q].d.next = set_enable,
-                    QUEUE_DESC_LOW => self.descriptors[q].d.next = merge64(place, data, enables, false),
-                    QUEUE_DESC_HIGH => self.descriptors[q].d.next = merge64(place, data, enables, true),
-                    QUEUE_DRIVER_LOW => {
-                        self.driver_area[q].d.next = merge64(driver_place, data, enables, false);
-                    }
-                    QUEUE_DRIVER_HIGH => {
-                        self.driver_area[q].d.next = merge64(driver_place, data, enables, true);
-                    }
-                    QUEUE_DEVICE_LOW => {
-                        self.device_area[q].d.next = merge64(device_place, data, enables, false);
-                    }
-                    QUEUE_DEVICE_HIGH => {
-                        self.device_area[q].d.next = merge64(device_place, data, enables, true);
-                    }
                     _ => {}
                 }
             }
@@ -460,17 +440,14 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
                     self.enable[q].d.next = false;
                     self.size[q].d.next = bits::<16>(QUEUE_SIZE_MAX);
                     self.vector[q].d.next = bits::<16>(0xffff);
-                    self.descriptors[q].d.next = bits::<64>(0);
-                    self.driver_area[q].d.next = bits::<64>(0);
-                    self.device_area[q].d.next = bits::<64>(0);
+                    self.areas.clear[q].next = true;
                 }
             }
             self.run[q].d.next = driver_ok && self.enable[q].q.val() && open && !self.queue_reset[q].q.val();
             self.queues[q].run.next = self.run[q].q.val();
             self.queues[q].size.next = self.size[q].q.val();
-            self.queues[q].descriptors.next = self.descriptors[q].q.val();
-            self.queues[q].driver_events.next = self.driver_area[q].q.val();
-            self.queues[q].device_events.next = self.device_area[q].q.val();
+            self.queues[q].descriptors.next = self.areas.descriptors[q].val();
+            self.queues[q].driver_events.next = self.areas.driver[q].val();
             self.queues[q].vector.next = self.vector[q].q.val();
             self.queues[q].notify.next = self.doorbell[q].q.val();
         }

@@ -35,11 +35,18 @@ pub fn negotiate(host: &mut Host, accepted: u64) -> Result<u32, Error> {
     host.read(STATUS, 1)
 }
 
+/// What `start` writes as a word of a queue's areas: low and high of each.
+pub fn area(queue: u32, word: u32) -> u32 {
+    0x1000 * (queue + 1) + 0x10 * word
+}
+
 pub fn start(host: &mut Host) -> Result<(), Error> {
     assert_eq!(negotiate(host, features::OFFERED)?, 0xb);
     for queue in 0..2 {
         host.write(QUEUE_SELECT, 2, queue);
-        host.write(bar0::COMMON + 0x20, 4, 0x1000 * (queue + 1));
+        for word in 0..6 {
+            host.write(bar0::COMMON + 0x20 + word * 4, 4, area(queue, word));
+        }
         host.write(QUEUE_VECTOR, 2, queue + 1);
         host.write(QUEUE_ENABLE, 2, 1);
     }

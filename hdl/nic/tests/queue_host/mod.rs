@@ -148,17 +148,9 @@ impl Host {
             Engine::Transmit => &["read", "data"],
             Engine::Receive | Engine::Control => &["read"],
         };
-        let config = [
-            "run",
-            "size",
-            "descriptors",
-            "driver_events",
-            "device_events",
-            "vector",
-            "notify",
-        ]
-        .iter()
-        .chain(&["idle", "failed"]);
+        let config = ["run", "size", "descriptors", "driver_events", "vector", "notify"]
+            .iter()
+            .chain(&["idle", "failed"]);
         Self {
             reads: reads.iter().map(|name| ReadPort::new(model, name)).collect(),
             write: WritePort::new(model),
