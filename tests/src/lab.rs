@@ -4,6 +4,7 @@ use crate::line::{Line, RawSymbols};
 use crate::peer::Peer;
 use crate::traffic::{Traffic, TrafficCounters};
 use anyhow::{Context, Result, ensure};
+use hematite_abi::counter;
 use hematite_bus::DmaSpace;
 use hematite_driver::{CardCounters, Options};
 use hematite_netstack::{Ipv4Cidr, MacAddr, NetDevice, StackConfig};
@@ -267,6 +268,27 @@ pub fn no_violations(machine: &LabMachine) -> Result<()> {
         seen.is_empty(),
         "{} violations: {seen:#?}",
         machine.rc.violations.total()
+    );
+    Ok(())
+}
+
+/// Each frame that the wire gave to the card has met one of its ends, and was counted there: nothing may be on its way.
+///
+/// # Errors
+/// How many have none, or two.
+pub fn every_frame_is_counted(lab: &mut Lab) -> Result<()> {
+    // Longer than a frame takes from the wire to host memory.
+    lab.idle(SimTime::from_us(50))?;
+    let counters = lab.counters()?;
+    let counted: u64 = counter::RX_ENDS.iter().map(|&end| counters.get(end)).sum();
+    let came = lab.host.machine().borrow().wire.counters().to_card;
+    ensure!(
+        counted == came,
+        "{came} frames came, {counted} were counted: {:?}",
+        counters
+            .iter()
+            .filter(|(_, value)| *value > 0)
+            .collect::<Vec<_>>()
     );
     Ok(())
 }

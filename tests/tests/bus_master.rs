@@ -6,7 +6,7 @@ use hematite_abi::{bar0, counter};
 use hematite_bus::{PciFunction, Width};
 use hematite_sim::pcie::RootComplexConfig;
 use hematite_sim::{ClockPhases, SimTime};
-use hematite_tests::lab::{Lab, LabConfig, no_violations};
+use hematite_tests::lab::{Lab, LabConfig, every_frame_is_counted, no_violations};
 use hematite_tests::seed;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -102,5 +102,5 @@ fn a_device_reset_without_bus_master_enable() -> Result<()> {
     ensure!(counters.get(counter::DMA_UNEXPECTED_COMPLETION) == 0);
     let stats = lab.host.machine().borrow().rc.memory().stats();
     ensure!(stats.quarantined == 0 && stats.faults == 0, "{stats:?}");
-    Ok(())
+    every_frame_is_counted(&mut lab)
 }

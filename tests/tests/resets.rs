@@ -6,7 +6,7 @@ use hematite_abi::counter;
 use hematite_bus::PciFunction;
 use hematite_sim::pcie::RootComplexConfig;
 use hematite_sim::{ClockPhases, SimTime};
-use hematite_tests::lab::{Lab, LabConfig};
+use hematite_tests::lab::{Lab, LabConfig, every_frame_is_counted};
 use hematite_tests::seed;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -41,6 +41,7 @@ fn no_stray_completions(lab: &mut Lab) -> Result<()> {
     let counters = lab.counters()?;
     ensure!(counters.get(counter::DMA_UNEXPECTED_COMPLETION) == 0);
     ensure!(counters.get(counter::QUEUE_FAILED) == 0);
+    every_frame_is_counted(lab)?;
     let stats = lab.host.machine().borrow().rc.memory().stats();
     ensure!(stats.quarantined == 0 && stats.faults == 0, "{stats:?}");
     Ok(())

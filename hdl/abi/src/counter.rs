@@ -31,7 +31,7 @@ counters! {
     RX_OVERSIZE "rx_oversize" "frames dropped because they were longer than the MAC takes",
     RX_SYMBOL_ERROR "rx_symbol_error" "frames dropped because the PHY reported an error in them",
     RX_MISSED "rx_missed" "frames dropped because the receive FIFO was full",
-    RX_NO_BUFFER "rx_no_buffer" "frames dropped because the driver had posted no buffer",
+    RX_NO_BUFFER "rx_no_buffer" "frames that had to wait because the driver had posted no buffer",
     RX_DROPPED_TOO_LONG "rx_dropped_too_long" "frames dropped because they did not fit the posted buffers",
     RX_DELIVERED "rx_delivered" "frames written to host memory",
     TX_GOOD "tx_good" "frames sent",
@@ -67,7 +67,24 @@ counters! {
     RX_CSUM_GOOD "rx_csum_good" "frames whose IP and TCP or UDP checksums were verified and right",
     RX_CSUM_BAD "rx_csum_bad" "frames with a wrong IP, TCP or UDP checksum, delivered all the same",
     RX_CSUM_UNKNOWN "rx_csum_unknown" "frames without a checksum that the card could verify",
+    RX_STOPPED "rx_stopped" "good frames dropped because the receive queue did not run",
+    RX_RESET "rx_reset" "good frames dropped by a reset, and frames of any kind that were on the wire during it",
 }
+
+/// What can become of a frame on the wire: each is counted by exactly one of these, once it has met its end.
+pub const RX_ENDS: [usize; 11] = [
+    RX_BAD_FCS,
+    RX_RUNT,
+    RX_OVERSIZE,
+    RX_SYMBOL_ERROR,
+    RX_MISSED,
+    RX_FILTERED_ADDRESS,
+    RX_FILTERED_VLAN,
+    RX_DROPPED_TOO_LONG,
+    RX_STOPPED,
+    RX_RESET,
+    RX_DELIVERED,
+];
 
 /// The index of the counter called `name`.
 #[must_use]

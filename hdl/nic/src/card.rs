@@ -6,6 +6,7 @@ use hematite_lang::prelude::*;
 use crate::control::Commands;
 use crate::dma::read::ReadEngine;
 use crate::dma::write::WriteEngine;
+use crate::mac::LostFrames;
 use crate::mac::port::GigabitPort;
 use crate::offload::TransmitOffload;
 use crate::parse::classifier::HashTypes;
@@ -49,6 +50,17 @@ mod write {
     pub const MESSAGE: usize = 2;
     pub const CONTROL: usize = 3;
     pub const CLIENTS: usize = 4;
+}
+
+/// What becomes of a good frame, if no reset meets it.
+mod receive_end {
+    pub const MISSED: usize = 0;
+    pub const WRONG_ADDRESS: usize = 1;
+    pub const WRONG_VLAN: usize = 2;
+    pub const STOPPED: usize = 3;
+    pub const TOO_LONG: usize = 4;
+    pub const DELIVERED: usize = 5;
+    pub const COUNT: usize = 6;
 }
 
 /// Hematite: a virtio network device (virtio 1.3 section 5.1) between GMII and PCIe TLPs.
@@ -95,6 +107,7 @@ pub struct Card<const MAC: u64> {
     /// The link has room for one more completion.
     pub pcie_credit_completion: Signal<In, Bit>,
     port: GigabitPort,
+    lost_frames: LostFrames<{ receive_end::COUNT }>,
     function: Function,
     read_engine: ReadEngine<{ read::CLIENTS }, READ_TIMEOUT>,
     write_engine: WriteEngine<{ write::CLIENTS }>,
@@ -119,7 +132,7 @@ impl<const MAC: u64> Logic for Card<MAC> {
         self.down.d.next = self.core_reset.val() || !self.pcie_link_up.val();
         self.data_path_reset.d.next = self.down.q.val() || self.function.data_path_reset.val();
         clocked!(self.core_clock, self.down.q => self.function);
-        clocked!(self.core_clock, self.down.q => self.port);
+        clocked!(self.core_clock, self.down.q => self.port, self.lost_frames);
         clocked!(self.core_clock, self.data_path_reset.q => self.read_engine, self.write_engine);
         clocked!(self.core_clock, self.data_path_reset.q => self.receive_queue, self.transmit_queue);
         clocked!(self.core_clock, self.data_path_reset.q => self.control_queue);
@@ -304,6 +317,17 @@ impl<const MAC: u64> Logic for Card<MAC> {
         self.function.events[counter::RX_NO_BUFFER].next = self.receive_queue.rx_no_buffer.val();
         self.function.events[counter::RX_DROPPED_TOO_LONG].next = self.receive_queue.rx_too_long.val();
         self.function.events[counter::RX_DELIVERED].next = self.receive_queue.rx_delivered.val();
+        self.function.events[counter::RX_STOPPED].next = self.receive_queue.rx_stopped.val();
+        self.function.events[counter::RX_RESET].next = self.lost_frames.lost.val();
+        self.lost_frames.restart.next = self.port.rx_restarting.val();
+        self.lost_frames.cut.next = self.port.rx_cut.val();
+        self.lost_frames.arrived.next = self.port.rx_good.val();
+        self.lost_frames.ended[receive_end::MISSED].next = self.port.rx_missed.val();
+        self.lost_frames.ended[receive_end::WRONG_ADDRESS].next = self.port.rx_filtered_address.val();
+        self.lost_frames.ended[receive_end::WRONG_VLAN].next = self.port.rx_filtered_vlan.val();
+        self.lost_frames.ended[receive_end::STOPPED].next = self.receive_queue.rx_stopped.val();
+        self.lost_frames.ended[receive_end::TOO_LONG].next = self.receive_queue.rx_too_long.val();
+        self.lost_frames.ended[receive_end::DELIVERED].next = self.receive_queue.rx_delivered.val();
         self.function.events[counter::TX_GOOD].next = self.port.tx_good.val();
         self.function.events[counter::TX_DISCARDED].next = self.port.tx_discarded.val();
         self.function.events[counter::TX_UNDERRUN].next = self.port.tx_underrun.val();

@@ -1,5 +1,6 @@
 //! The `hematite` command in a process of its own against the simulated card in this one, over vfio-user.
 
+use hematite_abi::counter;
 use hematite_netstack::{Ipv4Cidr, MacAddr, StackConfig};
 use hematite_sim::verilated::VerilatedCard;
 use hematite_sim::vfio_user::{Echo, RealTime, Report, Server, Setup};
@@ -126,14 +127,9 @@ fn pings_datagrams_and_streams_cross_the_card() {
             .map_or(0, |(_, value)| *value)
     };
     assert_eq!(counter("tx_good"), report.frames.1);
-    // The peer's IPv6 speaks up at once: its first frame meets a card in reset, and nobody takes what it says while no
-    // client is there.
-    let early = report.frames.0 - counter("rx_good");
-    assert!(early <= 1, "{early} frames never arrived");
-    let dropped = counter("rx_good") - counter("rx_delivered");
-    assert!(dropped <= counter("rx_no_buffer"), "{dropped} frames are missing");
-    // An idle client lets the simulation rest.
-    assert!(report.rests > 0);
+    // Some of the peer's own (its IPv6 speaks up at once) found no client, or met the reset behind one.
+    let ends = counter::RX_ENDS.map(|end| counter(counter::ALL[end].name));
+    assert_eq!(ends.iter().sum::<u64>(), report.frames.0, "{:?}", report.card);
 }
 
 #[test]

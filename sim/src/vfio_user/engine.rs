@@ -80,9 +80,12 @@ impl<C: CardPins, E: ServedEndpoint> Engine<C, E> {
         let rc = RootComplex::new(root_complex(), MapTable::default(), setup.seed);
         let mut wire = Wire::new(endpoint);
         wire.set_capture(setup.capture);
+        // The card's own counters, which tell what became of each frame, are in reset too.
+        wire.pause_to_card(true);
         let machine = Machine::new(card, rc, wire, ClockPhases::ALIGNED);
         let machine = Rc::new(RefCell::new(machine));
         let device = Device::new(machine.clone())?;
+        machine.borrow_mut().wire.pause_to_card(false);
         Ok(Engine {
             device,
             machine,
@@ -112,6 +115,7 @@ impl<C: CardPins, E: ServedEndpoint> Engine<C, E> {
             }
             self.note_violations();
         }
+        self.settle()?;
         self.report.card = self.device.counters().unwrap_or_default();
         let machine = self.machine.clone();
         let mut machine = machine.borrow_mut();
@@ -184,6 +188,15 @@ impl<C: CardPins, E: ServedEndpoint> Engine<C, E> {
             self.busy_at = machine.cycles();
         }
         machine.cycles() - self.busy_at < QUIET
+    }
+
+    /// The far end falls silent, and whatever is on its way arrives.
+    fn settle(&mut self) -> Result<(), CardFault> {
+        self.machine.borrow_mut().wire.pause_to_card(true);
+        for _ in 0..2 * QUIET / SLICE {
+            self.step()?;
+        }
+        Ok(())
     }
 
     fn step(&mut self) -> Result<(), CardFault> {

@@ -79,6 +79,8 @@ pub struct Wire<E> {
     to_card: Option<Impairment>,
     from_card: Option<Impairment>,
     capture: Option<Capture>,
+    /// The endpoint is not asked for frames.
+    paused: bool,
     counters: WireCounters,
     last_octet_to_card: SimTime,
     /// The frame as the wire has it, for its identity in trace points.
@@ -97,6 +99,7 @@ impl<E: WireEndpoint> Wire<E> {
             to_card: None,
             from_card: None,
             capture: None,
+            paused: false,
             counters: WireCounters::default(),
             last_octet_to_card: SimTime::ZERO,
             padded: Vec::new(),
@@ -117,6 +120,11 @@ impl<E: WireEndpoint> Wire<E> {
     /// The stage towards the card.
     pub fn to_card_impairment(&mut self) -> Option<&mut Impairment> {
         self.to_card.as_mut()
+    }
+
+    /// Whether the endpoint has no carrier and begins no frame: as long as the card is in its power-on reset, say.
+    pub fn pause_to_card(&mut self, paused: bool) {
+        self.paused = paused;
     }
 
     /// Records both directions from now on.
@@ -157,7 +165,7 @@ impl<E: WireEndpoint> Wire<E> {
         if self.symbol.valid {
             self.last_octet_to_card = now;
         }
-        if self.encoder.is_ready() {
+        if self.encoder.is_ready() && !self.paused {
             self.start_frame(now);
         }
         self.symbol = self.encoder.next_symbol();

@@ -9,11 +9,13 @@
 
 pub mod crc;
 pub mod frame_fifo;
+pub mod lost;
 pub mod port;
 pub mod receive;
 pub mod transmit;
 
 pub use frame_fifo::FrameFifo;
+pub use lost::LostFrames;
 pub use port::Port;
 pub use receive::Receive;
 pub use transmit::Transmit;

@@ -93,6 +93,10 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     pub rx_csum_unknown: Signal<Out, Bit>,
     /// There was no room for a frame that arrived intact.
     pub rx_missed: Signal<Out, Bit>,
+    /// A frame, good or bad, was on the wire during a reset; `rx_good` does not count it.
+    pub rx_cut: Signal<Out, Bit>,
+    /// A reset is dropping the frames received.
+    pub rx_restarting: Signal<Out, Bit>,
     /// A frame was sent.
     pub tx_good: Signal<Out, Bit>,
     /// A frame was dropped as its last beat said so, or as it was longer than the FIFO.
@@ -117,6 +121,7 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     oversize_event: PulseCrossing,
     symbol_error_event: PulseCrossing,
     overrun_event: PulseCrossing,
+    cut_event: PulseCrossing,
     sent_event: PulseCrossing,
     underrun_event: PulseCrossing,
     /// Two frames were missed in one cycle, and one is still to be told.
@@ -154,6 +159,7 @@ impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, F
         // Receive, in the core clock.
         clocked!(self.clock => self.rx_frames);
         self.rx_frames.reset.next = self.any_reset.val() || self.rx_resets.near_reset.val();
+        self.rx_restarting.next = self.rx_frames.reset.val();
         self.rx_frames.abandon.next = false;
         self.rx_crossing.read_clock.next = self.clock.val();
         self.rx_crossing.read_reset.next = self.rx_resets.near_reset.val();
@@ -245,6 +251,10 @@ impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, F
         self.overrun_event.write_clock.next = self.gmii_rx_clock.val();
         self.overrun_event.pulse_in.next = self.receiver.rx_overrun.val();
         self.overrun_event.read_clock.next = self.clock.val();
+        self.cut_event.write_clock.next = self.gmii_rx_clock.val();
+        self.cut_event.pulse_in.next = self.receiver.rx_cut.val();
+        self.cut_event.read_clock.next = self.clock.val();
+        self.rx_cut.next = self.cut_event.pulse_out.val();
         self.sent_event.write_clock.next = self.gmii_tx_clock.val();
         self.sent_event.pulse_in.next = self.transmitter.tx_good.val();
         self.sent_event.read_clock.next = self.clock.val();

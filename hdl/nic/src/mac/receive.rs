@@ -33,13 +33,15 @@ pub enum Waiting {
 /// - `rx_runt`: less than 64 bytes, or a carrier that ends before the start frame delimiter;
 /// - `rx_bad_fcs`: the frame check sequence doesn't match.
 ///
+/// A frame that `reset` cuts, or that begins during it, is counted by `rx_cut` alone.
+///
 /// Of a bad frame nothing is passed on, or a packet with `error`. Any number of preamble bytes is accepted,
 /// also none, as PHYs may lose them. RX_ER without RX_DV (carrier extension, false carrier) is ignored.
 #[hw]
 pub struct Receive {
     /// Rising edge: gmii_rx_clk.
     pub clock: Signal<In, Clock>,
-    /// Forgets the frame under way and waits for the next.
+    /// Forgets the frame under way, but for its count, and waits for the next.
     pub reset: Signal<In, Bit>,
     /// RXD.
     pub gmii_rxd: Signal<In, Bits<8>>,
@@ -64,6 +66,8 @@ pub struct Receive {
     pub rx_symbol_error: Signal<Out, Bit>,
     /// A good frame (counted by `rx_good` too) was lost as its reader was too slow.
     pub rx_overrun: Signal<Out, Bit>,
+    /// A frame, good or bad, has ended that a reset cut.
+    pub rx_cut: Signal<Out, Bit>,
     rxd: Reg<Bits<8>>,
     dv: Reg<Bit>,
     er: Reg<Bit>,
@@ -97,6 +101,11 @@ pub struct Receive {
     oversize: Reg<Bit>,
     symbol: Reg<Bit>,
     overrun: Reg<Bit>,
+    /// RX_DV a cycle before.
+    dv_before: Reg<Bit>,
+    /// What is on the wire was cut.
+    cutting: Reg<Bit>,
+    cut: Reg<Bit>,
 }
 
 #[hw]
@@ -109,6 +118,7 @@ impl Logic for Receive {
         registers!(self.clock => self.long_enough, self.too_long, self.symbol_error, self.lane, self.word);
         registers!(self.clock => self.keep, self.last, self.error, self.limit);
         registers!(self.clock => self.tag_begins[0], self.tag_begins[1]);
+        registers!(self.clock => self.dv_before, self.cutting, self.cut);
         self.rxd.d.next = self.gmii_rxd.val();
         self.dv.d.next = self.gmii_rx_dv.val();
         self.er.d.next = self.gmii_rx_er.val();
@@ -122,6 +132,16 @@ impl Logic for Receive {
         self.oversize.d.next = false;
         self.symbol.d.next = false;
         self.overrun.d.next = false;
+
+        // A reset leaves its own trace: these have none.
+        let in_frame = matches!(self.waiting.q.val(), Waiting::Delimiter | Waiting::End);
+        let begins = matches!(self.waiting.q.val(), Waiting::Carrier) && dv;
+        let unseen = matches!(self.waiting.q.val(), Waiting::Silence) && dv && !self.dv_before.q.val();
+        let cuts = self.reset.val() && (in_frame || begins);
+        self.dv_before.d.next = dv;
+        self.cutting.d.next = dv && (cuts || unseen || self.cutting.q.val());
+        self.cut.d.next = !dv && (cuts || self.cutting.q.val());
+        self.rx_cut.next = self.cut.q.val();
 
         // What leaves: the word filled in the cycle before.
         let whole = self.valid.q.val() && !self.discard.q.val();

@@ -66,8 +66,10 @@ pub struct ReceiveEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
     pub write_done: Signal<In, Bit>,
     /// The queue's interrupt.
     pub interrupt: InterruptOut,
-    /// Counter event: a frame waits because there is no buffer, or the queue does not run.
+    /// Counter event: a frame waits because there is no buffer.
     pub rx_no_buffer: Signal<Out, Bit>,
+    /// Counter event: a frame was discarded because the queue does not run.
+    pub rx_stopped: Signal<Out, Bit>,
     /// Counter event: a frame was discarded because the buffers are too small.
     pub rx_too_long: Signal<Out, Bit>,
     /// Counter event: a frame was delivered.
@@ -231,6 +233,7 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
             self.in_flight.d.next = self.in_flight.q.val() - 1;
         }
         self.rx_no_buffer.next = self.planner.rx_no_buffer.val();
+        self.rx_stopped.next = self.planner.rx_stopped.val();
         self.rx_too_long.next = self.planner.rx_too_long.val();
         self.rx_delivered.next = self.writer.delivered.val();
     }

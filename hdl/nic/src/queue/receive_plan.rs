@@ -202,8 +202,10 @@ pub struct ReceivePlanner {
     pub quiet: Signal<Out, Bit>,
     /// The buffers are unusable; high until `stop`.
     pub failed: Signal<Out, Bit>,
-    /// A frame waits for a buffer, or is discarded because the queue does not run.
+    /// A frame waits for a buffer.
     pub rx_no_buffer: Signal<Out, Bit>,
+    /// A frame was discarded because the queue does not run.
+    pub rx_stopped: Signal<Out, Bit>,
     /// A frame was discarded because the buffers are too small.
     pub rx_too_long: Signal<Out, Bit>,
     state: Reg<PlanState>,
@@ -316,6 +318,7 @@ impl Logic for ReceivePlanner {
         self.quiet.next = false;
         self.failed.next = false;
         self.rx_no_buffer.next = false;
+        self.rx_stopped.next = false;
         self.rx_too_long.next = false;
         self.whole_ring.d.next = self.taken.q.val().resize::<16>() == self.size.val();
 
@@ -362,7 +365,7 @@ impl Logic for ReceivePlanner {
                         }
                         JobKind::Discard => {
                             discarded = true;
-                            self.rx_no_buffer.next = true;
+                            self.rx_stopped.next = true;
                         }
                         _ => self.state.d.next = PlanState::Element,
                     }
@@ -422,6 +425,7 @@ impl Logic for ReceivePlanner {
                 } else if self.stop.val() && plan_room {
                     discarded = true;
                     abandoned = true;
+                    self.rx_stopped.next = true;
                     self.state.d.next = PlanState::Job;
                 } else if self.asleep.val() && !self.counted.q.val() {
                     self.rx_no_buffer.next = true;
@@ -486,6 +490,7 @@ impl Logic for ReceivePlanner {
                 if self.stop.val() && !self.element_valid.val() && plan_room {
                     discarded = true;
                     abandoned = true;
+                    self.rx_stopped.next = true;
                     self.state.d.next = PlanState::Job;
                 } else if self.element_valid.val() && room {
                     self.element_ready.next = true;

@@ -141,7 +141,13 @@ impl Host {
         let ring = Ring::new(size, base + 16 * rng.random_range(1..100), base + 0x2_0000);
         let counters: &[&str] = match engine {
             Engine::Transmit => &["queue_failed"],
-            Engine::Receive => &["rx_no_buffer", "rx_too_long", "rx_delivered", "queue_failed"],
+            Engine::Receive => &[
+                "rx_no_buffer",
+                "rx_stopped",
+                "rx_too_long",
+                "rx_delivered",
+                "queue_failed",
+            ],
             Engine::Control => &[],
         };
         let reads: &[&str] = match engine {
