@@ -194,10 +194,15 @@ impl<F: PciFunction> VirtioNet<F> {
     /// Moderates one queue otherwise than [`set_coalesce`](Self::set_coalesce) says, until that is called again.
     ///
     /// # Errors
-    /// As [`device_coalesce`](Self::device_coalesce).
+    /// [`Error::QueueMissing`] for a queue that is none of the data queues in use; else as
+    /// [`device_coalesce`](Self::device_coalesce).
     pub fn set_queue_coalesce(&mut self, queue: u16, max_packets: u32, max_usecs: u32) -> Result<(), Error> {
         if !self.features.contains(net::F::VQ_NOTF_COAL) {
             return Err(Error::NotSupported("notification coalescing per queue"));
+        }
+        // 5.1.6.5.9.5: `vq_index` names an enabled transmit or receive queue.
+        if ![RX_QUEUE, TX_QUEUE].contains(&queue) {
+            return Err(Error::QueueMissing { queue });
         }
         let [low, high] = queue.to_le_bytes();
         let mut data = [low, high, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

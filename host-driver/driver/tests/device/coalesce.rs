@@ -37,10 +37,27 @@ fn what_is_set_arrives_can_be_read_and_survives_a_reset() {
 #[test]
 fn a_refusal_is_an_error_and_nothing_more() {
     let mut net = down(Settings::default());
-    let refused = net.set_queue_coalesce(2, 1, 1);
-    assert_eq!(refused, Err(Error::ControlRefused { class: 6, command: 2 }));
-    assert_eq!(*net.state(), State::Down);
     net.set_coalesce(SET).unwrap();
+    let refused = |command| Error::ControlRefused { class: 6, command };
+    net.function().refuse = true;
+    assert_eq!(net.set_queue_coalesce(0, 1, 1), Err(refused(2)));
+    assert_eq!(net.set_coalesce(CoalesceParam::default()), Err(refused(1)));
+    // The device wrote something into the answer all the same.
+    assert_eq!(net.device_coalesce(), Err(refused(3)));
+    assert_eq!((net.state(), net.coalesce()), (&State::Down, SET));
+    net.function().refuse = false;
+    assert_eq!(net.device_coalesce(), Ok(SET));
+}
+
+#[test]
+fn a_queue_that_is_not_in_use_is_refused_here() {
+    let mut net = down(Settings::default());
+    for queue in [2, 3, u16::MAX] {
+        let refused = net.set_queue_coalesce(queue, 1, 1);
+        assert_eq!(refused, Err(Error::QueueMissing { queue }));
+    }
+    assert_eq!(net.function().doorbells[2], 0, "a command was sent");
+    assert_eq!(*net.state(), State::Down);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{CARD_NET, RX_ENGINE, TX_ENGINE};
 use crate::Section;
-use crate::Verdict::{Not, NotOffered, Open, Tests};
+use crate::Verdict::{Not, NotOffered, Tests};
 use virtio_spec::net::F;
 
 /// Verified checksums on the whole card.
@@ -481,7 +481,7 @@ pub const SECTIONS: &[Section] = &[
             (
                 8,
                 "SHOULD NOT notify while notifications are suppressed, whatever is set",
-                Open("no test suppresses notifications on the card"),
+                Tests(&[(MODERATION, "no_moderation_notifies_a_driver_that_suppresses_it")]),
             ),
             (
                 9,

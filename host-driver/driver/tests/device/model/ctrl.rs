@@ -53,6 +53,8 @@ impl Model {
         };
         let (all, each) = (self.has(F::NOTF_COAL), self.has(F::VQ_NOTF_COAL));
         match (command, command.len()) {
+            ([6, 3, ..], _) if self.refuse => vec![0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, ERR],
+            _ if self.refuse => vec![ERR],
             ([6, to @ (0 | 1), ..], 10) if all => {
                 self.coalesce[1 - usize::from(*to)] = (word(2), word(6));
                 vec![OK]

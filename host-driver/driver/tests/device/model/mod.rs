@@ -110,6 +110,8 @@ pub struct Model {
     pub coalesce: [(u32, u32); 2],
     /// Control commands get no answer.
     pub mute: bool,
+    /// Control commands are refused, and what is to be read is nonsense.
+    pub refuse: bool,
     msix: u16,
     pub interrupts: VecDeque<u16>,
     /// Interrupts raised, ever.
@@ -176,6 +178,7 @@ impl Model {
             queues: [(); QUEUES].map(|()| Queue::new(max)),
             coalesce: [(0, 0); 2],
             mute: false,
+            refuse: false,
             msix: 0,
             interrupts: VecDeque::new(),
             raised: 0,
