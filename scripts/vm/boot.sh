@@ -4,7 +4,7 @@
 # guest's /bin, GUEST_SETTINGS are assignments in front of the script.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-target=${CARGO_TARGET_DIR:-target}
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 vm=$target/vm
 name=$1 script=$2
 shift 2
@@ -24,7 +24,7 @@ for file in ${GUEST_FILES:-}; do cp "$file" "$work/root/bin/"; done
     echo 'finish 0'
 } >"$work/root/init"
 chmod +x "$work/root/init"
-(cd "$work/root" && find . | "$OLDPWD/$vm/busybox" cpio -o -H newc 2>/dev/null | gzip -1) >"$work/initrd"
+(cd "$work/root" && find . | "$vm/busybox" cpio -o -H newc 2>/dev/null | gzip -1) >"$work/initrd"
 
 # A kernel that doesn't come up must not hang the test; a console that runs over must not fill the disk.
 timeout "${VM_TIMEOUT:-300}" "$vm/qemu" \

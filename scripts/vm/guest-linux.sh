@@ -18,6 +18,91 @@ check hematite --device system udp 10.0.0.2 --bytes "$BYTES" --timeout 30000
 echo "OK udp"
 check hematite --device system tcp 10.0.0.2 --bytes "$BYTES" --timeout 60000
 echo "OK tcp"
+
+# offered BIT: virtio_net took the feature.
+offered() { [ "$(cut -c$(($1 + 1)) /sys/bus/virtio/devices/virtio0/features)" = 1 ]; }
+# counter NAME: one of the card's own, in its vendor registers.
+bar=$(head -1 /sys/bus/pci/devices/"$card"/resource | cut -d' ' -f1)
+counter() {
+    index=0
+    for name in $COUNTERS; do
+        [ "$name" = "$1" ] && break
+        index=$((index + 1))
+    done
+    [ "$name" = "$1" ] || fail "the card has no counter $1"
+    echo $(($(devmem $((bar + 0x4200 + 8 * index)) 32)))
+}
+[ $(($(devmem $((bar + 0x4000)) 32))) = $((0x4f326546)) ] || fail "no vendor registers at BAR 0 ($bar)"
+# works COUNTER yes|no command...: whether the card did, while the command ran, what the counter counts.
+works() {
+    name=$1 expected=$2
+    shift 2
+    before=$(counter "$name")
+    "$@"
+    grown=$(($(counter "$name") - before))
+    case $expected in
+    yes) [ $grown -gt 0 ] || fail "$name did not grow during: $*" ;;
+    no) [ $grown = 0 ] || fail "$name grew by $grown during: $*" ;;
+    esac
+}
+transfer() { check hematite --device system tcp 10.0.0.2 --bytes "$BYTES" --timeout 60000; }
+offload() { ethtool -k eth0 | sed -n "s/^[[:space:]]*$1: \([a-z]*\).*/\1/p"; }
+# ethtool's word for it, the name that -k shows, the virtio feature, and the card's counter.
+for row in tx:tx-checksumming:0:tx_csum tso:tx-tcp-segmentation:11:tx_tso_packets \
+    rx-gro-hw:rx-gro-hw:7:rx_gro_packets; do
+    set -- $(echo $row | tr : ' ')
+    offered "$3" || { echo "not offered: $2"; continue; }
+    [ "$(offload "$2")" = on ] || fail "$2 is off: $(ethtool -k eth0)"
+    works "$4" yes transfer
+    check ethtool -K eth0 "$1" off
+    [ "$(offload "$2")" = off ] || fail "$2 is still on"
+    works "$4" no transfer
+    check ethtool -K eth0 "$1" on
+    [ "$1" = tx ] && ethtool -K eth0 tso on
+    works "$4" yes transfer
+    echo "OK $2: on, off, on"
+done
+
+if offered 53; then
+    moderation() { ethtool -c eth0 | sed -n "s/^$1:[[:space:]]*//p"; }
+    check ethtool -C eth0 rx-usecs 200 rx-frames 16 tx-usecs 100 tx-frames 32
+    [ "$(moderation rx-usecs) $(moderation rx-frames) $(moderation tx-usecs)" = "200 16 100" ] ||
+        fail "moderation is $(ethtool -c eth0)"
+    transfer
+    # Beyond what the card's timer holds.
+    ethtool -C eth0 rx-usecs 100000 2>/dev/null && fail "100 ms of moderation were accepted"
+    [ "$(moderation rx-usecs)" = 200 ] || fail "a refused value is shown: $(moderation rx-usecs)"
+    offered 52 && { check ethtool -C eth0 adaptive-rx on; transfer; check ethtool -C eth0 adaptive-rx off; }
+    check ethtool -C eth0 rx-usecs 0 rx-frames 1 tx-usecs 0 tx-frames 1
+    check ping -c 2 -W 10 10.0.0.2
+    echo "OK interrupt moderation"
+fi
+
+# Busybox's ip knows only one of them, its ifconfig both. The flags: IFF_PROMISC and IFF_ALLMULTI.
+for row in promisc:0x100 allmulti:0x200; do
+    mode=${row%:*} flag=${row#*:}
+    check ifconfig eth0 "$mode"
+    [ $(($(cat /sys/class/net/eth0/flags) & flag)) != 0 ] || fail "$mode is not on"
+    check ping -c 1 -W 10 10.0.0.2
+    check ifconfig eth0 "-$mode"
+    check ping -c 1 -W 10 10.0.0.2
+done
+other=02:00:00:0a:0b:0c
+check ip link set eth0 address $other
+[ "$(cat /sys/class/net/eth0/address)" = $other ] || fail "the address is still $(cat /sys/class/net/eth0/address)"
+check ping -c 2 -W 10 10.0.0.2
+check ip link set eth0 address "$MAC"
+check ping -c 2 -W 10 10.0.0.2
+if offered 19; then
+    modules llc stp mrp garp 8021q
+    check ip link add link eth0 name eth0.7 type vlan id 7
+    check ip link set eth0.7 up
+    check ip link del eth0.7
+    check ping -c 1 -W 10 10.0.0.2
+    echo "OK VLAN filter"
+fi
+dmesg | grep -E "virtio_net|eth0" | grep -iE "fail|error|warn|timed out" && fail "the driver complains"
+echo "OK receive modes, address"
 # Nothing is on its way any more: the kernel's counters are those that the card will show.
 sleep 1
 statistic() { cat /sys/class/net/eth0/statistics/"$1"; }

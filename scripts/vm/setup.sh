@@ -4,7 +4,7 @@
 # this machine's own apt uses, once. Runs again only when this file changes.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-out=$PWD/${CARGO_TARGET_DIR:-target}/vm
+out=$(realpath -m "${CARGO_TARGET_DIR:-target}")/vm
 stamp=$(sha256sum scripts/vm/setup.sh | sha256sum | cut -c1-16)
 [ "$(cat "$out/stamp" 2>/dev/null)" = "$stamp" ] && exit 0
 
@@ -76,7 +76,7 @@ cp "$(find "$work/guest" -name ethtool -path '*bin/*')" "$out/root/bin/"
 guest_libraries=$work/guest/usr/lib/x86_64-linux-gnu
 cp -L "$guest_libraries/ld-linux-x86-64.so.2" "$out/root/lib64/"
 cp -L "$guest_libraries"/{libc.so.6,libm.so.6,libmnl.so.0} "$out/root/lib/x86_64-linux-gnu/"
-for module in failover net_failover virtio_net irqbypass vfio vfio_iommu_type1 vfio-pci-core vfio-pci; do
+for module in failover net_failover virtio_net llc stp mrp garp 8021q irqbypass vfio vfio_iommu_type1 vfio-pci-core vfio-pci; do
     file=$(find "$work/guest" -name "$module.ko.xz")
     [ -n "$file" ] && xz -dc "$file" >"$out/modules/$module.ko"
 done
