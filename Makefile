@@ -81,6 +81,7 @@ rtl:
 bench:
 	$(CARGO) run --release --package hematite-sim -- bench --out $(TARGET)/bench
 	$(CARGO) bench --package hematite-netstack --bench stack -- --out $(abspath $(TARGET))/bench
+	$(CARGO) bench --package hematite-driver --bench receive -- --out $(abspath $(TARGET))/bench
 
 synth:
 	scripts/synth.sh $(CONFIG) 125 $(SEEDS)

@@ -99,7 +99,8 @@ impl<C: CardPins, E: WireEndpoint> RawHost<C, E> {
         transport.reset()?;
         transport.add_status(DeviceStatus::ACKNOWLEDGE)?;
         transport.add_status(DeviceStatus::DRIVER)?;
-        let wanted = features::negotiate(transport.device_features()?)?;
+        // Every frame in a buffer of its own.
+        let wanted = features::negotiate(transport.device_features()?, features::GRO_HW)?;
         transport.set_driver_features(wanted.difference(virtio_spec::net::F::EVENT_IDX))?;
         transport.add_status(DeviceStatus::FEATURES_OK)?;
         // The first field of `struct virtio_net_config` (virtio 1.3 section 5.1.4).

@@ -157,7 +157,7 @@ impl RawSetup {
         transport.reset()?;
         transport.add_status(DeviceStatus::ACKNOWLEDGE)?;
         transport.add_status(DeviceStatus::DRIVER)?;
-        let wanted = features::negotiate(transport.device_features()?)?;
+        let wanted = features::negotiate(transport.device_features()?, F::empty())?;
         transport.set_driver_features(wanted & (self.features | features::REQUIRED))?;
         transport.add_status(DeviceStatus::FEATURES_OK)?;
         transport.function().enable_msix(3)?;

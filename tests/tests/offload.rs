@@ -259,7 +259,7 @@ fn datagrams_leave_their_checksums_to_the_card_until_it_is_told_otherwise() -> R
     lab.exchange(200)?;
     let with = lab.counters()?.get(counter::TX_CSUM);
     ensure!(with >= 200, "{with}");
-    lab.host.net.set_features(Features::empty());
+    lab.host.net.set_features(Features::empty())?;
     let ifindex = lab.host.ifindex();
     lab.host.stack.netdev_change(ifindex, &lab.host.net)?;
     lab.exchange(200)?;

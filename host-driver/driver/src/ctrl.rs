@@ -2,11 +2,13 @@
 
 use hematite_bus::{Cpu, DmaBuf, PciFunction};
 use hematite_netstack::Instant;
-use virtio_spec::{DeviceStatus, net};
+use virtio_spec::DeviceStatus;
+use virtio_spec::net::F;
 
 use crate::dim::{Dim, Sample};
 use crate::error::{DeviceFault, Error};
 use crate::ethtool::CoalesceParam;
+use crate::features::GRO_HW;
 use crate::net::{RX_QUEUE, TX_QUEUE, VirtioNet};
 use crate::packed::{Direction, Element};
 use crate::queue::Virtqueue;
@@ -28,6 +30,12 @@ mod notf_coal {
     pub const RX_SET: u8 = 1;
     pub const VQ_SET: u8 = 2;
     pub const VQ_GET: u8 = 3;
+}
+
+/// `VIRTIO_NET_CTRL_GUEST_OFFLOADS` and its command (5.1.6.5.9).
+mod guest_offloads {
+    pub const CLASS: u8 = 5;
+    pub const SET: u8 = 0;
 }
 
 /// The control queue of a device that has one (`VIRTIO_NET_F_CTRL_VQ`).
@@ -52,9 +60,9 @@ impl CtrlQueue {
     }
 
     /// Sends a command and waits for its ack; `result` takes what the device writes before that.
-    fn command<F: PciFunction>(
+    fn command<P: PciFunction>(
         &mut self,
-        transport: &mut VirtioPci<F>,
+        transport: &mut VirtioPci<P>,
         class: u8,
         command: u8,
         data: &[u8],
@@ -88,7 +96,7 @@ impl CtrlQueue {
         Ok(())
     }
 
-    fn wait<F: PciFunction>(&mut self, transport: &mut VirtioPci<F>) -> Result<(), Error> {
+    fn wait<P: PciFunction>(&mut self, transport: &mut VirtioPci<P>) -> Result<(), Error> {
         for _ in 0..CTRL_POLLS {
             let used = self.vq.ring.get_buf(&mut self.returned);
             if used.map_err(|error| self.vq.error(error))?.is_some() {
@@ -102,7 +110,7 @@ impl CtrlQueue {
     }
 }
 
-impl<F: PciFunction> VirtioNet<F> {
+impl<P: PciFunction> VirtioNet<P> {
     /// Sends a command. One that the device refuses is an error and nothing more; any other failure stops the
     /// device.
     fn command(&mut self, class: u8, command: u8, data: &[u8], result: &mut [u8]) -> Result<(), Error> {
@@ -127,10 +135,10 @@ impl<F: PciFunction> VirtioNet<F> {
     /// [`Error::ControlRefused`] for values that the device doesn't take; else the state is
     /// [`State::Failed`](crate::State::Failed).
     pub fn set_coalesce(&mut self, coalesce: CoalesceParam) -> Result<(), Error> {
-        if !self.features.contains(net::F::NOTF_COAL) {
+        if !self.features.contains(F::NOTF_COAL) {
             return Err(Error::NotSupported("notification coalescing"));
         }
-        if coalesce.adaptive_rx && !self.features.contains(net::F::VQ_NOTF_COAL) {
+        if coalesce.adaptive_rx && !self.features.contains(F::VQ_NOTF_COAL) {
             return Err(Error::NotSupported("notification coalescing per queue"));
         }
         let rx = parameters(coalesce.rx_max_frames, coalesce.rx_usecs);
@@ -145,6 +153,18 @@ impl<F: PciFunction> VirtioNet<F> {
         self.command(notf_coal::CLASS, notf_coal::TX_SET, &tx, &mut [])?;
         self.coalesce = coalesce;
         Ok(())
+    }
+
+    /// Tells the device what it may do to received packets, of what was negotiated (`virtnet_set_guest_offloads`).
+    pub(crate) fn set_guest_offloads(&mut self, merge: bool) -> Result<(), Error> {
+        // The bits have the numbers of the features.
+        let mut offloads = self.features & (F::GUEST_CSUM | F::GUEST_ECN | GRO_HW);
+        if !merge {
+            offloads.remove(F::GUEST_ECN | GRO_HW);
+        }
+        let offloads = u128::from(offloads.bits()) as u64;
+        let data = offloads.to_le_bytes();
+        self.command(guest_offloads::CLASS, guest_offloads::SET, &data, &mut [])
     }
 
     /// Lets the search for the best receive moderation take a step (`virtnet_rx_dim_update`).
@@ -171,7 +191,7 @@ impl<F: PciFunction> VirtioNet<F> {
     /// # Errors
     /// [`Error::NotSupported`] without `VQ_NOTF_COAL`; else as [`set_coalesce`](Self::set_coalesce).
     pub fn device_coalesce(&mut self) -> Result<CoalesceParam, Error> {
-        if !self.features.contains(net::F::VQ_NOTF_COAL) {
+        if !self.features.contains(F::VQ_NOTF_COAL) {
             return Err(Error::NotSupported("notification coalescing per queue"));
         }
         let mut answers = [[0; 8]; 2];
@@ -197,7 +217,7 @@ impl<F: PciFunction> VirtioNet<F> {
     /// [`Error::QueueMissing`] for a queue that is none of the data queues in use; else as
     /// [`device_coalesce`](Self::device_coalesce).
     pub fn set_queue_coalesce(&mut self, queue: u16, max_packets: u32, max_usecs: u32) -> Result<(), Error> {
-        if !self.features.contains(net::F::VQ_NOTF_COAL) {
+        if !self.features.contains(F::VQ_NOTF_COAL) {
             return Err(Error::NotSupported("notification coalescing per queue"));
         }
         // 5.1.6.5.9.5: `vq_index` names an enabled transmit or receive queue.

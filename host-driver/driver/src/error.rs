@@ -94,6 +94,11 @@ pub enum Error {
     /// The device doesn't offer it.
     #[error("the device does not offer {0}")]
     NotSupported(&'static str),
+    /// The device merges received segments, which a program on the XDP hook can't be shown.
+    #[error(
+        "the device merges segments and can't be told to stop: turn rx-gro-hw off and reset the device first"
+    )]
+    MergesForXdp,
     /// The call isn't possible now.
     #[error("not possible while the interface is {0}")]
     State(&'static str),

@@ -51,6 +51,8 @@ impl EthtoolStats {
             ("rx_queue_0_frame_errors", self.rx.frame_errors),
             ("rx_queue_0_csum_unnecessary", self.rx.csum_unnecessary),
             ("rx_queue_0_merged", self.rx.merged),
+            ("rx_queue_0_hw_gro_packets", self.rx.hw_gro_packets),
+            ("rx_queue_0_hw_gro_wire_packets", self.rx.hw_gro_wire_packets),
             ("rx_queue_0_kicks", self.rx.kicks),
             ("tx_queue_0_packets", self.tx.packets),
             ("tx_queue_0_bytes", self.tx.bytes),

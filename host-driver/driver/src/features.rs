@@ -22,21 +22,46 @@ pub const SUPPORTED: F = REQUIRED
     .union(F::STATUS)
     .union(F::MTU)
     .union(F::GUEST_CSUM)
+    .union(GRO_HW)
+    .union(F::GUEST_ECN)
+    .union(F::RSC_EXT)
     .union(F::MRG_RXBUF)
     .union(F::CTRL_VQ)
+    .union(F::CTRL_GUEST_OFFLOADS)
     .union(F::NOTF_COAL)
     .union(F::VQ_NOTF_COAL);
 
-/// The features to accept of those offered: none without those that it requires (2.2.1).
+/// Those with which the device may merge received TCP segments (`VIRTIO_OFFLOAD_GUEST..`, `rx-gro-hw`).
+pub const GRO_HW: F = F::GUEST_TSO4.union(F::GUEST_TSO6);
+
+/// The features to accept of those offered and not `unwanted`: none without those that it requires (2.2.1).
 ///
 /// # Errors
 /// [`Error::MissingFeatures`] names the required ones that aren't offered.
-pub fn negotiate(offered: F) -> Result<F, Error> {
+pub fn negotiate(offered: F, unwanted: F) -> Result<F, Error> {
     let missing = REQUIRED.difference(offered);
     if !missing.is_empty() {
         return Err(Error::MissingFeatures(missing));
     }
-    Ok(closed(offered.intersection(SUPPORTED)))
+    let mut wanted = offered.intersection(SUPPORTED).difference(unwanted);
+    // Else every single buffer would have to hold the largest packet (5.1.6.3.1).
+    if !wanted.contains(F::MRG_RXBUF) {
+        wanted.remove(GRO_HW);
+    }
+    // It tells of merged packets only.
+    if !wanted.intersects(GRO_HW) {
+        wanted.remove(F::RSC_EXT);
+    }
+    // It switches nothing else here.
+    if !wanted.contains(F::CTRL_VQ) || !wanted.intersects(GRO_HW) {
+        wanted.remove(F::CTRL_GUEST_OFFLOADS);
+    }
+    Ok(closed(wanted))
+}
+
+/// Whether a device that offers these can be told to stop merging, and to begin again, while it runs.
+pub fn can_switch(offered: F) -> bool {
+    offered.contains(F::CTRL_VQ | F::CTRL_GUEST_OFFLOADS)
 }
 
 /// The largest part of `wanted` in which every feature has what it requires.
@@ -63,7 +88,7 @@ mod tests {
     #[test]
     fn required_features_are_named_when_missing() {
         assert_eq!(
-            negotiate(F::VERSION_1 | F::MAC),
+            negotiate(F::VERSION_1 | F::MAC, F::empty()),
             Err(Error::MissingFeatures(F::RING_PACKED | F::ACCESS_PLATFORM))
         );
     }
@@ -71,7 +96,32 @@ mod tests {
     #[test]
     fn only_what_is_both_offered_and_supported_is_accepted() {
         let offered = REQUIRED | F::MAC | F::IN_ORDER | F::HOST_UFO | F::INDIRECT_DESC;
-        assert_eq!(negotiate(offered), Ok(REQUIRED | F::MAC));
+        assert_eq!(negotiate(offered, F::empty()), Ok(REQUIRED | F::MAC));
+    }
+
+    #[test]
+    fn segments_are_merged_into_several_buffers_and_with_good_checksums_or_not_at_all() {
+        let all = REQUIRED
+            | GRO_HW
+            | F::GUEST_CSUM
+            | F::GUEST_ECN
+            | F::MRG_RXBUF
+            | F::CTRL_VQ
+            | F::CTRL_GUEST_OFFLOADS
+            | F::CSUM
+            | F::HOST_TSO4
+            | F::RSC_EXT;
+        let merging = GRO_HW | F::GUEST_ECN | F::RSC_EXT | F::CTRL_GUEST_OFFLOADS;
+        let accepted = |offered, unwanted| negotiate(offered, unwanted).expect("all that is required");
+        assert_eq!(accepted(all, F::empty()), all);
+        assert_eq!(accepted(all, GRO_HW), all & !merging);
+        assert_eq!(
+            accepted(all & !F::MRG_RXBUF, F::empty()),
+            all & !merging & !F::MRG_RXBUF
+        );
+        assert!(!accepted(all & !F::GUEST_CSUM, F::empty()).intersects(GRO_HW | F::GUEST_ECN));
+        let one = accepted(all, F::GUEST_TSO6);
+        assert_eq!(one, all & !F::GUEST_TSO6);
     }
 
     #[test]

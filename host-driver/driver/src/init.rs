@@ -6,7 +6,7 @@ use virtio_spec::{DeviceStatus, net};
 use crate::ctrl::{CTRL_QUEUE, CTRL_RING, CtrlQueue};
 use crate::error::{DeviceFault, Error};
 use crate::ethtool::CoalesceParam;
-use crate::features;
+use crate::features::{self, GRO_HW};
 use crate::net::{
     CONFIG_VECTOR, ETH_DATA_LEN, ETH_MIN_MTU, MAX_RING, Queues, RX_QUEUE, State, TX_QUEUE, Vectors, VirtioNet,
 };
@@ -44,7 +44,14 @@ impl<F: PciFunction> VirtioNet<F> {
         self.transport.reset()?;
         self.transport.add_status(DeviceStatus::ACKNOWLEDGE)?;
         self.transport.add_status(DeviceStatus::DRIVER)?;
-        self.features = features::negotiate(self.transport.device_features()?)?;
+        // A device that can't be told later is told now.
+        let offered = self.transport.device_features()?;
+        let unwanted = if self.gro_hw_wanted() || features::can_switch(offered) {
+            net::F::empty()
+        } else {
+            GRO_HW
+        };
+        self.features = features::negotiate(offered, unwanted)?;
         self.transport.set_driver_features(self.features)?;
         self.transport.add_status(DeviceStatus::FEATURES_OK)?;
         if !self.transport.status()?.contains(DeviceStatus::FEATURES_OK) {
@@ -79,6 +86,8 @@ impl<F: PciFunction> VirtioNet<F> {
         }
         self.transport.add_status(DeviceStatus::DRIVER_OK)?;
         // The device has forgotten what was set.
+        self.gro_hw = self.features.intersects(GRO_HW);
+        self.update_gro_hw()?;
         let coalesce = std::mem::take(&mut self.coalesce);
         if coalesce != CoalesceParam::default() {
             self.set_coalesce(coalesce)?;

@@ -15,8 +15,9 @@ use crate::ctrl::CtrlQueue;
 use crate::dim::Dim;
 use crate::error::Error;
 use crate::ethtool::{CoalesceParam, EthtoolStats, IrqStats, RingParam};
+use crate::features::GRO_HW;
 use crate::napi::{NapiParms, NetdevBudget, Softnet};
-use crate::rx::{HDR_LEN, MERGEABLE_LEN, RxQueue, RxStats};
+use crate::rx::{HDR_LEN, MERGEABLE_LEN, MERGED_LEN, RxQueue, RxStats};
 use crate::transport::VirtioPci;
 use crate::tx::{TxQueue, TxStats};
 
@@ -44,6 +45,9 @@ pub(crate) const ETH_HLEN: usize = 14;
 pub(crate) const VLAN_HLEN: usize = 4;
 /// Ethernet header and one VLAN tag: what a frame has beyond the MTU.
 pub(crate) const FRAME_OVERHEAD: usize = ETH_HLEN + VLAN_HLEN;
+/// The longest packet that a device makes of segments: IPv6's largest payload behind its header, and
+/// [`FRAME_OVERHEAD`].
+pub(crate) const PACKET_MAX_LEN: usize = FRAME_OVERHEAD + 40 + u16::MAX as usize;
 /// MTU without the `MTU` feature (`ETH_DATA_LEN`).
 pub(crate) const ETH_DATA_LEN: u16 = 1500;
 /// Least MTU (`ETH_MIN_MTU`).
@@ -131,6 +135,8 @@ pub struct VirtioNet<F> {
     pub(crate) features: net::F,
     /// What the user wants the device to do (`netdev->wanted_features`).
     pub(crate) wanted_features: Features,
+    /// Whether the device merges received segments, of the features that allow it.
+    pub(crate) gro_hw: bool,
     pub(crate) info: DeviceInfo,
     pub(crate) mtu: u16,
     pub(crate) state: State,
@@ -183,6 +189,7 @@ impl<F: PciFunction> VirtioNet<F> {
             options,
             features: net::F::empty(),
             wanted_features: Features::all(),
+            gro_hw: false,
             info,
             mtu: ETH_DATA_LEN,
             state: State::Down,
@@ -366,14 +373,21 @@ impl<F: PciFunction> VirtioNet<F> {
 
     /// Length of a posted buffer.
     fn rx_buffer_len(&self) -> usize {
-        let longest = HDR_LEN + FRAME_OVERHEAD + usize::from(self.info.max_mtu);
-        // Without merging, one buffer holds the longest frame; with it, all of them do (5.1.4.2). Either way it
+        let merged = self.features.intersects(GRO_HW);
+        let longest = HDR_LEN
+            + if merged {
+                PACKET_MAX_LEN
+            } else {
+                FRAME_OVERHEAD + usize::from(self.info.max_mtu)
+            };
+        // Without mergeable buffers, one holds the longest frame; with them, all of them do (5.1.4.2). Either way it
         // is no shorter than an ordinary frame (5.1.6.3.1).
         let buffers = match &self.queues {
             Some(queues) if self.features.contains(net::F::MRG_RXBUF) => queues.rx.vq.ring.size().into(),
             _ => 1,
         };
-        longest.div_ceil(buffers).next_multiple_of(64).max(MERGEABLE_LEN)
+        let least = if merged { MERGED_LEN } else { MERGEABLE_LEN };
+        longest.div_ceil(buffers).next_multiple_of(64).max(least)
     }
 
     /// Polls nothing and asks for no interrupts.

@@ -7,6 +7,7 @@ use hematite_netstack::{
 use virtio_spec::net::F as VirtioFeatures;
 
 use crate::error::Error;
+use crate::features::{self, GRO_HW};
 use crate::net::{State, VirtioNet};
 use crate::tx::XmitError;
 
@@ -16,8 +17,15 @@ impl<F: PciFunction> VirtioNet<F> {
         self.pending_fault.get_or_insert(error);
     }
 
-    /// What the device can do (`netdev->hw_features`): `ethtool -k` shows the rest as fixed.
+    /// What the device can do or leave, as told (`netdev->hw_features`): `ethtool -k` shows the rest as fixed.
     pub fn hw_features(&self) -> Features {
+        let mut features = self.tx_features();
+        features.set(Features::GRO_HW, self.can_switch_gro_hw());
+        features
+    }
+
+    /// What the device does on transmit.
+    fn tx_features(&self) -> Features {
         [
             (VirtioFeatures::CSUM, Features::HW_CSUM),
             (VirtioFeatures::HOST_TSO4, Features::TSO),
@@ -33,8 +41,39 @@ impl<F: PciFunction> VirtioNet<F> {
     /// Chooses what is left to the device (`ethtool -K`, `netdev->wanted_features`); everything until then. What it
     /// can't do stays off, but is remembered in case a reset brings it. Tell the stack with
     /// [`Stack::netdev_change`](hematite_netstack::Stack::netdev_change).
-    pub fn set_features(&mut self, wanted: Features) {
+    ///
+    /// [`Features::GRO_HW`] is the device's merging of received segments. It changes at once where the device can be told
+    /// (`CTRL_GUEST_OFFLOADS`), else with the next [`reset_and_restore`](Self::reset_and_restore).
+    ///
+    /// # Errors
+    /// [`Error::ControlRefused`] when the device does not stop or begin merging; any other failure stops it.
+    pub fn set_features(&mut self, wanted: Features) -> Result<(), Error> {
         self.wanted_features = wanted;
+        self.update_gro_hw()
+    }
+
+    /// Whether the device should merge received segments: never in front of a program on the XDP hook
+    /// (`virtnet_xdp_set`).
+    pub(crate) fn gro_hw_wanted(&self) -> bool {
+        let xdp = self.queues.as_ref().is_some_and(|queues| queues.rx.xdp.is_some());
+        self.wanted_features.contains(Features::GRO_HW) && !xdp
+    }
+
+    /// Whether the device can be told to.
+    pub(crate) fn can_switch_gro_hw(&self) -> bool {
+        self.features.intersects(GRO_HW) && features::can_switch(self.features)
+    }
+
+    /// Tells the device whether to merge received segments, if that changes anything and it can be told
+    /// (`virtnet_set_features`).
+    pub(crate) fn update_gro_hw(&mut self) -> Result<(), Error> {
+        let wanted = self.gro_hw_wanted();
+        if wanted == self.gro_hw || !self.can_switch_gro_hw() || self.queues.is_none() {
+            return Ok(());
+        }
+        self.set_guest_offloads(wanted)?;
+        self.gro_hw = wanted;
+        Ok(())
     }
 
     /// Whether the device can be given this frame as it is, or once its checksum is made here.
@@ -76,7 +115,8 @@ impl<F: PciFunction> NetDevice for VirtioNet<F> {
     }
 
     fn features(&self) -> Features {
-        let mut features = self.hw_features() & self.wanted_features;
+        let mut features = self.tx_features() & self.wanted_features;
+        features.set(Features::GRO_HW, self.gro_hw);
         // `netdev_fix_features`.
         if !features.contains(Features::HW_CSUM) {
             features.remove(Features::TSO | Features::TSO6 | Features::TSO_ECN);

@@ -173,16 +173,22 @@ impl<F: PciFunction> VirtioNet<F> {
     }
 
     /// Puts a program on the hook before the skb, or takes it off (`ip link set dev ... xdp`); the one that was
-    /// there. It stays until the device is reset.
+    /// there. It stays until the device is reset. Meanwhile the device merges no segments: a program sees frames.
     ///
     /// # Errors
-    /// [`Error::State`] while the device is reset.
+    /// [`Error::State`] while the device is reset; [`Error::MergesForXdp`] when the device merges segments and can't be
+    /// told to stop; as [`set_features`](Self::set_features) when it is told and refuses.
     pub fn set_xdp(
         &mut self,
         program: Option<Box<dyn XdpProgram>>,
     ) -> Result<Option<Box<dyn XdpProgram>>, Error> {
+        if program.is_some() && self.gro_hw && !self.can_switch_gro_hw() {
+            return Err(Error::MergesForXdp);
+        }
         let queues = self.queues.as_mut().ok_or(Error::State("failed"))?;
-        Ok(std::mem::replace(&mut queues.rx.xdp, program))
+        let before = std::mem::replace(&mut queues.rx.xdp, program);
+        self.update_gro_hw()?;
+        Ok(before)
     }
 
     /// Counters of the hook.

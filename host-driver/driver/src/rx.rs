@@ -5,13 +5,14 @@
 //! and its buffers are recycled all the same. So the ring never shrinks, whatever the stack does.
 
 use hematite_bus::{Cpu, DmaBuf, PciFunction};
+use hematite_netstack::core::pool::{SKB_JUMBO, SKB_SMALL};
 use hematite_netstack::core::trace;
 use hematite_netstack::{GroFlush, IpSummed, SkBuff};
 use virtio_spec::net::F;
 
 use crate::error::{DeviceFault, Error};
 use crate::napi::{Backlogs, NAPI_POLL_WEIGHT};
-use crate::net::{ETH_HLEN, MIN_RING};
+use crate::net::{ETH_HLEN, MIN_RING, PACKET_MAX_LEN};
 use crate::packed::{Direction, Element};
 use crate::queue::Virtqueue;
 use crate::transport::VirtioPci;
@@ -24,6 +25,9 @@ pub const HEADROOM: usize = 64 + 2;
 /// Length of a mergeable buffer: a full frame with VLAN tag and header (`GOOD_PACKET_LEN`), in whole cache
 /// lines.
 pub const MERGEABLE_LEN: usize = 1536;
+/// The same where the device merges segments: a page, the most that Linux posts (`get_mergeable_buf_len`). Fewer buffers
+/// for a packet cost fewer descriptors.
+pub const MERGED_LEN: usize = 4096;
 
 /// Where received packets go and buffers come from: the upper half of a driver's receive path.
 pub trait NapiReceive {
@@ -71,12 +75,17 @@ pub struct RxStats {
     pub drops: u64,
     /// Packets dropped because no Ethernet header fits in them, or more than an skb holds.
     pub length_errors: u64,
-    /// Packets dropped because their header asks for a checksum outside of them.
+    /// Packets dropped because their header asks for a checksum outside of them, or says that they were merged and
+    /// they can't be.
     pub frame_errors: u64,
     /// Packets whose checksums the device verified.
     pub csum_unnecessary: u64,
     /// Packets that took more than one buffer.
     pub merged: u64,
+    /// Packets that the device merged from several segments (netdev's `rx-hw-gro-packets`).
+    pub hw_gro_packets: u64,
+    /// Segments in them (`rx-hw-gro-wire-packets`).
+    pub hw_gro_wire_packets: u64,
     /// Doorbells rung.
     pub kicks: u64,
 }
@@ -214,7 +223,14 @@ impl RxQueue {
             }
         }
         let skb = match self.xdp.take() {
-            None => self.build_skb(total, stack)?,
+            None => self.build_skb(total, header.is_merged(), stack)?,
+            // Merged before the program came (`receive_mergeable_xdp`).
+            Some(program) if header.is_merged() => {
+                self.xdp_stats.packets += 1;
+                self.xdp_stats.drops += 1;
+                self.xdp = Some(program);
+                None
+            }
             Some(mut program) => {
                 let skb = self.run_xdp(total, program.as_mut(), stack);
                 self.xdp = Some(program);
@@ -235,6 +251,10 @@ impl RxQueue {
             self.stats.packets += 1;
             self.stats.bytes += total as u64;
             self.stats.merged += u64::from(num_buffers > 1);
+            if let Some(gso) = skb.gso() {
+                self.stats.hw_gro_packets += 1;
+                self.stats.hw_gro_wire_packets += u64::from(gso.segs);
+            }
             stack.napi_gro_receive(skb);
         }
         Ok(true)
@@ -265,29 +285,63 @@ impl RxQueue {
         Ok(RxHeader::read(&bytes, self.features))
     }
 
-    /// The frame, copied; `None` (and counted) when it is dropped.
-    fn build_skb(&mut self, total: usize, stack: &mut impl NapiReceive) -> Result<Option<SkBuff>, Error> {
-        if total < ETH_HLEN {
+    /// The frame, copied; `None` (and counted) when it is dropped. A packet that the device merged goes on in further
+    /// skbs where that wastes less memory than one large buffer (`skb_add_rx_frag`).
+    fn build_skb(
+        &mut self,
+        total: usize,
+        merged: bool,
+        stack: &mut impl NapiReceive,
+    ) -> Result<Option<SkBuff>, Error> {
+        if !(ETH_HLEN..=PACKET_MAX_LEN).contains(&total) {
             self.stats.length_errors += 1;
             return Ok(None);
         }
-        let Some(mut skb) = stack.napi_alloc_skb(HEADROOM + total) else {
-            self.stats.drops += 1;
+        let piece_len = if merged { piece_len } else { |_, left| left };
+        let len = piece_len(HEADROOM, total);
+        let Some(mut skb) = self.alloc_piece(HEADROOM, len, stack) else {
             return Ok(None);
         };
-        let room = skb.reserve(HEADROOM).and_then(|()| skb.put(total).map(|_| ()));
-        if room.is_err() {
-            self.stats.length_errors += 1;
-            stack.napi_consume_skb(skb);
-            return Ok(None);
+        let mut cursor = PartCursor::behind_header();
+        cursor.read(&self.parts, skb.data_mut())?;
+        let mut left = total - len;
+        while left > 0 {
+            let len = piece_len(0, left);
+            let Some(mut piece) = self.alloc_piece(0, len, stack) else {
+                stack.napi_consume_skb(skb);
+                return Ok(None);
+            };
+            cursor.read(&self.parts, piece.data_mut())?;
+            if let Err(piece) = skb.append_frag(piece) {
+                // Cannot be: it is new, and the packet not so long.
+                self.stats.length_errors += 1;
+                stack.napi_consume_skb(piece);
+                stack.napi_consume_skb(skb);
+                return Ok(None);
+            }
+            left -= len;
         }
-        copy_frame(&self.parts, skb.data_mut())?;
         if trace::enabled() {
             let id = trace::packet_id(skb.data());
             skb.set_packet_id(id);
             trace::packet(id, trace::Stage::Napi, 0);
         }
         Ok(Some(skb))
+    }
+
+    /// An skb with `len` bytes of anything in it.
+    fn alloc_piece(&mut self, headroom: usize, len: usize, stack: &mut impl NapiReceive) -> Option<SkBuff> {
+        let Some(mut skb) = stack.napi_alloc_skb(headroom + len) else {
+            self.stats.drops += 1;
+            return None;
+        };
+        let room = skb.reserve(headroom).and_then(|()| skb.put(len).map(|_| ()));
+        if room.is_err() {
+            self.stats.length_errors += 1;
+            stack.napi_consume_skb(skb);
+            return None;
+        }
+        Some(skb)
     }
 
     /// Lets the program see the frame; the skb if it passes (`receive_small_xdp`, `receive_mergeable_xdp`).
@@ -301,7 +355,7 @@ impl RxQueue {
             self.stats.length_errors += 1;
             return Ok(None);
         }
-        copy_frame(&self.parts, self.xdp_buff.prepare(total))?;
+        PartCursor::behind_header().read(&self.parts, self.xdp_buff.prepare(total))?;
         self.xdp_stats.packets += 1;
         let action = program.run(&mut self.xdp_buff);
         if matches!(action, XdpAction::Drop | XdpAction::Aborted) {
@@ -360,15 +414,42 @@ impl RxQueue {
     }
 }
 
-/// Copies the bytes of a packet behind its header, which may be in several buffers.
-fn copy_frame(parts: &[(DmaBuf<Cpu>, usize)], mut to: &mut [u8]) -> Result<(), Error> {
-    let mut skip = HDR_LEN;
-    for (buffer, len) in parts {
-        let Some((part, rest)) = to.split_at_mut_checked(len - skip) else {
-            break;
-        };
-        buffer.copy_to_slice(skip, part)?;
-        (to, skip) = (rest, 0);
+/// How much of what is left of a packet goes into its next skb, of two sizes that pools keep: all of it if it fits in a
+/// small one, or fills more than half of a large one.
+fn piece_len(headroom: usize, left: usize) -> usize {
+    let [small, large] = [SKB_SMALL, SKB_JUMBO].map(|size| size - headroom);
+    if left > large / 2 {
+        left.min(large)
+    } else {
+        left.min(small)
     }
-    Ok(())
+}
+
+/// A place in the bytes of a packet, which may be in several buffers.
+struct PartCursor {
+    part: usize,
+    offset: usize,
+}
+
+impl PartCursor {
+    fn behind_header() -> Self {
+        Self {
+            part: 0,
+            offset: HDR_LEN,
+        }
+    }
+
+    /// Copies as many bytes as fit, or as there are.
+    fn read(&mut self, parts: &[(DmaBuf<Cpu>, usize)], mut to: &mut [u8]) -> Result<(), Error> {
+        while let (Some((buffer, len)), false) = (parts.get(self.part), to.is_empty()) {
+            let now = len.saturating_sub(self.offset).min(to.len());
+            let (room, rest) = to.split_at_mut(now);
+            buffer.copy_to_slice(self.offset, room)?;
+            (self.offset, to) = (self.offset + now, rest);
+            if self.offset >= *len {
+                (self.part, self.offset) = (self.part + 1, 0);
+            }
+        }
+        Ok(())
+    }
 }

@@ -2,35 +2,60 @@
 //! `linux/virtio_net.h` does with it.
 
 use hematite_netstack::{IpSummed, SkBuff};
-use virtio_spec::net::{F, Hdr, HdrF};
+use virtio_spec::net::{F, Hdr, HdrF, HdrGso};
 
 /// Bytes of it; it always has `num_buffers` with `VERSION_1`.
 pub const HDR_LEN: usize = size_of::<Hdr>();
+/// Offset of the checksum in a TCP header.
+const TCP_CHECK_OFFSET: u16 = 16;
 
 /// The header of one packet, as far as the negotiated features give it a meaning.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RxHeader {
+    features: F,
     flags: HdrF,
+    gso_type: u8,
+    gso_size: u16,
     csum_start: u16,
     csum_offset: u16,
     /// Buffers of the packet.
     pub(crate) num_buffers: u16,
 }
 
-/// `csum_start` and `csum_offset` do not fit the packet.
+/// Why a packet is dropped for what its header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct BadChecksumPlace;
+pub(crate) enum BadHeader {
+    /// `csum_start` and `csum_offset` do not fit the packet.
+    ChecksumPlace,
+    /// A `gso_type` that is unknown or was not negotiated.
+    GsoType,
+    /// `gso_size` is 0.
+    GsoSize,
+    /// A merged packet is not what its `gso_type` says, or its headers do not fit in it.
+    NotTcp,
+    /// The checksum of a merged packet is not that of TCP, or the device has not verified it.
+    Checksum,
+    /// More or fewer segments than the payload can be cut into.
+    Segments,
+}
 
 impl RxHeader {
     /// Reads what a device wrote that agreed on `features`.
     pub(crate) fn read(bytes: &[u8; HDR_LEN], features: F) -> Self {
         let le16 = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let mut flags = if features.contains(F::GUEST_CSUM) {
+            HdrF::from_bits_retain(bytes[0])
+        } else {
+            HdrF::empty()
+        };
+        if !features.contains(F::RSC_EXT) {
+            flags.remove(HdrF::RSC_INFO);
+        }
         Self {
-            flags: if features.contains(F::GUEST_CSUM) {
-                HdrF::from_bits_retain(bytes[0])
-            } else {
-                HdrF::empty()
-            },
+            features,
+            flags,
+            gso_type: bytes[1],
+            gso_size: le16(4),
             csum_start: le16(6),
             csum_offset: le16(8),
             num_buffers: if features.contains(F::MRG_RXBUF) {
@@ -41,23 +66,71 @@ impl RxHeader {
         }
     }
 
+    /// Whether the device says that it merged segments into the packet.
+    pub(crate) fn is_merged(self) -> bool {
+        self.gso_type != HdrGso::None as u8
+    }
+
     /// Tells the stack of the packet's checksum: verified by the device, or, from another machine's guest, not
-    /// filled in yet (`virtio_net_hdr_to_skb`).
+    /// filled in yet; and of the segments that it was merged from (`virtio_net_hdr_to_skb`). `hdr_len` is not looked at
+    /// (5.1.6.4.2).
     ///
     /// # Errors
-    /// The checksum lies outside the packet.
-    pub(crate) fn to_skb(self, skb: &mut SkBuff) -> Result<(), BadChecksumPlace> {
-        if self.flags.contains(HdrF::NEEDS_CSUM) {
+    /// [`BadHeader`]: the packet is to be dropped.
+    pub(crate) fn to_skb(self, skb: &mut SkBuff) -> Result<(), BadHeader> {
+        if self.is_merged() {
+            return self.merged_to_skb(skb);
+        }
+        // With RSC_INFO the place is none (5.1.6.4.2).
+        if self.flags.contains(HdrF::NEEDS_CSUM) && !self.flags.contains(HdrF::RSC_INFO) {
             let start = usize::from(self.csum_start);
             if start + usize::from(self.csum_offset) + 2 > skb.len() {
-                return Err(BadChecksumPlace);
+                return Err(BadHeader::ChecksumPlace);
             }
-            skb.pull(start).map_err(|_| BadChecksumPlace)?;
+            skb.pull(start).map_err(|_| BadHeader::ChecksumPlace)?;
             skb.set_checksum_partial(self.csum_offset);
-            skb.push(start).map_err(|_| BadChecksumPlace)?;
+            skb.push(start).map_err(|_| BadHeader::ChecksumPlace)?;
         } else if self.flags.contains(HdrF::DATA_VALID) {
             skb.set_ip_summed(IpSummed::Unnecessary);
         }
+        Ok(())
+    }
+
+    /// A device must set NEEDS_CSUM in a merged packet (5.1.6.4.1), but QEMU does not with RSC_INFO. Either says that it
+    /// has verified all checksums.
+    fn merged_to_skb(self, skb: &mut SkBuff) -> Result<(), BadHeader> {
+        let ecn = self.gso_type & HdrGso::Ecn as u8 != 0;
+        let ipv6 = match self.gso_type & !(HdrGso::Ecn as u8) {
+            kind if kind == HdrGso::Tcpv4 as u8 => false,
+            kind if kind == HdrGso::Tcpv6 as u8 => true,
+            _ => return Err(BadHeader::GsoType),
+        };
+        let mut needs = if ipv6 { F::GUEST_TSO6 } else { F::GUEST_TSO4 };
+        needs.set(F::GUEST_ECN, ecn);
+        if !self.features.contains(needs) {
+            return Err(BadHeader::GsoType);
+        }
+        if self.gso_size == 0 {
+            return Err(BadHeader::GsoSize);
+        }
+        let frame = skb.tcp_frame().filter(|frame| frame.ipv6 == ipv6);
+        let frame = frame.ok_or(BadHeader::NotTcp)?;
+        let payload = skb.len() - frame.payload;
+        let fewest = payload.div_ceil(usize::from(self.gso_size)).max(1);
+        let segs = if self.flags.contains(HdrF::RSC_INFO) {
+            usize::from(self.csum_start)
+        } else {
+            let place = (usize::from(self.csum_start), self.csum_offset);
+            if !self.flags.contains(HdrF::NEEDS_CSUM) || place != (frame.transport, TCP_CHECK_OFFSET) {
+                return Err(BadHeader::Checksum);
+            }
+            fewest
+        };
+        // Segments have payload, and none more than `gso_size`.
+        let segs = u16::try_from(segs).ok();
+        let segs = segs.filter(|&segs| (fewest..=payload.max(1)).contains(&segs.into()));
+        let segs = segs.ok_or(BadHeader::Segments)?;
+        skb.set_merged(frame, self.gso_size, segs);
         Ok(())
     }
 }
@@ -65,8 +138,11 @@ impl RxHeader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::features::GRO_HW;
+    use hematite_netstack::{Gso, GsoType};
 
     const NEGOTIATED: F = F::GUEST_CSUM.union(F::MRG_RXBUF);
+    const MERGING: F = NEGOTIATED.union(GRO_HW).union(F::GUEST_ECN);
 
     /// A header with these flags, a checksum at 34 + 16, and three buffers.
     fn header(flags: HdrF, features: F) -> RxHeader {
@@ -82,10 +158,42 @@ mod tests {
         skb
     }
 
-    fn told(flags: HdrF, features: F, len: usize) -> Result<(IpSummed, usize), BadChecksumPlace> {
+    fn told(flags: HdrF, features: F, len: usize) -> Result<(IpSummed, usize), BadHeader> {
         let mut skb = packet(len);
         header(flags, features).to_skb(&mut skb)?;
         Ok((skb.ip_summed(), skb.len()))
+    }
+
+    /// A TCP packet over IPv4 (20 bytes of options) or IPv6 with so much payload.
+    fn tcp(ipv6: bool, payload: usize) -> SkBuff {
+        let mut frame = vec![2; 12];
+        let tcp = 40 + payload;
+        if ipv6 {
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+            frame.extend((tcp as u16).to_be_bytes());
+            frame.extend([6, 64]);
+            frame.extend([0xfd; 32]);
+        } else {
+            frame.extend([8, 0, 0x45, 0]);
+            frame.extend((tcp as u16 + 20).to_be_bytes());
+            frame.extend([0, 1, 0x40, 0, 64, 6, 0, 0]);
+            frame.extend([10; 8]);
+        }
+        frame.extend([0, 80, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0xa0, 0x10, 0, 9, 0, 0, 0, 0]);
+        frame.extend([1; 20]);
+        frame.extend(vec![7; payload]);
+        SkBuff::from_slice(&frame)
+    }
+
+    /// What a device says of it: flags, type, size, start.
+    fn merged(said: (u8, u8, u16, u16), features: F, skb: &mut SkBuff) -> Result<(), BadHeader> {
+        let (flags, gso_type, size, start) = said;
+        let (size, start) = (size.to_le_bytes(), start.to_le_bytes());
+        // A `hdr_len` that is nonsense.
+        let bytes = [
+            flags, gso_type, 0xff, 0xff, size[0], size[1], start[0], start[1], 16, 0, 1, 0,
+        ];
+        RxHeader::read(&bytes, features).to_skb(skb)
     }
 
     #[test]
@@ -111,6 +219,100 @@ mod tests {
         assert_eq!(header(HdrF::NEEDS_CSUM, NEGOTIATED).to_skb(&mut skb), Ok(()));
         assert_eq!(skb.checksum_partial(), Some((34, 16)));
         assert_eq!(skb.len(), 52);
-        assert_eq!(told(HdrF::NEEDS_CSUM, NEGOTIATED, 51), Err(BadChecksumPlace));
+        assert_eq!(
+            told(HdrF::NEEDS_CSUM, NEGOTIATED, 51),
+            Err(BadHeader::ChecksumPlace)
+        );
+    }
+
+    #[test]
+    fn merged_segments_are_told_as_linux_tells_them() {
+        for (ipv6, kind, start, gso) in [
+            (false, 1, 34, GsoType::TcpV4),
+            (false, 0x81, 34, GsoType::TcpV4),
+            (true, 4, 54, GsoType::TcpV6),
+            (true, 0x84, 54, GsoType::TcpV6),
+        ] {
+            let mut skb = tcp(ipv6, 2500);
+            assert_eq!(merged((1, kind, 1000, start), MERGING, &mut skb), Ok(()));
+            let told = Gso {
+                size: 1000,
+                segs: 3,
+                kind: gso,
+            };
+            assert_eq!(skb.gso(), Some(told));
+            assert_eq!(skb.checksum_partial(), Some((usize::from(start), 16)));
+            assert_eq!(skb.gso_headers(), Some(usize::from(start) + 40));
+            // The sum that is to be there, whatever the device wrote.
+            let field = usize::from(start) + 16;
+            assert_ne!(skb.data()[field..field + 2], [0, 0]);
+            // No more than a segment: not merged, but the checksum is as open.
+            let mut skb = tcp(ipv6, 1000);
+            assert_eq!(merged((1, kind, 1000, start), MERGING, &mut skb), Ok(()));
+            assert_eq!(
+                (skb.gso(), skb.checksum_partial()),
+                (None, Some((start.into(), 16)))
+            );
+        }
+    }
+
+    #[test]
+    fn counts_of_segments_are_believed_within_reason() {
+        let features = MERGING | F::RSC_EXT;
+        for (count, expected) in [
+            (3, Ok(())),
+            (4, Ok(())),
+            (2500, Ok(())),
+            (2, Err(BadHeader::Segments)),
+            (0, Err(BadHeader::Segments)),
+            (2501, Err(BadHeader::Segments)),
+        ] {
+            // With NEEDS_CSUM or without, verified or not said.
+            for flags in [4, 5, 6, 7] {
+                let mut skb = tcp(false, 2500);
+                assert_eq!(merged((flags, 1, 1000, count), features, &mut skb), expected);
+                assert_eq!(skb.gso().map(|gso| gso.segs), expected.ok().map(|()| count));
+            }
+        }
+        // Not negotiated: the flag means nothing.
+        let mut skb = tcp(false, 2500);
+        assert_eq!(
+            merged((4, 1, 1000, 3), MERGING, &mut skb),
+            Err(BadHeader::Checksum)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_dropped() {
+        let bad = |said, features, mut skb| merged(said, features, &mut skb).err();
+        let good = (1, 1, 1000, 34);
+        assert_eq!(bad(good, MERGING, tcp(false, 2500)), None);
+        for (said, features, why) in [
+            ((1, 4, 1000, 54), MERGING, BadHeader::NotTcp),
+            ((1, 3, 1000, 34), MERGING, BadHeader::GsoType),
+            ((1, 5, 1000, 34), MERGING, BadHeader::GsoType),
+            ((1, 0x80, 1000, 34), MERGING, BadHeader::GsoType),
+            ((1, 0x81, 1000, 34), MERGING & !F::GUEST_ECN, BadHeader::GsoType),
+            ((1, 1, 1000, 34), MERGING & !F::GUEST_TSO4, BadHeader::GsoType),
+            ((1, 1, 1000, 34), F::empty(), BadHeader::GsoType),
+            ((1, 1, 0, 34), MERGING, BadHeader::GsoSize),
+            ((1, 1, 1000, 33), MERGING, BadHeader::Checksum),
+            ((1, 1, 1000, 6000), MERGING, BadHeader::Checksum),
+            ((2, 1, 1000, 34), MERGING, BadHeader::Checksum),
+            ((0, 1, 1000, 34), MERGING, BadHeader::Checksum),
+        ] {
+            assert_eq!(bad(said, features, tcp(false, 2500)), Some(why), "{said:?}");
+        }
+        // Headers that end behind the packet, and packets that are not what they say.
+        for len in 0..74 {
+            let mut skb = tcp(false, 100);
+            skb.trim(len);
+            assert_eq!(bad(good, MERGING, skb), Some(BadHeader::NotTcp), "{len} bytes");
+        }
+        for (at, byte) in [(12, 9), (14, 0x65), (20, 0x20), (23, 17), (46, 0x40)] {
+            let mut skb = tcp(false, 100);
+            skb.data_mut()[at] = byte;
+            assert_eq!(bad(good, MERGING, skb), Some(BadHeader::NotTcp), "byte {at}");
+        }
     }
 }

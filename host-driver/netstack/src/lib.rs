@@ -85,6 +85,7 @@ pub use core::drop_reason::{DropCounters, SkbDropReason};
 pub use core::dst::PmtuDisc;
 pub use core::filter::{BpfError, BpfProgram, SockFilter, SocketFilter};
 pub use core::gro::{GroFlush, GroStats};
+pub use core::gso::TcpFrame;
 pub use core::neighbour::{NeighEntry, NeighKey, NeighParms, NudState};
 pub use core::netdevice::{DeviceFlags, Features, IfIndex, NetDevice, RtnlLinkStats64, TxBusy};
 pub use core::pool::{SkbAllocator, SkbPool, SkbPoolStats};

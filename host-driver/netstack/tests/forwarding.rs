@@ -295,3 +295,113 @@ fn t5_a_host_learns_the_path_mtu_and_better_gateways_from_whom_it_may() {
     r.give(0, &icmp(A, 5, 1, better.octets(), quote));
     assert_eq!(hops(&mut r), 254);
 }
+
+/// Segments of one TCP packet from A to B with `size` bytes each, as they come, and the packet that a device makes of
+/// them.
+fn merged(v6: bool, count: usize, size: usize, dont_fragment: bool) -> (Vec<Vec<u8>>, SkBuff) {
+    let segment = |at: usize, len: usize, last: bool| {
+        let payload: Vec<u8> = (at..at + len).map(|n| (n * 3) as u8).collect();
+        let (a, b): (std::net::IpAddr, std::net::IpAddr) = if v6 {
+            (a6().into(), b6().into())
+        } else {
+            (A.into(), B.into())
+        };
+        let mut th = etherparse::TcpHeader::new(5000, 80, 77 + at as u32, 900);
+        (th.ack, th.psh, th.acknowledgment_number) = (true, last, 5);
+        th.checksum = match (a, b) {
+            (std::net::IpAddr::V4(a), std::net::IpAddr::V4(b)) => {
+                th.calc_checksum_ipv4_raw(a.octets(), b.octets(), &payload)
+            }
+            (std::net::IpAddr::V6(a), std::net::IpAddr::V6(b)) => {
+                th.calc_checksum_ipv6_raw(a.octets(), b.octets(), &payload)
+            }
+            _ => unreachable!(),
+        }
+        .unwrap();
+        let mut body = vec![];
+        th.write(&mut body).unwrap();
+        body.extend(payload);
+        let (packet, proto) = if v6 {
+            (ipv6(a6(), b6(), 6, &body, |_| {}), 0x86dd)
+        } else {
+            let id = (at / size) as u16;
+            let set = |h: &mut etherparse::Ipv4Header| {
+                h.identification = 40 + id;
+                h.dont_fragment = dont_fragment;
+            };
+            (ipv4(A, B, 6, &body, set), 0x0800)
+        };
+        ethernet([2, 0, 0, 0, 1, 1], A_MAC, proto, &packet)
+    };
+    let frames: Vec<_> = (0..count)
+        .map(|n| segment(n * size, size, n + 1 == count))
+        .collect();
+    let mut skb = SkBuff::from_slice(&segment(0, count * size, true));
+    let frame = skb.tcp_frame().unwrap();
+    assert_eq!(frame.ipv6, v6);
+    skb.set_merged(frame, size as u16, count as u16);
+    (frames, skb)
+}
+
+/// Row N14: what a device merged leaves as the frames that came, a hop further.
+#[test]
+fn n14_what_a_device_merged_is_cut_into_its_segments_again() {
+    for v6 in [false, true] {
+        for (count, size) in [(2, 1), (5, 1400), (40, 1440)] {
+            let mut r = router();
+            r.devs.iter_mut().for_each(|dev| dev.ring_size = 64);
+            let (frames, packet) = merged(v6, count, size, true);
+            for frame in &frames {
+                r.stack.receive(r.links[0], SkBuff::from_slice(frame), NOW);
+            }
+            let [_, expected] = r.transmit();
+            assert_eq!(expected.len(), count);
+            // Software merging leaves it alone, and what follows of its flow behind it.
+            r.stack
+                .napi_gro_receive(r.links[0], SkBuff::from_slice(&frames[0]), NOW);
+            r.stack.napi_gro_receive(r.links[0], packet, NOW);
+            r.stack
+                .napi_gro_receive(r.links[0], SkBuff::from_slice(&frames[1]), NOW);
+            r.stack
+                .napi_gro_flush(r.links[0], 0, hematite_netstack::GroFlush::All, NOW);
+            let [back, out] = r.transmit();
+            assert!(back.is_empty());
+            assert_eq!(out[0], expected[0]);
+            assert_eq!(out[1..=count], expected[..]);
+            assert_eq!(out[count + 1..], expected[1..2]);
+        }
+    }
+}
+
+/// Its segments may be too large for the next link, however they came.
+#[test]
+fn n14_merged_segments_beyond_the_mtu_are_told_of() {
+    for (v6, dont_fragment) in [(false, true), (true, true), (false, false)] {
+        for (size, fits) in [(1300, true), (1400, false)] {
+            let mut r = router();
+            r.devs.iter_mut().for_each(|dev| dev.ring_size = 64);
+            r.devs[1].mtu = 1380;
+            r.stack.netdev_change(r.links[1], &r.devs[1]).unwrap();
+            r.transmit();
+            let (_, packet) = merged(v6, 4, size, dont_fragment);
+            r.stack.napi_gro_receive(r.links[0], packet, NOW);
+            let [back, out] = r.transmit();
+            match (fits, dont_fragment) {
+                (true, _) => assert_eq!((back.len(), out.len()), (0, 4)),
+                (false, true) => {
+                    assert_eq!((back.len(), out.len()), (1, 0));
+                    let (kind, code, mtu) = error_of(&back[0]);
+                    let expected = if v6 { (2, 0) } else { (3, 4) };
+                    assert_eq!(((kind, code), u32::from_be_bytes(mtu)), (expected, 1380));
+                }
+                (false, false) => {
+                    assert!(back.is_empty());
+                    // Fragments of one datagram.
+                    assert!(out.len() > 4 && out.iter().all(|frame| frame.len() <= 1394));
+                    let more = |frame: &[u8]| frame[20] & 0x20 != 0;
+                    assert!(more(&out[0]) && !more(out.last().unwrap()));
+                }
+            }
+        }
+    }
+}

@@ -80,7 +80,7 @@ fn segmentation_is_left_to_the_device_or_done_by_the_stack() {
     assert_eq!(
         host.stack.show_features(ifindex).unwrap(),
         "Features for mem0:\nrx-checksumming: off [fixed]\ntx-checksumming: on\ntcp-segmentation-offload: on\n\
-         generic-receive-offload: on\n"
+         generic-receive-offload: on\nrx-gro-hw: off [fixed]\n"
     );
     let nothing = host.stack.set_features(ifindex, Features::RXCSUM, true);
     assert_eq!(nothing, Err(Errno::OpNotSupp));

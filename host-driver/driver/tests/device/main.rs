@@ -6,6 +6,8 @@
 
 mod coalesce;
 mod conformance;
+mod gro;
+mod gro_stack;
 mod hostile;
 mod malicious;
 mod model;
@@ -18,7 +20,7 @@ mod traffic;
 mod xdp;
 
 use hematite_driver::{NapiReceive, Options, VirtioNet};
-use hematite_netstack::{Instant, NetDevice, SkBuff, SkbPool};
+use hematite_netstack::{Gso, Instant, NetDevice, SkBuff, SkbPool};
 use model::{Model, Settings};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -39,6 +41,8 @@ pub fn seeded() -> ChaCha8Rng {
 pub struct Sink {
     pub pool: SkbPool,
     pub frames: Vec<Vec<u8>>,
+    /// How each of them was merged.
+    pub gso: Vec<Option<Gso>>,
     /// skbs that may still be allocated.
     pub budget: usize,
     pub consumed: usize,
@@ -49,6 +53,7 @@ impl Default for Sink {
         Self {
             pool: SkbPool::new(64),
             frames: Vec::new(),
+            gso: Vec::new(),
             budget: usize::MAX,
             consumed: 0,
         }
@@ -61,7 +66,8 @@ impl NapiReceive for Sink {
         self.pool.alloc(len)
     }
     fn napi_gro_receive(&mut self, skb: SkBuff) {
-        self.frames.push(skb.data().to_vec());
+        self.frames.push(skb.pieces().collect::<Vec<_>>().concat());
+        self.gso.push(skb.gso());
         self.pool.recycle(skb);
     }
     fn napi_consume_skb(&mut self, skb: SkBuff) {

@@ -1,16 +1,18 @@
-//! Instructions, counted by valgrind's callgrind.
+//! Instructions, counted by valgrind's callgrind, and the file that results go to. For the driver's benchmark too.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use serde_json::{Value, json};
 
 /// Sizes of the two transfers in MiB. Both are long enough for windows and buffers to have grown.
 const SIZES: [u64; 2] = [8, 24];
-/// The function that stands for hardware.
-const DMA: &str = "ours::dma";
 
-/// Instructions for a segment in a mode, or why they cannot be counted.
-pub fn per_segment(mode: &str) -> Result<f64, String> {
-    let [small, large] = SIZES.map(|mib| count(mode, mib));
+/// Instructions for a segment in a mode, but for those in functions with one of the names `except` and in what these
+/// call; or why they cannot be counted.
+pub fn per_segment(mode: &str, except: &[&str]) -> Result<f64, String> {
+    let [small, large] = SIZES.map(|mib| count(mode, mib, except));
     let (small, large) = (small?, large?);
     let instructions = large.instructions.saturating_sub(small.instructions);
     Ok(instructions as f64 / large.segments.saturating_sub(small.segments).max(1) as f64)
@@ -21,7 +23,7 @@ struct Count {
     segments: u64,
 }
 
-fn count(mode: &str, mib: u64) -> Result<Count, String> {
+fn count(mode: &str, mib: u64, except: &[&str]) -> Result<Count, String> {
     let exe = std::env::current_exe().map_err(|e| e.to_string())?;
     let out = std::env::temp_dir().join(format!("callgrind.{}.{mode}.{mib}", std::process::id()));
     let result = Command::new("valgrind")
@@ -47,31 +49,53 @@ fn count(mode: &str, mib: u64) -> Result<Count, String> {
         .lines()
         .find_map(|line| line.strip_prefix("segments ")?.parse().ok())
         .ok_or("valgrind: the run printed no segments")?;
-    let (total, dma) = read(&profile).ok_or("valgrind: a profile of an unknown form")?;
+    let (total, excepted) = read(&profile, except).ok_or("valgrind: a profile of an unknown form")?;
     Ok(Count {
-        instructions: total.saturating_sub(dma),
+        instructions: total.saturating_sub(excepted),
         segments,
     })
 }
 
-/// All instructions of a profile, and those in [`DMA`] with what it calls (valgrind's manual, Callgrind Format
-/// Specification).
-fn read(profile: &str) -> Option<(u64, u64)> {
+/// All instructions of a profile, and those in the functions with one of the names `except`, with what they call
+/// (valgrind's manual, Callgrind Format Specification).
+fn read(profile: &str, except: &[&str]) -> Option<(u64, u64)> {
     let mut names: HashMap<&str, bool> = HashMap::new();
-    let (mut total, mut dma, mut callee_is_dma) = (None, 0, false);
+    let (mut total, mut excepted, mut caller, mut callee) = (None, 0, false, false);
     let mut lines = profile.lines();
     while let Some(line) = lines.next() {
         if let Some(name) = line.strip_prefix("cfn=").or_else(|| line.strip_prefix("fn=")) {
             // `(id) name` the first time, then `(id)`.
             let (id, name) = name.split_once(' ').unwrap_or((name, ""));
-            let is_dma = *names.entry(id).or_insert_with(|| name.contains(DMA));
-            callee_is_dma = line.starts_with("cfn=") && is_dma;
+            let is = *names
+                .entry(id)
+                .or_insert_with(|| except.iter().any(|part| name.contains(part)));
+            if line.starts_with("cfn=") {
+                callee = is;
+            } else {
+                caller = is;
+            }
         } else if line.starts_with("calls=") {
             let cost = lines.next()?.split_whitespace().nth(1)?.parse::<u64>().ok()?;
-            dma += if callee_is_dma { cost } else { 0 };
+            // Counted where it is entered.
+            excepted += if callee && !caller { cost } else { 0 };
         } else if let Some(sum) = line.strip_prefix("totals: ").or(line.strip_prefix("summary: ")) {
             total = sum.split_whitespace().next()?.parse().ok();
         }
     }
-    Some((total?, dma))
+    Some((total?, excepted))
+}
+
+/// Changes the summary of all benchmarks in the directory `out`; its path.
+pub fn leave(out: &Path, change: impl FnOnce(&mut Value)) -> Result<PathBuf, String> {
+    let path = out.join("summary.json");
+    let error = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+    let mut summary = match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| error(&e))?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => json!({}),
+        Err(e) => return Err(error(&e)),
+    };
+    change(&mut summary);
+    std::fs::create_dir_all(out).map_err(|e| error(&e))?;
+    std::fs::write(&path, format!("{summary:#}\n")).map_err(|e| error(&e))?;
+    Ok(path)
 }

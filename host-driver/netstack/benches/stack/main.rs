@@ -17,13 +17,14 @@ mod callgrind;
 mod ours;
 mod smol;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use ours::Offload;
 use serde_json::{Value, json};
 
+/// The function that stands for hardware.
+const DMA: &[&str] = &["ours::dma"];
 /// Idle sockets beside the connection.
 const IDLE: [usize; 4] = [0, 100, 1_000, 10_000];
 /// Transfers of which the best window counts.
@@ -147,7 +148,7 @@ fn round(x: f64, digits: i32) -> f64 {
 /// Prints and returns the instructions of each mode; null where valgrind cannot tell.
 fn instructions() -> [Value; 4] {
     println!("Instructions for a data segment of MTU 1500, both ends and their acknowledgments:");
-    Mode::ALL.map(|mode| match callgrind::per_segment(mode.name()) {
+    Mode::ALL.map(|mode| match callgrind::per_segment(mode.name(), DMA) {
         Ok(count) => {
             println!("  {:<52} {count:>6.0}", mode.title());
             json!(count.round())
@@ -206,21 +207,6 @@ fn measure() -> Value {
     })
 }
 
-/// Puts the results beside what other benchmarks left in the file.
-fn leave(stack: Value, out: &std::path::Path) -> Result<PathBuf, String> {
-    let path = out.join("summary.json");
-    let error = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-    let mut summary = match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| error(&e))?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => json!({}),
-        Err(e) => return Err(error(&e)),
-    };
-    summary["stack"] = stack;
-    std::fs::create_dir_all(out).map_err(|e| error(&e))?;
-    std::fs::write(&path, format!("{summary:#}\n")).map_err(|e| error(&e))?;
-    Ok(path)
-}
-
 fn usage() -> ExitCode {
     let modes = Mode::ALL.map(Mode::name);
     eprintln!("usage: stack [--out DIR] | run MODE MIB [IDLE], with MODE one of {modes:?}");
@@ -242,7 +228,7 @@ fn main() -> ExitCode {
             println!("segments {}", transfer.segments);
         }
         [] => drop(measure()),
-        ["--out", out] => match leave(measure(), out.as_ref()) {
+        ["--out", out] => match callgrind::leave(out.as_ref(), |summary| summary["stack"] = measure()) {
             Ok(path) => println!("left in {}", path.display()),
             Err(why) => {
                 eprintln!("{why}");

@@ -89,7 +89,7 @@ impl NetDevs {
             mtu,
             flags,
             features: features | SOFT_FEATURES,
-            hw_features: features | SOFT_FEATURES,
+            hw_features: (features | SOFT_FEATURES) - DEVICE_FEATURES,
             in_dev: InDevice::default(),
             in6_dev: Inet6Dev::default(),
             stats: RtnlLinkStats64::default(),
@@ -126,6 +126,8 @@ impl NetDevs {
 
 /// What the stack does itself for any device (`NETIF_F_SOFT_FEATURES`).
 const SOFT_FEATURES: Features = Features::GRO;
+/// What only the driver can turn on and off: the stack sees it in the packets.
+const DEVICE_FEATURES: Features = Features::GRO_HW;
 
 /// MTU of `lo`: the largest datagram of IPv4.
 const LOOPBACK_MTU: u32 = 65_535;
@@ -207,8 +209,9 @@ impl Stack {
         net_dev.flags = dev.flags();
         // What was turned off stays off.
         let off = net_dev.hw_features - net_dev.features;
-        net_dev.hw_features = dev.features() | SOFT_FEATURES;
-        net_dev.features = net_dev.hw_features - off;
+        let features = dev.features() | SOFT_FEATURES;
+        net_dev.hw_features = features - DEVICE_FEATURES;
+        net_dev.features = features - off;
         let now_running = net_dev.running();
         if was_running != now_running {
             self.mcast_dev_change(ifindex);

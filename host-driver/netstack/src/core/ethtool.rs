@@ -46,6 +46,7 @@ impl Stack {
             (Features::HW_CSUM, "tx-checksumming"),
             (Features::TSO, "tcp-segmentation-offload"),
             (Features::GRO, "generic-receive-offload"),
+            (Features::GRO_HW, "rx-gro-hw"),
         ];
         let line = |(feature, name): (Features, &str)| {
             let state = if dev.features.contains(feature) {

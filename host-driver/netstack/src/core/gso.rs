@@ -2,6 +2,7 @@
 //! device without TSO needs.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use zerocopy::FromBytes;
 
@@ -10,7 +11,7 @@ use super::netdevice::Features;
 use super::pool::SkbPool;
 use super::skb::{FragCursor, Gso, GsoType, IpSummed, SkBuff, SkbError};
 use crate::netfilter::packet::{IpView, NfProto};
-use crate::wire::ethernet::ETH_HLEN;
+use crate::wire::ethernet::{ETH_HLEN, EtherType};
 use crate::wire::ipv4::{IPPROTO_TCP, IPV4_HLEN, IpHdr};
 use crate::wire::ipv6::IPV6_HLEN;
 use crate::wire::tcp::{TCP_CHECK_OFFSET, TCP_HLEN, TcpFlags, TcpHdr};
@@ -50,6 +51,87 @@ pub(crate) fn skb_gso_segment(
     }
     pool.recycle(skb);
     Ok(())
+}
+
+/// Where the parts of a TCP packet are, from its Ethernet header on ([`SkBuff::tcp_frame`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpFrame {
+    /// Over IPv6, not IPv4.
+    pub ipv6: bool,
+    /// Bytes before the TCP header.
+    pub transport: usize,
+    /// Bytes before the payload.
+    pub payload: usize,
+    saddr: IpAddr,
+    daddr: IpAddr,
+}
+
+impl SkBuff {
+    /// The parts of a frame that starts at its Ethernet header, if it is TCP over IPv4 or IPv6, perhaps behind one VLAN
+    /// tag, no fragment, and its headers are all there (`skb_flow_dissect_flow_keys_basic`).
+    pub fn tcp_frame(&self) -> Option<TcpFrame> {
+        let data = self.data();
+        let ether_type = |at: usize| Some(u16::from_be_bytes(*data.get(at..)?.first_chunk()?));
+        let (network, ether_type) = match ether_type(ETH_HLEN - 2)? {
+            0x8100 | 0x88a8 => (ETH_HLEN + 4, ether_type(ETH_HLEN + 2)?),
+            other => (ETH_HLEN, other),
+        };
+        let family = match EtherType(ether_type) {
+            EtherType::IPV4 => NfProto::Ipv4,
+            EtherType::IPV6 => NfProto::Ipv6,
+            _ => return None,
+        };
+        let view = IpView::parse(family, data.get(network..)?)?;
+        let transport = network + view.l4;
+        let (th, _) = TcpHdr::ref_from_prefix(data.get(transport..)?).ok()?;
+        let header_len = th.header_len();
+        let payload = transport + header_len;
+        let whole = header_len >= TCP_HLEN && data.len() >= payload;
+        (view.protocol == IPPROTO_TCP && !view.is_fragment && whole).then_some(TcpFrame {
+            ipv6: family == NfProto::Ipv6,
+            transport,
+            payload,
+            saddr: view.saddr,
+            daddr: view.daddr,
+        })
+    }
+
+    /// Notes that a frame, whose parts are those of `frame`, was merged from TCP segments with `size` bytes of payload
+    /// each, the last perhaps with less, and that their checksums were good (what drivers do after
+    /// hardware GRO). The checksum field gets the sum of the pseudo header. A packet that has
+    /// no more payload than a segment is one (`size` is not 0 then).
+    pub fn set_merged(&mut self, frame: TcpFrame, size: u16, segs: u16) {
+        let gso = Gso {
+            size,
+            segs,
+            kind: if frame.ipv6 {
+                GsoType::TcpV6
+            } else {
+                GsoType::TcpV4
+            },
+        };
+        let several = self.len().saturating_sub(frame.payload) > usize::from(size);
+        self.set_gso(several.then_some(gso));
+        let tcp_len = self.len().saturating_sub(frame.transport) as u16;
+        let pseudo = Sum::ZERO.add_pseudo_header(frame.saddr, frame.daddr, IPPROTO_TCP, tcp_len);
+        if let Some(l4) = self.data_mut().get_mut(frame.transport..)
+            && let Ok((th, _)) = TcpHdr::mut_from_prefix(l4)
+        {
+            th.check = pseudo.folded().into();
+        }
+        let start = (self.headroom() + frame.transport) as u32;
+        let offset = TCP_CHECK_OFFSET;
+        self.set_ip_summed(IpSummed::Partial { start, offset });
+    }
+
+    /// Whether a packet at its IP header, or the largest of the segments that it will be cut into, is longer than `mtu`
+    /// (`skb_gso_validate_network_len`).
+    pub(crate) fn exceeds_mtu(&self, mtu: usize) -> bool {
+        let Some(gso) = self.gso().filter(|_| self.len() > mtu) else {
+            return self.len() > mtu;
+        };
+        self.gso_headers().unwrap_or(0) + usize::from(gso.size) > mtu
+    }
 }
 
 /// How a frame is cut.

@@ -10,7 +10,7 @@ mod ethtool;
 pub mod filter;
 pub(crate) mod fnhe;
 pub mod gro;
-mod gso;
+pub mod gso;
 pub(crate) mod mcast;
 pub mod neighbour;
 pub mod netdevice;

@@ -76,6 +76,9 @@ bitflags! {
         const GRO = 1 << 14;
         /// Verifies checksums on receive (`NETIF_F_RXCSUM`).
         const RXCSUM = 1 << 33;
+        /// Merges received TCP segments into packets that can be cut into them again
+        /// ([`SkBuff::set_merged`]; `NETIF_F_GRO_HW`).
+        const GRO_HW = 1 << 48;
     }
 }
 

@@ -23,8 +23,8 @@ impl Stack {
             self.icmp_send(&skb, ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, [0, 0]);
             return self.kfree_skb(skb, SkbDropReason::IpInHdr);
         }
-        // What GRO merged is cut into its segments again, and they came in this size (`ip_exceeds_mtu`).
-        if skb.len() > rt.mtu && skb.gso().is_none() && iph.dont_fragment() {
+        // `ip_exceeds_mtu`.
+        if skb.exceeds_mtu(rt.mtu) && iph.dont_fragment() {
             self.mib.ip.frag_fails += 1;
             let mtu = u16::try_from(rt.mtu).unwrap_or(u16::MAX);
             self.icmp_send(&skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, [0, mtu]);

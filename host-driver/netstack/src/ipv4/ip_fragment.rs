@@ -109,6 +109,8 @@ impl Stack {
             self.kfree_skb(skb, SkbDropReason::PktTooBig);
             return Err(Errno::MsgSize);
         }
+        // What was merged goes as one: its segments would each need fragments of their own.
+        skb.set_gso(None);
         let payload_len = skb.len() - header_len;
         // A fragment may be fragmented again.
         let (first_offset, last_more) = (iph.fragment_offset(), iph.frag_off.get() & IP_MF);

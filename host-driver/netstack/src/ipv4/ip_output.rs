@@ -134,7 +134,7 @@ impl Stack {
     fn ip_finish_output(&mut self, skb: SkBuff, rt: &Rtable) -> Result<(), Errno> {
         // A datagram that must not be fragmented was let through because it probes the path.
         let dont_fragment = skb.header::<IpHdr>().is_some_and(IpHdr::dont_fragment);
-        if skb.len() > rt.mtu && !dont_fragment && skb.gso().is_none() {
+        if !dont_fragment && skb.exceeds_mtu(rt.mtu) {
             return self.ip_do_fragment(skb, rt);
         }
         self.ip_finish_output2(skb, rt)

@@ -126,7 +126,7 @@ impl Stack {
         let Some(skb) = self.nf_hook(NfHook::PostRouting, skb, None, Some(rt.oif)) else {
             return Err(Errno::Perm);
         };
-        if skb.len() > mtu && skb.gso().is_none() {
+        if skb.exceeds_mtu(mtu) {
             return self.ip6_fragment(skb, rt);
         }
         self.ip6_finish_output2(skb, rt)
@@ -230,7 +230,8 @@ impl Stack {
             self.icmpv6_send(&skb, ICMPV6_DEST_UNREACH, ICMPV6_NOT_NEIGHBOUR, 0);
             return self.kfree_skb(skb, SkbDropReason::IpInvalidSource);
         }
-        if skb.len() > rt.mtu && skb.gso().is_none() {
+        // `ip6_pkt_too_big`.
+        if skb.exceeds_mtu(rt.mtu) {
             self.mib.ip6.in_too_big_errors += 1;
             self.mib.ip6.frag_fails += 1;
             self.icmpv6_send(&skb, ICMPV6_PKT_TOOBIG, 0, rt.mtu as u32);

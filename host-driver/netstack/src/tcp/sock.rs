@@ -13,6 +13,7 @@ use super::write_queue::WriteQueue;
 use super::*;
 use crate::core::dst::DstEntry;
 use crate::core::netdevice::IfIndex;
+use crate::core::skb::Gso;
 use crate::core::sock::Sock;
 use crate::errno::Errno;
 use crate::wire::tcp::{SackBlock, SackBlocks, TcpFlags, TcpOptions};
@@ -158,6 +159,8 @@ pub(crate) struct Segment {
     pub header_len: usize,
     /// Bytes of payload.
     pub len: usize,
+    /// What it was on the wire, if several segments were merged into it.
+    pub gso: Option<Gso>,
     pub opt: TcpOptions,
 }
 
@@ -166,6 +169,17 @@ impl Segment {
     /// (`tcp_oow_rate_limited`).
     pub(crate) fn is_data(&self) -> bool {
         self.seq != self.end_seq && !self.flags.contains(TcpFlags::SYN)
+    }
+
+    /// Bytes of payload that the peer sends in one segment, also if several of them come as one here.
+    pub(crate) fn wire_len(&self) -> usize {
+        self.gso
+            .map_or(self.len, |gso| usize::from(gso.size).min(self.len))
+    }
+
+    /// Segments that the peer sent (`gso_segs` as `tcp_segs_in` counts them).
+    pub(crate) fn wire_segments(&self) -> u64 {
+        self.gso.map_or(1, |gso| gso.segs.max(1).into())
     }
 }
 

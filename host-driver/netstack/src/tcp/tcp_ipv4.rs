@@ -44,6 +44,7 @@ fn parse(skb: &SkBuff) -> Option<Segment> {
         flag_word: th.flag_word(),
         header_len,
         len,
+        gso: skb.gso(),
         opt: TcpOptions::default(),
     })
 }
@@ -101,7 +102,7 @@ impl Stack {
         let Some((sk, mut net)) = self.tcp_split(id) else {
             return;
         };
-        sk.stats.segs_in += 1;
+        sk.stats.segs_in += seg.wire_segments();
         sk.sock.rxhash = skb.hash();
         let verdict = if sk.state == TcpState::Established {
             sk.rcv_established(&mut net, skb, seg)

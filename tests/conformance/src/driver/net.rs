@@ -2,7 +2,7 @@
 
 use super::{RULES, SETUP, TRAFFIC};
 use crate::Section;
-use crate::Verdict::{NotOffered, Tests};
+use crate::Verdict::{Not, NotOffered, Tests};
 use virtio_spec::net::F;
 
 /// The stack takes no checksum on trust that the device did not check.
@@ -15,7 +15,8 @@ const OFFLOAD_CARD: &str = "tests/tests/offload.rs";
 /// The driver's commands for interrupt moderation.
 const COALESCE: &str = "host-driver/driver/tests/device/coalesce.rs";
 
-const GUEST_TSO: F = F::GUEST_TSO4.union(F::GUEST_TSO6);
+/// Packets that the device merged.
+const GRO: &str = "host-driver/driver/tests/device/gro.rs";
 
 /// Section 5.1.
 pub const SECTIONS: &[Section] = &[
@@ -205,7 +206,10 @@ pub const SECTIONS: &[Section] = &[
             (
                 1,
                 "SHOULD post buffers of 65562 bytes with GUEST_TSO, UFO or USO and without MRG_RXBUF",
-                NotOffered(GUEST_TSO),
+                Tests(&[(
+                    "host-driver/driver/src/features.rs",
+                    "segments_are_merged_into_several_buffers_and_with_good_checksums_or_not_at_all",
+                )]),
             ),
             (
                 2,
@@ -235,17 +239,23 @@ pub const SECTIONS: &[Section] = &[
             (
                 2,
                 "MUST NOT use `csum_start` and `csum_offset` without NEEDS_CSUM or with RSC_INFO",
-                Tests(&[(RULES, "header_fields_that_mean_nothing_are_ignored")]),
+                Tests(&[
+                    (RULES, "header_fields_that_mean_nothing_are_ignored"),
+                    (GRO, "merged_packets_come_whole_and_can_be_cut_again"),
+                ]),
             ),
             (
                 3,
                 "MAY use `hdr_len` of merged packets as a hint",
-                NotOffered(GUEST_TSO),
+                Not("the headers themselves tell"),
             ),
             (
                 4,
                 "MUST NOT rely on `hdr_len`",
-                Tests(&[(RULES, "header_fields_that_mean_nothing_are_ignored")]),
+                Tests(&[
+                    (RULES, "header_fields_that_mean_nothing_are_ignored"),
+                    (GRO, "merged_packets_come_whole_and_can_be_cut_again"),
+                ]),
             ),
             (
                 5,
@@ -381,7 +391,7 @@ pub const SECTIONS: &[Section] = &[
         statements: &[(
             1,
             "MUST NOT enable offloads whose feature is not negotiated",
-            NotOffered(F::CTRL_GUEST_OFFLOADS),
+            Tests(&[(GRO, "the_device_is_told_what_to_merge")]),
         )],
     },
     Section {

@@ -1,4 +1,5 @@
-//! The control queue: notification coalescing (virtio 1.3, 5.1.6.5.8), and VIRTIO_NET_ERR for all else.
+//! The control queue: notification coalescing and offloads on receive (virtio 1.3, 5.1.6.5), and VIRTIO_NET_ERR for all
+//! else.
 
 use virtio_spec::net::F;
 
@@ -55,6 +56,17 @@ impl Model {
         match (command, command.len()) {
             ([6, 3, ..], _) if self.refuse => vec![0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, ERR],
             _ if self.refuse => vec![ERR],
+            ([5, 0, ..], 10) if self.has(F::CTRL_GUEST_OFFLOADS) => {
+                let offloads = u64::from(word(2)) | u64::from(word(6)) << 32;
+                if offloads & !self.negotiated_offloads() != 0 {
+                    // 5.1.6.5.9.1.
+                    self.violations
+                        .push(format!("offloads {offloads:#x} that were not negotiated"));
+                    return vec![ERR];
+                }
+                self.offloads = Some(offloads);
+                vec![OK]
+            }
             ([6, to @ (0 | 1), ..], 10) if all => {
                 self.coalesce[1 - usize::from(*to)] = (word(2), word(6));
                 vec![OK]

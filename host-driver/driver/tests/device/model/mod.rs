@@ -5,6 +5,7 @@
 //! does wrong.
 
 mod ctrl;
+pub mod gro;
 pub mod hostile;
 pub mod pci;
 pub mod resets;
@@ -108,6 +109,17 @@ pub struct Model {
     pub queues: [Queue; QUEUES],
     /// Packets and microseconds, by queue.
     pub coalesce: [(u32, u32); 2],
+    /// What the driver allows of the offloads on receive that it negotiated (`VIRTIO_NET_CTRL_GUEST_OFFLOADS`).
+    pub offloads: Option<u64>,
+    /// Fewest segments that are merged into a packet, if so many come, and most.
+    pub merge_least: usize,
+    pub merge_most: usize,
+    /// Checksums of frames that are not merged are said to be verified.
+    pub verified: bool,
+    /// Packets of several segments, ever.
+    pub merged: u64,
+    /// The next packet's header says this, up to `num_buffers`.
+    pub next_header: Option<[u8; 10]>,
     /// Control commands get no answer.
     pub mute: bool,
     /// Control commands are refused, and what is to be read is nonsense.
@@ -177,6 +189,12 @@ impl Model {
             link_up: true,
             queues: [(); QUEUES].map(|()| Queue::new(max)),
             coalesce: [(0, 0); 2],
+            offloads: None,
+            merge_least: 1,
+            merge_most: 45,
+            verified: false,
+            merged: 0,
+            next_header: None,
             mute: false,
             refuse: false,
             msix: 0,
@@ -309,17 +327,20 @@ impl Model {
     }
 
     fn receive(&mut self) -> Result<(), DmaFault> {
-        while let Some(frame) = self.from_wire.front() {
-            if !self.place_frame(&frame.clone())? {
+        while let Some(packet) = self.next_packet() {
+            if !self.place_frame(&packet)? {
                 break;
             }
-            self.from_wire.pop_front();
+            self.from_wire.drain(..packet.count);
+            self.merged += u64::from(packet.count > 1);
+            self.next_header = None;
         }
         Ok(())
     }
 
-    /// Puts one frame into posted buffers (any of them, in any order); `false` when there are too few.
-    fn place_frame(&mut self, frame: &[u8]) -> Result<bool, DmaFault> {
+    /// Puts one packet into posted buffers (any of them, in any order); `false` when there are too few.
+    fn place_frame(&mut self, of: &gro::Packet) -> Result<bool, DmaFault> {
+        let frame = &of.bytes;
         let mergeable = self.has(F::MRG_RXBUF);
         let mut chains: Vec<Chain> = Vec::new();
         let mut room = 0;
@@ -334,10 +355,14 @@ impl Model {
             chains.push(chain);
         }
         let mut packet = vec![0; 12];
-        if self.header_noise {
+        packet[..10].copy_from_slice(&of.header);
+        if self.header_noise && of.count == 1 {
             // All but gso_type, and flags that mean something.
             self.rng.fill(&mut packet[..10]);
             (packet[0], packet[1]) = (packet[0] & 0xf8, 0);
+        }
+        if let Some(header) = self.next_header {
+            packet[..10].copy_from_slice(&header);
         }
         packet[10..12].copy_from_slice(&(chains.len() as u16).to_le_bytes());
         packet.extend(frame);
@@ -431,6 +456,7 @@ impl Model {
         let max = self.settings.max_queue;
         self.queues = [(); QUEUES].map(|()| Queue::new(max));
         self.coalesce = [(0, 0); 2];
+        self.offloads = None;
         (self.status, self.driver_features, self.selects, self.queue_select) = (0, 0, [0; 2], 0);
         self.config_vector = 0xffff;
         self.unfinished = None;

@@ -344,7 +344,7 @@ impl TcpSock {
     /// (`tcp_event_data_recv`).
     pub(super) fn event_data_recv(&mut self, now: Instant, seg: &Segment, len: usize) {
         self.ack.sched = true;
-        self.measure_rcv_mss(seg, len);
+        self.measure_rcv_mss(seg);
         self.rcv_rtt_measure(now, seg);
         let ato_min = TCP_DELACK_MIN;
         match self.ack.lrcvtime {
@@ -371,8 +371,8 @@ impl TcpSock {
     }
 
     /// `tcp_measure_rcv_mss`, without its guesses about headers.
-    fn measure_rcv_mss(&mut self, seg: &Segment, len: usize) {
-        let len = len as u32;
+    fn measure_rcv_mss(&mut self, seg: &Segment) {
+        let len = seg.wire_len() as u32;
         let most = u32::from(self.advmss);
         if len >= self.ack.rcv_mss {
             self.ack.rcv_mss = len.min(most).max(1);
