@@ -23,9 +23,12 @@ pub const USED_HOLD: usize = 512;
 pub const TRANSMIT_USED_HOLD: usize = 2048;
 /// Cycles between two looks at the driver's event suppression structure.
 pub const EVENT_INTERVAL: usize = 1024;
-/// Cycles for which a packet that is being merged waits for another segment: ten frames of 1518 bytes, so that eight
-/// flows in turn are merged.
+/// Cycles for which a packet that is being merged waits for another segment while other frames come: ten frames of
+/// 1518 bytes, so that eight flows in turn are merged.
 pub const GRO_TIMEOUT: u64 = 16_384;
+/// Cycles without a frame after which it waits no longer, 33 us: two frames of 1518 bytes and a bit, so that segments
+/// are merged down to a third of the line rate, and the end of a burst without PSH comes up soon after.
+pub const GRO_IDLE: u64 = 4096;
 /// The largest IP packet: VIRTIO_NET_F_MTU.
 pub const MTU: u64 = 1500;
 /// Longest frame on the wire, without a VLAN tag: header, MTU and frame check sequence. A tag may add 4 bytes.
@@ -162,6 +165,7 @@ impl<const MAC: u64> Logic for Card<MAC> {
             ecn: self.function.negotiated.val().guest_ecn,
         };
         self.receive_queue.gro_timeout.next = bits::<20>(GRO_TIMEOUT);
+        self.receive_queue.gro_idle.next = bits::<16>(GRO_IDLE);
         self.transmit_queue.packet.join(&mut self.transmit_offload.packet);
         self.transmit_offload.frame.join(&mut self.port.tx);
         self.transmit_offload.negotiated.next = self.function.negotiated.val();

@@ -59,6 +59,7 @@ impl Setup {
         bench.set("negotiated", u128::from(mergeable) << 1 | u128::from(guest_csum))?;
         bench.set("gro", 0)?;
         bench.set("gro_timeout", 0)?;
+        bench.set("gro_idle", 0)?;
         bench.reset(&["reset"], 3)?;
         Ok(Self {
             bench,

@@ -50,6 +50,8 @@ pub struct ReceiveEngine<const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
     pub gro: Signal<In, GroEnable>,
     /// Cycles for which a packet waits for another segment.
     pub gro_timeout: Signal<In, Bits<20>>,
+    /// Cycles without a frame after which no packet waits.
+    pub gro_idle: Signal<In, Bits<16>>,
     /// Frames, from the destination address to before the FCS.
     pub frame: StreamIn,
     /// What is known of the next frame that has wholly arrived.
@@ -153,6 +155,7 @@ impl<const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic for ReceiveEngin
             ecn: gro.ecn,
         };
         self.coalescer.timeout.next = self.gro_timeout.val();
+        self.coalescer.idle.next = self.gro_idle.val();
         self.coalescer.tell_checksum.next = told.guest_csum;
         self.meta.link(&mut self.coalescer.meta);
         self.coalescer.examined.next = self.source.examined.val();

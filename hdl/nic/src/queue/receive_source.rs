@@ -13,8 +13,9 @@ use super::receive_plan::{JobKind, Plan};
 const NEEDS_CSUM: u64 = 1;
 /// VIRTIO_NET_HDR_F_DATA_VALID.
 const DATA_VALID: u64 = 2;
-/// VIRTIO_NET_HDR_F_RSC_INFO, and DATA_VALID: the checksums of all segments were right.
-const RSC_INFO: u64 = 4 | DATA_VALID;
+/// VIRTIO_NET_HDR_F_RSC_INFO. NEEDS_CSUM stays with it (virtio 1.3 section 5.1.6.4.1), although the place that it
+/// needs is taken for the counts.
+const RSC_INFO: u64 = 4 | NEEDS_CSUM;
 /// VIRTIO_NET_HDR_GSO_TCPV4.
 const TCPV4: u64 = 1;
 /// VIRTIO_NET_HDR_GSO_TCPV6.
@@ -23,7 +24,7 @@ const TCPV6: u64 = 4;
 const CHECKSUM_OFFSET: u64 = 16;
 
 /// `struct virtio_net_hdr_v1` of a packet (virtio 1.3 section 5.1.6), its first byte lowest. A merged packet says what
-/// it can be cut into and that its checksum is partial; or, with VIRTIO_NET_F_RSC_EXT (`counts`), how many
+/// it can be cut into and that its checksum is partial; and, with VIRTIO_NET_F_RSC_EXT (`counts`), how many
 /// segments and duplicate acknowledgments it is made of. The latter never join.
 #[hw]
 pub fn virtio_header(plan: Plan, counts: Bit) -> Bits<96> {

@@ -152,6 +152,12 @@ impl Flow {
         }
     }
 
+    /// With identifications that count up, so that segments can be merged whatever DF says.
+    pub fn counting(mut self) -> Self {
+        self.fixed_id = false;
+        self
+    }
+
     /// The next frame of the flow: in four of five cases one that continues it.
     pub fn frame(&mut self, trouble: f64, longest: usize, rng: &mut Rng) -> Frame {
         let h = Headers::of(&self.headers);
@@ -286,7 +292,9 @@ pub fn segments(packet: &[u8], fixed: bool) -> Vec<Vec<u8>> {
         return vec![frame.to_vec()];
     }
     let h = Headers::of(frame);
-    assert_eq!(header[0], 1, "NEEDS_CSUM alone");
+    // NEEDS_CSUM alone, or with RSC_INFO.
+    let counts = header[0] == 5;
+    assert!(counts || header[0] == 1, "flags {:#x}", header[0]);
     assert_eq!(header[1] & 0x7f, if h.ipv6 { 4 } else { 1 });
     assert_eq!(
         header[1] & 0x80 != 0,
@@ -294,8 +302,6 @@ pub fn segments(packet: &[u8], fixed: bool) -> Vec<Vec<u8>> {
         "GSO_ECN"
     );
     assert_eq!(usize::from(word(2)), h.payload, "hdr_len");
-    assert_eq!(usize::from(word(6)), h.transport, "csum_start");
-    assert_eq!(word(8), 16, "csum_offset");
     let length = if h.ipv6 {
         40 + usize::from(u16::from_be_bytes([frame[h.network + 4], frame[h.network + 5]]))
     } else {
@@ -317,6 +323,8 @@ pub fn segments(packet: &[u8], fixed: bool) -> Vec<Vec<u8>> {
     let (headers, payload) = frame.split_at(h.payload);
     let count = payload.len().div_ceil(size);
     assert!(count > 1, "gso_type without several segments");
+    let place = if counts { (count, 0) } else { (h.transport, 16) };
+    assert_eq!((usize::from(word(6)), word(8)), place, "csum_start, csum_offset");
     payload
         .chunks(size)
         .enumerate()

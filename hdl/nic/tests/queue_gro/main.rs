@@ -12,7 +12,8 @@ use frames::{Flow, Frame, other, segments};
 use hematite_lang::prelude::bits;
 use hematite_nic::parse::FrameMeta;
 use hematite_nic::queue::ReceiveEngine;
-use hematite_testbench::{Bench, Dut, Error, Handle, Pace, Packet, Rng, StreamSource, cases, ns};
+use hematite_nic::virtio::features::Negotiated;
+use hematite_testbench::{Bench, Dut, Error, Handle, Pace, Packet, Rng, StreamSource, cases, ns, slice_of};
 use oracle::Oracle;
 use queue_host::dma::Timing;
 use queue_host::ring::Step;
@@ -24,6 +25,15 @@ static DUT: LazyLock<Dut> =
 
 /// Longer than any case.
 const NEVER: u64 = 0xf_ffff;
+/// The same of an idle wire.
+const NEVER_IDLE: u64 = 0xffff;
+
+/// A field of `Negotiated`, set.
+fn feature(field: &str) -> u128 {
+    let slice = slice_of::<Negotiated>(field);
+    let low = slice.trim_end_matches(']').rsplit(':').next();
+    1 << low.and_then(|low| low.parse::<u32>().ok()).expect("a slice")
+}
 
 struct Setup {
     bench: Bench,
@@ -38,7 +48,10 @@ struct Options {
     ipv4: bool,
     ipv6: bool,
     ecn: bool,
+    /// VIRTIO_NET_F_RSC_EXT.
+    counts: bool,
     timeout: u64,
+    idle: u64,
     size: u16,
     buffer: (u32, u32),
     timing: Timing,
@@ -64,11 +77,15 @@ impl Setup {
             Pace::random(rng)
         };
         let source = bench.stream_source("frame", "clock", pace)?;
-        // Checksums and mergeable buffers.
-        bench.set("negotiated", 0b11)?;
+        let counts = if options.counts { feature("rsc_ext") } else { 0 };
+        bench.set(
+            "negotiated",
+            feature("guest_csum") | feature("mrg_rxbuf") | counts,
+        )?;
         let gro = u128::from(options.ipv4) | u128::from(options.ipv6) << 1 | u128::from(options.ecn) << 2;
         bench.set("gro", gro)?;
         bench.set("gro_timeout", options.timeout.into())?;
+        bench.set("gro_idle", options.idle.into())?;
         bench.reset(&["reset"], 3)?;
         bench[host].stores = 60;
         bench[host].run = true;
@@ -153,7 +170,7 @@ fn assert_cut_again(packet: &[u8], sent: &[&[u8]]) {
     );
 }
 
-fn flags_are_right(packet: &[u8], first: &Frame) {
+fn flags_are_right(packet: &[u8], first: &Frame, counts: bool) {
     if packet[1] == 0 {
         let expected = if first.meta.checksum_good { 2 } else { 0 };
         assert_eq!(
@@ -161,6 +178,8 @@ fn flags_are_right(packet: &[u8], first: &Frame) {
             (expected, &[0; 8][..]),
             "a plain frame"
         );
+    } else {
+        assert_eq!(packet[0], if counts { 5 } else { 1 }, "a merged packet");
     }
 }
 
@@ -173,7 +192,9 @@ fn what_can_be_merged_is_and_nothing_else() {
             ipv4: rng.random_bool(0.9),
             ipv6: rng.random_bool(0.9),
             ecn: rng.random_bool(0.8),
+            counts: rng.random(),
             timeout: NEVER,
+            idle: NEVER_IDLE,
             size: 256,
             buffer: [(300, 400), (1536, 1600), (4000, 8000)][rng.random_range(0..3)],
             timing: Timing {
@@ -204,7 +225,7 @@ fn what_can_be_merged_is_and_nothing_else() {
                     let numbers = expected.pop_front().expect("one more packet");
                     let sent: Vec<&[u8]> = numbers.iter().map(|&n| &frames[n].bytes[..]).collect();
                     assert_cut_again(&packet, &sent);
-                    flags_are_right(&packet, &frames[numbers[0]]);
+                    flags_are_right(&packet, &frames[numbers[0]], options.counts);
                     merged += usize::from(sent.len() > 1);
                     setup.refill(4, rng);
                 }
@@ -229,7 +250,9 @@ fn nothing_is_lost_or_overtaken_in_a_flow() {
             ipv4: true,
             ipv6: true,
             ecn: true,
+            counts: rng.random(),
             timeout: [50, 500, 5000, NEVER][rng.random_range(0..4)],
+            idle: [20, 200, 2000, NEVER_IDLE][rng.random_range(0..4)],
             size: [4, 7, 32, 100][rng.random_range(0..4)],
             buffer: [(130, 400), (600, 700), (100, 4000)][rng.random_range(0..3)],
             timing: Timing {
@@ -281,7 +304,7 @@ fn nothing_is_lost_or_overtaken_in_a_flow() {
                 let of: Vec<Frame> = line.drain(..cut.len()).collect();
                 let bytes: Vec<&[u8]> = of.iter().map(|frame| &frame.bytes[..]).collect();
                 assert_cut_again(&packet, &bytes);
-                flags_are_right(&packet, &of[0]);
+                flags_are_right(&packet, &of[0], options.counts);
                 got += cut.len();
             }
         }
@@ -291,6 +314,60 @@ fn nothing_is_lost_or_overtaken_in_a_flow() {
         setup.bench.run(2)?;
         setup.bench.run_until(50_000, |bench| bench[host].idle)?;
         assert_eq!(setup.host().counter("rx_delivered"), count as u64);
+        Ok(())
+    });
+}
+
+/// While frames come, a packet waits for more of its flow; on an idle wire it does not wait for its timeout.
+#[test]
+fn an_idle_wire_completes_packets() {
+    const IDLE: u64 = 300;
+    const BURST: usize = 20;
+    cases(20, |rng| {
+        let options = Options {
+            ipv4: true,
+            ipv6: true,
+            ecn: true,
+            counts: rng.random(),
+            timeout: NEVER,
+            idle: IDLE,
+            size: 64,
+            buffer: (2000, 2000),
+            timing: Timing {
+                latency: (5, 10),
+                willing: 100,
+                cells: 12,
+            },
+        };
+        let mut setup = Setup::new(&options, rng)?;
+        setup.refill(64, rng);
+        setup.bench.run(400)?;
+        let mut flows = [0, 1].map(|n| Flow::random(n, 50, rng).counting());
+        for _ in 0..3 {
+            let lone = flows[0].frame(0.0, 50, rng);
+            setup.send(&lone);
+            let burst: Vec<Frame> = (0..BURST).map(|_| flows[1].frame(0.0, 50, rng)).collect();
+            for frame in &burst {
+                setup.send(frame);
+                for _ in 0..rng.random_range(1..IDLE - 50) {
+                    setup.bench.tick()?;
+                    let packet = setup.bench[setup.host].take_packet(&mut setup.pool);
+                    assert!(packet.is_none(), "a packet while frames come");
+                }
+            }
+            let (mut packets, mut cycles) = (vec![], 0);
+            while packets.len() < 2 {
+                setup.bench.tick()?;
+                packets.extend(setup.bench[setup.host].take_packet(&mut setup.pool));
+                cycles += 1;
+                assert!(cycles < IDLE + 400, "{} packets on an idle wire", packets.len());
+            }
+            packets.sort_by_key(Vec::len);
+            assert_cut_again(&packets[0], &[&lone.bytes]);
+            let sent: Vec<&[u8]> = burst.iter().map(|frame| &frame.bytes[..]).collect();
+            assert_cut_again(&packets[1], &sent);
+            setup.refill(64, rng);
+        }
         Ok(())
     });
 }

@@ -51,7 +51,8 @@ enum CoalesceState {
 /// examined: a cycle for each beat of them and about ten more, plus what the frames before it still need to move.
 /// One that neither joins (its flow has no context) nor begins one (PSH or FIN) goes straight out.
 ///
-/// Packets are completed, in the order of this list, when the queue stops or GRO is switched off (all); when nothing
+/// Packets are completed, in the order of this list, when the queue stops or GRO is switched off (all); when no frame
+/// has come for `idle` cycles (all: the host has nothing else to do than to take them); when nothing
 /// has joined for `timeout` cycles; before a frame of their flow that does not join; behind one that is shorter
 /// than the first or has PSH or FIN; when the packet has too many buffers or an unsuitable one; the oldest when a
 /// ninth flow comes; the oldest when the driver has no buffers left and the frame at hand needs some.
@@ -67,6 +68,8 @@ pub struct Coalescer {
     pub enable: Signal<In, GroEnable>,
     /// Cycles without a segment after which a packet is complete.
     pub timeout: Signal<In, Bits<20>>,
+    /// Cycles without a frame after which all packets are complete: more than the longest frame takes on the wire.
+    pub idle: Signal<In, Bits<16>>,
     /// A received packet may say that its checksums were verified.
     pub tell_checksum: Signal<In, Bit>,
     /// Of the next frame.
@@ -115,8 +118,10 @@ pub struct Coalescer {
     /// `enough` is of this frame.
     counted: Reg<Bit>,
     enabled: Reg<GroEnable>,
-    /// Something was switched off.
+    /// Something was switched off, or the wire is idle.
     flushing: Reg<Bit>,
+    /// Cycles without a frame, up to `idle`.
+    idle_for: Reg<Bits<16>>,
 }
 
 /// The lowest bit that is set.
@@ -135,7 +140,7 @@ fn lowest(of: Bits<8>) -> Bits<3> {
 impl Logic for Coalescer {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.is_examined, self.flushing);
-        registers!(self.clock, self.reset => self.enabled);
+        registers!(self.clock, self.reset => self.enabled, self.idle_for);
         registers!(self.clock => self.hits, self.candidate, self.hit, self.target, self.victim, self.held);
         registers!(self.clock => self.result, self.joins, self.kind, self.length);
         registers!(self.clock => self.enough, self.lacking, self.counted);
@@ -155,7 +160,14 @@ impl Logic for Coalescer {
         let before = self.enabled.q.val();
         let less =
             (before.ipv4 && !enable.ipv4) || (before.ipv6 && !enable.ipv6) || (before.ecn && !enable.ecn);
-        self.flushing.d.next = less || (self.flushing.q.val() && open.any());
+        let idle_for = self.idle_for.q.val();
+        let idle = idle_for == self.idle.val() && !self.meta.valid.val();
+        if self.meta.valid.val() {
+            self.idle_for.d.next = 0.into();
+        } else if !idle {
+            self.idle_for.d.next = idle_for + 1;
+        }
+        self.flushing.d.next = less || idle || (self.flushing.q.val() && open.any());
         // These belong to the frame at hand from the cycle after it is offered.
         self.hits.d.next = if meta.tcp {
             self.table.hits.val()

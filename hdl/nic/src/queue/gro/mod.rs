@@ -30,7 +30,8 @@
 //! - A frame is planned only when there are buffers for all of it, or no context is open: then the planner may wait for
 //!   the driver, which has all other buffers. If the ring has run dry, packets are completed until that is so.
 //! - Interrupts do not complete packets. The driver is told of a packet when it is complete; a flow that
-//!   goes on is not cut to pieces by the interrupts of others, and one that does not is complete after `timeout`.
+//!   goes on is not cut to pieces by the interrupts of others, and one that does not is complete after `timeout`,
+//!   or after the shorter `idle` when no other frames come either.
 //!
 //! # What is not merged although it could be
 //! Beside the rules: a packet whose first buffer is shorter than 256 bytes, what would follow a buffer of several ring slots,
