@@ -9,6 +9,8 @@ pub mod function;
 pub mod host;
 pub mod line_rate;
 pub mod machine;
+pub mod offload_bench;
+pub mod packet_host;
 pub mod pcie;
 pub mod pins;
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod host;
 pub mod impair;
 pub mod inject;
 pub mod loopback;
+pub mod segments;
 #[cfg(target_os = "linux")]
 pub mod tap;
 

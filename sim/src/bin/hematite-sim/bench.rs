@@ -4,6 +4,7 @@ use crate::{BenchArguments, card};
 use anyhow::{Context, Result};
 use hematite_sim::demo::{self, DemoOptions, MAX_DATAGRAM};
 use hematite_sim::line_rate::{self, FCS, LINE_OVERHEAD, Load};
+use hematite_sim::offload_bench::{self, Receive};
 use hematite_sim::record::{Recorder, Recording};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -15,8 +16,16 @@ use std::time::Instant;
 /// Frame sizes with FCS.
 const SIZES: [usize; 6] = [64, 128, 256, 512, 1024, 1518];
 
+/// What the offloads on receive are measured with: name, traffic, frames.
+const RECEIVE: [(&str, Receive, usize); 4] = [
+    ("bulk", Receive::Bulk { flows: 1 }, 900),
+    ("8_flows", Receive::Bulk { flows: 8 }, 1440),
+    ("flood", Receive::Flood, 5000),
+    ("ping_pong", Receive::PingPong, 100),
+];
+
 pub fn run(arguments: &BenchArguments) -> Result<ExitCode> {
-    let bar = ProgressBar::new((SIZES.len() * Load::ALL.len() + 2) as u64);
+    let bar = ProgressBar::new((SIZES.len() * Load::ALL.len() + 2 + RECEIVE.len()) as u64);
     let mut rates = json!({});
     let mut lines = Vec::new();
     let mut pcie = json!({});
@@ -58,6 +67,15 @@ pub fn run(arguments: &BenchArguments) -> Result<ExitCode> {
     }
     let wire_to_msix = line_rate::wire_to_msix_cycles(card::instantiate(arguments.seed)?, arguments.seed)?;
     bar.inc(1);
+    let mut received = Vec::new();
+    for (name, what, frames) in RECEIVE {
+        bar.set_message(name);
+        let measured =
+            offload_bench::measure(card::instantiate(arguments.seed)?, arguments.seed, what, frames)
+                .with_context(|| format!("offloads, {name}"))?;
+        received.push((name, measured));
+        bar.inc(1);
+    }
     let speed = cosim_against_bare(arguments.seed)?;
     bar.finish_and_clear();
 
@@ -78,6 +96,20 @@ pub fn run(arguments: &BenchArguments) -> Result<ExitCode> {
         bytes("tx_down")
     );
     println!("last byte on the wire to MSI-X TLP, idle: {wire_to_msix} core cycles (target 100)");
+    let mut offload = json!({"irq": {"idle_latency_cycles": wire_to_msix}});
+    for (name, measured) in received {
+        println!(
+            "offloads, {name}: {:.1} segments a packet, {:.0} interrupts for 1000 frames{}",
+            measured.segments_per_skb,
+            measured.irqs_per_1000_packets,
+            lost_mark(measured.lost)
+        );
+        offload["irq"]["per_1000_packets"][name] = json!(measured.irqs_per_1000_packets);
+        if name != "flood" && name != "ping_pong" {
+            offload["gro"]["segments_per_skb"][name] = json!(measured.segments_per_skb);
+        }
+    }
+    println!("(targets: bulk 40 segments a packet, 8 flows 20)");
     println!(
         "co-simulation {:.0} k cycles/s, C++ loop over the bare model {:.0} k cycles/s: {:.2} (target 0.8)",
         speed.whole * 1e-3,
@@ -87,6 +119,10 @@ pub fn run(arguments: &BenchArguments) -> Result<ExitCode> {
     let path = arguments.out.join("summary.json");
     let mut summary = other_results(&path)?;
     summary["seed"] = json!(arguments.seed);
+    // Others put theirs beside it.
+    for (key, value) in offload.as_object().into_iter().flatten() {
+        summary["offload"][key] = value.clone();
+    }
     summary["rtl"] = json!({
         "line_rate": rates,
         "cycles_per_packet_64": cycles_per_packet_64,

@@ -12,8 +12,10 @@ const COMMANDS: &str = "hdl/nic/tests/control_commands.rs";
 /// Interrupt moderation on the whole card.
 const MODERATION: &str = "tests/tests/moderation.rs";
 
-/// Merged packets: the only ones whose checksum the card leaves open.
-const GUEST_TSO: F = F::GUEST_TSO4.union(F::GUEST_TSO6);
+/// Merged packets, from the receive queue alone: the only ones whose checksum the card leaves open.
+const GRO: &str = "hdl/nic/tests/queue_gro/main.rs";
+/// The same on the whole card, in the driver's hands.
+const GRO_CARD: &str = "tests/tests/gro/main.rs";
 
 /// Section 5.1.
 pub const SECTIONS: &[Section] = &[
@@ -198,23 +200,33 @@ pub const SECTIONS: &[Section] = &[
             (
                 10,
                 "SHOULD NOT merge packets with ECN without GUEST_ECN, and MUST say so with it",
-                NotOffered(GUEST_TSO),
+                Tests(&[(GRO, "what_can_be_merged_is_and_nothing_else")]),
             ),
-            (11, "MAY set NEEDS_CSUM with GUEST_CSUM", NotOffered(GUEST_TSO)),
+            (
+                11,
+                "MAY set NEEDS_CSUM with GUEST_CSUM",
+                Tests(&[(GRO, "what_can_be_merged_is_and_nothing_else")]),
+            ),
             (
                 12,
                 "MUST then have checked the checksum there and all before it",
-                NotOffered(GUEST_TSO),
+                Tests(&[
+                    (GRO, "what_can_be_merged_is_and_nothing_else"),
+                    (GRO_CARD, "n14_card_and_stack_merge_the_same"),
+                ]),
             ),
             (
                 13,
                 "MUST then have put the pseudo-header's sum there",
-                NotOffered(GUEST_TSO),
+                Tests(&[
+                    (GRO, "what_can_be_merged_is_and_nothing_else"),
+                    (GRO_CARD, "n14_card_and_stack_merge_the_same"),
+                ]),
             ),
             (
                 14,
                 "MUST then set `csum_start` and `csum_offset` so that they lead to the right checksum",
-                NotOffered(GUEST_TSO),
+                Tests(&[(GRO, "what_can_be_merged_is_and_nothing_else")]),
             ),
             (
                 15,
@@ -224,12 +236,12 @@ pub const SECTIONS: &[Section] = &[
             (
                 16,
                 "MUST set NEEDS_CSUM and `gso_size` with any other `gso_type`",
-                NotOffered(GUEST_TSO),
+                Tests(&[(GRO, "what_can_be_merged_is_and_nothing_else")]),
             ),
             (
                 17,
                 "MUST then tell merged segments and duplicate ACKs with RSC_EXT",
-                NotOffered(F::RSC_EXT),
+                Tests(&[(GRO, "what_can_be_merged_is_and_nothing_else")]),
             ),
             (
                 18,
@@ -239,7 +251,7 @@ pub const SECTIONS: &[Section] = &[
             (
                 19,
                 "SHOULD set `hdr_len` to no less than the headers' length of a merged packet",
-                NotOffered(GUEST_TSO),
+                Tests(&[(GRO, "what_can_be_merged_is_and_nothing_else")]),
             ),
             (
                 20,
