@@ -30,6 +30,7 @@ unsafe impl Sync for Arena {}
 macro_rules! scalar {
     ($load:ident, $store:ident, $ty:ty, $atomic:ty) => {
         #[doc = concat!("Loads a little-endian `", stringify!($ty), "`; `at` must be naturally aligned.")]
+        #[inline]
         pub(super) fn $load(&self, at: usize, order: Ordering) -> $ty {
             let p = self
                 .at(at, size_of::<$ty>(), align_of::<$atomic>())
@@ -40,6 +41,7 @@ macro_rules! scalar {
         }
 
         #[doc = concat!("Stores a little-endian `", stringify!($ty), "`; `at` must be naturally aligned.")]
+        #[inline]
         pub(super) fn $store(&self, at: usize, value: $ty, order: Ordering) {
             let p = self
                 .at(at, size_of::<$ty>(), align_of::<$atomic>())
@@ -113,6 +115,7 @@ impl Arena {
     scalar!(load_u64, store_u64, u64, AtomicU64);
 
     /// Copies out of the arena.
+    #[inline]
     pub(super) fn read(&self, at: usize, to: &mut [u8]) {
         let from = self.at(at, to.len(), 1);
         // SAFETY: the source is in bounds; the destination is a Rust slice, which never overlaps the arena
@@ -122,6 +125,7 @@ impl Arena {
     }
 
     /// Copies into the arena.
+    #[inline]
     pub(super) fn write(&self, at: usize, from: &[u8]) {
         let to = self.at(at, from.len(), 1);
         // SAFETY: as for `read`, the other way round.
@@ -137,6 +141,7 @@ impl Arena {
 
     /// The checked pointer. The assertion can't fail from outside of this crate: regions and the device side
     /// check first and return errors.
+    #[inline]
     fn at(&self, at: usize, len: usize, align: usize) -> *mut u8 {
         assert!(
             at.checked_add(len).is_some_and(|end| end <= self.len) && at.is_multiple_of(align),

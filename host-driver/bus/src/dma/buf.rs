@@ -47,16 +47,19 @@ pub struct DmaBuf<O: Owner> {
 
 impl<O: Owner> DmaBuf<O> {
     /// The address to give to the device.
+    #[inline]
     pub fn iova(&self) -> u64 {
         self.region.iova()
     }
 
     /// Capacity in bytes; never 0.
     #[expect(clippy::len_without_is_empty, reason = "a buffer is never empty")]
+    #[inline]
     pub fn len(&self) -> usize {
         self.region.len()
     }
 
+    #[inline]
     fn owned_by<N: Owner>(self, device: bool) -> DmaBuf<N> {
         self.region.set_device_access(device);
         DmaBuf {
@@ -82,6 +85,7 @@ impl DmaBuf<Cpu> {
     ///
     /// # Errors
     /// [`OutOfBounds`]; then nothing was copied.
+    #[inline]
     pub fn copy_from_slice(&mut self, offset: usize, from: &[u8]) -> Result<(), OutOfBounds> {
         self.region.copy_from_slice(offset, from)
     }
@@ -90,12 +94,14 @@ impl DmaBuf<Cpu> {
     ///
     /// # Errors
     /// [`OutOfBounds`]; then `to` is unchanged.
+    #[inline]
     pub fn copy_to_slice(&self, offset: usize, to: &mut [u8]) -> Result<(), OutOfBounds> {
         self.region.copy_to_slice(offset, to)
     }
 
     /// Hands the buffer to the device. Its address becomes known to the device by a descriptor published
     /// afterwards.
+    #[inline]
     pub fn give(self) -> DmaBuf<Device> {
         self.owned_by(true)
     }
@@ -104,6 +110,7 @@ impl DmaBuf<Cpu> {
 impl DmaBuf<Device> {
     /// Takes the buffer back. Only after the device returned it: its used descriptor was read (acquire), or
     /// the queue's or the device's reset completed.
+    #[inline]
     pub fn take_back(self) -> DmaBuf<Cpu> {
         self.owned_by(false)
     }

@@ -39,6 +39,7 @@ macro_rules! scalar {
         ///
         /// # Errors
         /// [`OutOfBounds`], also when the offset isn't naturally aligned.
+        #[inline]
         pub fn $read(&self, offset: usize) -> Result<$ty, OutOfBounds> {
             let at = self.scalar_at(offset, size_of::<$ty>())?;
             Ok(self.shared.arena.$load(at, Ordering::Relaxed))
@@ -48,6 +49,7 @@ macro_rules! scalar {
         ///
         /// # Errors
         /// [`OutOfBounds`], also when the offset isn't naturally aligned.
+        #[inline]
         pub fn $write(&self, offset: usize, value: $ty) -> Result<(), OutOfBounds> {
             let at = self.scalar_at(offset, size_of::<$ty>())?;
             self.shared.arena.$store(at, value, Ordering::Relaxed);
@@ -68,12 +70,14 @@ impl DmaRegion {
     }
 
     /// The address to give to the device.
+    #[inline]
     pub fn iova(&self) -> u64 {
         self.iova
     }
 
     /// Size in bytes; never 0.
     #[expect(clippy::len_without_is_empty, reason = "a region is never empty")]
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -86,6 +90,7 @@ impl DmaRegion {
     ///
     /// # Errors
     /// [`OutOfBounds`], also when the offset is odd.
+    #[inline]
     pub fn load_acquire_u16(&self, offset: usize) -> Result<u16, OutOfBounds> {
         let at = self.scalar_at(offset, 2)?;
         Ok(self.shared.arena.load_u16(at, Ordering::Acquire))
@@ -95,6 +100,7 @@ impl DmaRegion {
     ///
     /// # Errors
     /// [`OutOfBounds`], also when the offset is odd.
+    #[inline]
     pub fn store_release_u16(&self, offset: usize, value: u16) -> Result<(), OutOfBounds> {
         let at = self.scalar_at(offset, 2)?;
         self.shared.arena.store_u16(at, value, Ordering::Release);
@@ -105,6 +111,7 @@ impl DmaRegion {
     ///
     /// # Errors
     /// [`OutOfBounds`]; then nothing was copied.
+    #[inline]
     pub fn copy_from_slice(&self, offset: usize, from: &[u8]) -> Result<(), OutOfBounds> {
         self.shared.arena.write(self.at(offset, from.len())?, from);
         Ok(())
@@ -114,6 +121,7 @@ impl DmaRegion {
     ///
     /// # Errors
     /// [`OutOfBounds`]; then `to` is unchanged.
+    #[inline]
     pub fn copy_to_slice(&self, offset: usize, to: &mut [u8]) -> Result<(), OutOfBounds> {
         self.shared.arena.read(self.at(offset, to.len())?, to);
         Ok(())
@@ -126,10 +134,12 @@ impl DmaRegion {
 
     /// Says whether the device may use the region now. Dropped while it may, the memory is quarantined
     /// instead of freed ([`DmaStats::quarantined`](super::DmaStats)): a late write then hits nobody else.
+    #[inline]
     pub fn set_device_access(&self, on: bool) {
         self.device_access.set(on);
     }
 
+    #[inline]
     fn at(&self, offset: usize, len: usize) -> Result<usize, OutOfBounds> {
         match offset.checked_add(len) {
             Some(end) if end <= self.len => Ok(self.offset + offset),
@@ -141,6 +151,7 @@ impl DmaRegion {
         }
     }
 
+    #[inline]
     fn scalar_at(&self, offset: usize, len: usize) -> Result<usize, OutOfBounds> {
         if !offset.is_multiple_of(len) {
             return Err(OutOfBounds {

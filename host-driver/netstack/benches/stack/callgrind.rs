@@ -1,6 +1,5 @@
 //! Instructions, counted by valgrind's callgrind, and the file that results go to. For the driver's benchmark too.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,8 +8,8 @@ use serde_json::{Value, json};
 /// Sizes of the two transfers in MiB. Both are long enough for windows and buffers to have grown.
 const SIZES: [u64; 2] = [8, 24];
 
-/// Instructions for a segment in a mode, but for those in functions with one of the names `except` and in what these
-/// call; or why they cannot be counted.
+/// Instructions for a segment in a mode, but for those in the functions of the names `except` (`*` is anything), which do
+/// not call each other, and in what these call; or why they cannot be counted.
 pub fn per_segment(mode: &str, except: &[&str]) -> Result<f64, String> {
     let [small, large] = SIZES.map(|mib| count(mode, mib, except));
     let (small, large) = (small?, large?);
@@ -29,6 +28,9 @@ fn count(mode: &str, mib: u64, except: &[&str]) -> Result<Count, String> {
     let result = Command::new("valgrind")
         .arg("--tool=callgrind")
         .arg(format!("--callgrind-out-file={}", out.display()))
+        // Counting begins outside of them.
+        .arg("--collect-atstart=yes")
+        .args(except.iter().map(|name| format!("--toggle-collect={name}")))
         .arg(exe)
         .args(["run", mode, &mib.to_string()])
         .env(
@@ -49,40 +51,19 @@ fn count(mode: &str, mib: u64, except: &[&str]) -> Result<Count, String> {
         .lines()
         .find_map(|line| line.strip_prefix("segments ")?.parse().ok())
         .ok_or("valgrind: the run printed no segments")?;
-    let (total, excepted) = read(&profile, except).ok_or("valgrind: a profile of an unknown form")?;
     Ok(Count {
-        instructions: total.saturating_sub(excepted),
+        instructions: total(&profile).ok_or("valgrind: a profile of an unknown form")?,
         segments,
     })
 }
 
-/// All instructions of a profile, and those in the functions with one of the names `except`, with what they call
-/// (valgrind's manual, Callgrind Format Specification).
-fn read(profile: &str, except: &[&str]) -> Option<(u64, u64)> {
-    let mut names: HashMap<&str, bool> = HashMap::new();
-    let (mut total, mut excepted, mut caller, mut callee) = (None, 0, false, false);
-    let mut lines = profile.lines();
-    while let Some(line) = lines.next() {
-        if let Some(name) = line.strip_prefix("cfn=").or_else(|| line.strip_prefix("fn=")) {
-            // `(id) name` the first time, then `(id)`.
-            let (id, name) = name.split_once(' ').unwrap_or((name, ""));
-            let is = *names
-                .entry(id)
-                .or_insert_with(|| except.iter().any(|part| name.contains(part)));
-            if line.starts_with("cfn=") {
-                callee = is;
-            } else {
-                caller = is;
-            }
-        } else if line.starts_with("calls=") {
-            let cost = lines.next()?.split_whitespace().nth(1)?.parse::<u64>().ok()?;
-            // Counted where it is entered.
-            excepted += if callee && !caller { cost } else { 0 };
-        } else if let Some(sum) = line.strip_prefix("totals: ").or(line.strip_prefix("summary: ")) {
-            total = sum.split_whitespace().next()?.parse().ok();
-        }
-    }
-    Some((total?, excepted))
+/// All instructions of a profile (valgrind's manual, Callgrind Format Specification).
+fn total(profile: &str) -> Option<u64> {
+    let sum = |line: &str| -> Option<u64> {
+        let sum = line.strip_prefix("totals: ").or(line.strip_prefix("summary: "))?;
+        sum.split_whitespace().next()?.parse().ok()
+    };
+    profile.lines().filter_map(sum).next_back()
 }
 
 /// Changes the summary of all benchmarks in the directory `out`; its path.

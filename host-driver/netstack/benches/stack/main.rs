@@ -24,7 +24,7 @@ use ours::Offload;
 use serde_json::{Value, json};
 
 /// The function that stands for hardware.
-const DMA: &[&str] = &["ours::dma"];
+const DMA: &[&str] = &["*ours::dma"];
 /// Idle sockets beside the connection.
 const IDLE: [usize; 4] = [0, 100, 1_000, 10_000];
 /// Transfers of which the best window counts.
