@@ -259,9 +259,12 @@ impl Host {
         true
     }
 
+    fn config_pin(&self, name: &str) -> Pin {
+        self.config.iter().find(|c| c.0 == name).expect("a pin").1
+    }
+
     fn set(&self, model: &mut Model, name: &str, value: u128) {
-        let pin = self.config.iter().find(|c| c.0 == name).expect("a pin").1;
-        pin.set(model, value);
+        self.config_pin(name).set(model, value);
     }
 
     fn suppress(&mut self, flags: u16) {
@@ -350,8 +353,7 @@ impl Agent for Host {
         {
             self.metas.pop_front();
         }
-        self.idle = self.config[7].1.get(model) != 0;
-        self.failed = self.config[8].1.get(model) != 0;
+        [self.idle, self.failed] = ["idle", "failed"].map(|name| self.config_pin(name).get(model) != 0);
         Ok(())
     }
 

@@ -28,9 +28,9 @@ fn count(mode: &str, mib: u64, except: &[&str]) -> Result<Count, String> {
     let result = Command::new("valgrind")
         .arg("--tool=callgrind")
         .arg(format!("--callgrind-out-file={}", out.display()))
-        // Counting begins outside of them.
-        .arg("--collect-atstart=yes")
         .args(except.iter().map(|name| format!("--toggle-collect={name}")))
+        // Behind those, which say otherwise: counting begins outside of them.
+        .arg("--collect-atstart=yes")
         .arg(exe)
         .args(["run", mode, &mib.to_string()])
         .env(
