@@ -38,6 +38,7 @@ pub struct TransmitOffload {
     pub tx_tso_segment: Signal<Out, Bit>,
     segmenter: Segmenter,
     inserter: ChecksumInserter<11>,
+    told: Reg<Negotiated>,
     /// Two packets were refused in one cycle, and one is still to be told.
     refused_later: Reg<Bit>,
 }
@@ -46,8 +47,11 @@ pub struct TransmitOffload {
 impl Logic for TransmitOffload {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.refused_later);
+        registers!(self.clock => self.told);
         clocked!(self.clock, self.reset => self.segmenter, self.inserter);
-        self.segmenter.negotiated.next = self.negotiated.val();
+        // From a register of its own: it comes from the other end of the card, and does not change.
+        self.told.d.next = self.negotiated.val();
+        self.segmenter.negotiated.next = self.told.q.val();
         self.segmenter.max_frame.next = self.max_frame.val();
         self.packet.link(&mut self.segmenter.packet);
         self.segmenter.frame.join(&mut self.inserter.frame);
