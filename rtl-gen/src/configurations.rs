@@ -2,6 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use hematite_lang::{Design, elaborate, prelude::*};
+use hematite_nic::card;
 
 /// One parameter of a configuration, as the report shows it.
 #[derive(Debug, Clone)]
@@ -55,15 +56,33 @@ pub struct Configuration {
     pub elaborate: fn() -> Result<Design>,
 }
 
-fn design(block: &dyn Block, name: &str) -> Result<Design> {
-    elaborate(block, name).map_err(|errors| anyhow!("{errors}"))
+/// Bytes of stack for making a design: a card with eight pairs of queues is a value of several MiB.
+const STACK: usize = 256 << 20;
+
+fn design<B: Block + Default>(name: &'static str) -> Result<Design> {
+    let work = move || elaborate(&B::default(), name).map_err(|errors| anyhow!("{errors}"));
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(work)?;
+    thread
+        .join()
+        .map_err(|_| anyhow!("elaboration of `{name}` panicked"))?
 }
 
 /// Everything there is to generate.
 #[must_use]
 pub fn configurations() -> Vec<Configuration> {
     vec![
-        card(),
+        card(
+            "card",
+            "the whole card: GMII, two pairs of queues, PCIe at TLP level",
+            2,
+            || design::<card!(MAC_ADDRESS, 2)>("card"),
+        ),
+        card("card-1", "the same with one pair of queues", 1, || {
+            design::<card!(MAC_ADDRESS, 1)>("card_1")
+        }),
+        card("card-4", "the same with four pairs of queues", 4, || {
+            design::<card!(MAC_ADDRESS, 4)>("card_4")
+        }),
         Configuration {
             name: "packet-fifo",
             summary: "the packet queue in block RAM alone, 512 beats: what it costs and how fast it is",
@@ -73,7 +92,7 @@ pub fn configurations() -> Vec<Configuration> {
                 meaning: "2^A beats of 64 data bits, keep, last and error",
             }],
             registers: Vec::new(),
-            elaborate: || design(&BlockFifo::<Beat, 9>::default(), "packet_fifo"),
+            elaborate: || design::<BlockFifo<Beat, 9>>("packet_fifo"),
         },
     ]
 }
@@ -81,19 +100,24 @@ pub fn configurations() -> Vec<Configuration> {
 /// The card's MAC address as a number, its first octet lowest: 02:48:65:6d:61:31, locally administered.
 const MAC_ADDRESS: u64 = 0x3161_6d65_4802;
 
-/// One gigabit port, one pair of queues.
-fn card() -> Configuration {
-    use hematite_nic::card::{self, Card};
+/// One gigabit port and `pairs` pairs of queues.
+fn card(
+    name: &'static str,
+    summary: &'static str,
+    pairs: usize,
+    elaborate: fn() -> Result<Design>,
+) -> Configuration {
     let parameter = |name, value: String, meaning| Parameter { name, value, meaning };
     Configuration {
-        name: "card",
-        summary: "the whole card: GMII, one receive and one transmit queue, PCIe at TLP level",
+        name,
+        summary,
         parameters: vec![
             parameter(
                 "MAC",
                 format!("{MAC_ADDRESS:#014x}"),
                 "MAC address, first octet in the lowest bits",
             ),
+            parameter("PAIRS", pairs.to_string(), "receive queues, and transmit queues"),
             parameter("MTU", card::MTU.to_string(), "bytes, the largest IP packet"),
             parameter(
                 "MAX_FRAME",
@@ -117,6 +141,6 @@ fn card() -> Configuration {
             ),
         ],
         registers: crate::bar_0_blocks(),
-        elaborate: || design(&Card::<MAC_ADDRESS>::default(), "card"),
+        elaborate,
     }
 }

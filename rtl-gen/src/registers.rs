@@ -137,8 +137,18 @@ fn device() -> RegisterBlock {
         fields: packed(&[
             (6, "mac", "RO", "the card's address, first byte first"),
             (2, "status", "RO", "bit 0: link up"),
-            (2, "max_virtqueue_pairs", "RO", "unused: MQ is not offered"),
+            (2, "max_virtqueue_pairs", "RO", "pairs of data queues"),
             (2, "mtu", "RO", "largest MTU the driver should use, bytes"),
+            (4, "speed", "RO", "unused: SPEED_DUPLEX is not offered"),
+            (1, "duplex", "RO", "unused: SPEED_DUPLEX is not offered"),
+            (1, "rss_max_key_size", "RO", "bytes of a hash key"),
+            (
+                2,
+                "rss_max_indirection_table_length",
+                "RO",
+                "entries of the largest one",
+            ),
+            (4, "supported_hash_types", "RO", "bits of VIRTIO_NET_HASH_TYPE_*"),
         ]),
     }
 }

@@ -17,8 +17,8 @@ pub const ISR: u32 = 0x2000;
 pub const ISR_LENGTH: u32 = 4;
 /// Network device configuration (virtio 1.3 section 5.1.4).
 pub const DEVICE: u32 = 0x3000;
-/// Bytes of the device configuration: up to and including `mtu`.
-pub const DEVICE_LENGTH: u32 = 12;
+/// Bytes of the device configuration: up to and including `supported_hash_types`.
+pub const DEVICE_LENGTH: u32 = 24;
 /// The vendor register block, see [`crate::vendor`].
 pub const VENDOR: u32 = 0x4000;
 /// MSI-X table: 16 bytes a vector (PCI Express 6.1.4).

@@ -69,10 +69,11 @@ counters! {
     RX_CSUM_UNKNOWN "rx_csum_unknown" "frames without a checksum that the card could verify",
     RX_STOPPED "rx_stopped" "good frames dropped because the receive queue did not run",
     RX_RESET "rx_reset" "good frames dropped by a reset, and frames of any kind that were on the wire during it",
+    RX_STARVED "rx_starved" "good frames dropped because their receive queue had no buffer while others were in use",
 }
 
 /// What can become of a frame on the wire: each is counted by exactly one of these, once it has met its end.
-pub const RX_ENDS: [usize; 11] = [
+pub const RX_ENDS: [usize; 12] = [
     RX_BAD_FCS,
     RX_RUNT,
     RX_OVERSIZE,
@@ -82,6 +83,7 @@ pub const RX_ENDS: [usize; 11] = [
     RX_FILTERED_VLAN,
     RX_DROPPED_TOO_LONG,
     RX_STOPPED,
+    RX_STARVED,
     RX_RESET,
     RX_DELIVERED,
 ];

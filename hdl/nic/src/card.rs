@@ -1,4 +1,4 @@
-//! The card: one Ethernet port, one pair of virtqueues, one PCI function.
+//! The card: one Ethernet port, pairs of virtqueues, one PCI function.
 
 use hematite_abi::counter;
 use hematite_lang::prelude::*;
@@ -9,10 +9,9 @@ use crate::dma::write::WriteEngine;
 use crate::mac::LostFrames;
 use crate::mac::port::GigabitPort;
 use crate::offload::TransmitOffload;
-use crate::parse::classifier::HashTypes;
+use crate::parse::Steering;
 use crate::parse::filter::ReceiveMode;
 use crate::pcie::Function;
-use crate::pcie::function::DATA_QUEUES;
 use crate::queue::gro::coalesce::GroEnable;
 use crate::queue::{ControlEngine, ReceiveEngine, TransmitEngine};
 
@@ -62,21 +61,51 @@ mod receive_end {
     pub const WRONG_VLAN: usize = 2;
     pub const STOPPED: usize = 3;
     pub const TOO_LONG: usize = 4;
-    pub const DELIVERED: usize = 5;
-    pub const COUNT: usize = 6;
+    pub const STARVED: usize = 5;
+    pub const DELIVERED: usize = 6;
+    pub const COUNT: usize = 7;
+}
+
+/// A card: `card!(MAC, PAIRS)`, the pairs of queues as a literal.
+#[macro_export]
+macro_rules! card {
+    ($mac:expr, $pairs:literal) => {
+        $crate::card::Card<
+            { $mac },
+            $pairs,
+            { 2 * $pairs },
+            { 2 * $pairs + 1 },
+            { 2 * $pairs + 2 },
+            { $crate::card::vector_bits($pairs) },
+        >
+    };
+}
+
+/// Bits of a vector's number on a card with so many pairs of queues.
+#[must_use]
+pub const fn vector_bits(pairs: usize) -> usize {
+    (2 * pairs + 1).next_power_of_two().ilog2() as usize
 }
 
 /// Hematite: a virtio network device (virtio 1.3 section 5.1) between GMII and PCIe TLPs.
 ///
-/// Receive: GMII, `GigabitPort` (check, cross, store whole frames), `ReceiveEngine` (buffers, header),
+/// Receive: GMII, `GigabitPort` (check, cross, store whole frames), `Steering` (queue), `ReceiveEngine` (buffers, header),
 /// `WriteEngine`, `Function` (TLPs to the link). Transmit: `Function` (doorbell), `TransmitEngine`
 /// (descriptors, bytes), `ReadEngine`, `TransmitOffload` (segments, checksums), `GigabitPort` (store, pad, FCS,
 /// gap), GMII.
 ///
 /// The GMII clocks are 125 MHz; `core_clock` is unrelated to them and at least 125 MHz for line rate in
-/// both directions at 64 bytes. `MAC` is the address as a number, its first octet lowest.
+/// both directions at 64 bytes. `MAC` is the address as a number, its first octet lowest; `PAIRS` of queues there are,
+/// 1 to 8. The other numbers follow from that: name the type with [`card!`](crate::card!).
 #[hw]
-pub struct Card<const MAC: u64> {
+pub struct Card<
+    const MAC: u64,
+    const PAIRS: usize,
+    const DATA_QUEUES: usize,
+    const QUEUES: usize,
+    const SOURCES: usize,
+    const A: usize,
+> {
     /// Rising edge: everything but the MAC.
     pub core_clock: Signal<In, Clock>,
     /// Fundamental reset, synchronous to `core_clock`.
@@ -111,13 +140,14 @@ pub struct Card<const MAC: u64> {
     pub pcie_credit_completion: Signal<In, Bit>,
     port: GigabitPort,
     lost_frames: LostFrames<{ receive_end::COUNT }>,
-    function: Function,
+    steering: Steering<PAIRS>,
+    function: Function<QUEUES, SOURCES, A>,
     read_engine: ReadEngine<{ read::CLIENTS }, READ_TIMEOUT>,
     write_engine: WriteEngine<{ write::CLIENTS }>,
-    receive_queue: ReceiveEngine<USED_HOLD, EVENT_INTERVAL>,
-    transmit_queue: TransmitEngine<TRANSMIT_USED_HOLD, EVENT_INTERVAL>,
+    receive_queues: ReceiveEngine<PAIRS, USED_HOLD, EVENT_INTERVAL>,
+    transmit_queues: TransmitEngine<PAIRS, TRANSMIT_USED_HOLD, EVENT_INTERVAL>,
     control_queue: ControlEngine,
-    commands: Commands<DATA_QUEUES>,
+    commands: Commands<PAIRS, DATA_QUEUES>,
     /// What is left of a microsecond.
     prescaler: Reg<Bits<8>>,
     microsecond: Reg<Bit>,
@@ -129,16 +159,28 @@ pub struct Card<const MAC: u64> {
 }
 
 #[hw]
-impl<const MAC: u64> Logic for Card<MAC> {
+impl<
+    const MAC: u64,
+    const PAIRS: usize,
+    const DATA_QUEUES: usize,
+    const QUEUES: usize,
+    const SOURCES: usize,
+    const A: usize,
+> Logic for Card<MAC, PAIRS, DATA_QUEUES, QUEUES, SOURCES, A>
+{
     fn update(&mut self) {
+        assert!(
+            DATA_QUEUES == 2 * PAIRS && QUEUES == DATA_QUEUES + 1,
+            "name the type with `card!`"
+        );
         registers!(self.core_clock => self.down, self.data_path_reset);
         self.down.d.next = self.core_reset.val() || !self.pcie_link_up.val();
         self.data_path_reset.d.next = self.down.q.val() || self.function.data_path_reset.val();
         clocked!(self.core_clock, self.down.q => self.function);
         clocked!(self.core_clock, self.down.q => self.port, self.lost_frames);
         clocked!(self.core_clock, self.data_path_reset.q => self.read_engine, self.write_engine);
-        clocked!(self.core_clock, self.data_path_reset.q => self.receive_queue, self.transmit_queue);
-        clocked!(self.core_clock, self.data_path_reset.q => self.control_queue);
+        clocked!(self.core_clock, self.data_path_reset.q => self.receive_queues, self.transmit_queues);
+        clocked!(self.core_clock, self.data_path_reset.q => self.control_queue, self.steering);
         clocked!(self.core_clock => self.commands);
         registers!(self.core_clock, self.down.q => self.prescaler, self.microsecond);
         clocked!(self.core_clock, self.data_path_reset.q => self.transmit_offload);
@@ -156,17 +198,27 @@ impl<const MAC: u64> Logic for Card<MAC> {
         self.port.max_frame.next = bits::<16>(MAX_FRAME);
 
         // Frames.
-        self.port.rx.join(&mut self.receive_queue.frame);
-        self.port.rx_meta.join(&mut self.receive_queue.meta);
-        self.receive_queue.negotiated.next = self.function.negotiated.val();
-        self.receive_queue.gro.next = GroEnable {
+        self.port.rx.join(&mut self.receive_queues.frame);
+        self.port.rx_meta.join(&mut self.steering.meta);
+        self.steering.steered.join(&mut self.receive_queues.meta);
+        self.receive_queues.meta_queue.next = self.steering.queue.val();
+        self.steering.steer.next = self.commands.steer.val();
+        self.commands.table.join(&mut self.steering.table);
+        for p in 0..PAIRS {
+            self.steering.run[p].next = self.function.queues[2 * p].run.val();
+        }
+        self.receive_queues.patient.next = self.commands.single.val();
+        self.receive_queues.negotiated.next = self.function.negotiated.val();
+        self.receive_queues.gro.next = GroEnable {
             ipv4: self.function.negotiated.val().guest_tso4,
             ipv6: self.function.negotiated.val().guest_tso6,
             ecn: self.function.negotiated.val().guest_ecn,
         };
-        self.receive_queue.gro_timeout.next = bits::<20>(GRO_TIMEOUT);
-        self.receive_queue.gro_idle.next = bits::<16>(GRO_IDLE);
-        self.transmit_queue.packet.join(&mut self.transmit_offload.packet);
+        self.receive_queues.gro_timeout.next = bits::<20>(GRO_TIMEOUT);
+        self.receive_queues.gro_idle.next = bits::<16>(GRO_IDLE);
+        self.transmit_queues
+            .packet
+            .join(&mut self.transmit_offload.packet);
         self.transmit_offload.frame.join(&mut self.port.tx);
         self.transmit_offload.negotiated.next = self.function.negotiated.val();
         // Without the check sequence, with a tag.
@@ -191,45 +243,36 @@ impl<const MAC: u64> Logic for Card<MAC> {
         self.port.filter.vlan_member.next = false;
         self.port.filter.vlan_write.next = false;
         self.port.filter.vlan_clear.next = false;
-        self.port.hash_key.index.next = bits::<5>(0);
-        self.port.hash_key.data.next = bits::<16>(0);
-        self.port.hash_key.valid.next = false;
-        self.port.hash_types.next = HashTypes {
-            ipv4: false,
-            tcpv4: false,
-            udpv4: false,
-            ipv6: false,
-            tcpv6: false,
-            udpv6: false,
-        };
+        self.commands.key.join(&mut self.port.hash_key);
+        self.port.hash_types.next = self.commands.hash_types.val();
 
         // Host memory.
-        self.receive_queue
+        self.receive_queues
             .read_request
             .join(&mut self.read_engine.requests[read::RECEIVE]);
-        self.read_engine.responses[read::RECEIVE].join(&mut self.receive_queue.read_response);
-        self.transmit_queue
+        self.read_engine.responses[read::RECEIVE].join(&mut self.receive_queues.read_response);
+        self.transmit_queues
             .read_request
             .join(&mut self.read_engine.requests[read::TRANSMIT]);
-        self.read_engine.responses[read::TRANSMIT].join(&mut self.transmit_queue.read_response);
-        self.transmit_queue
+        self.read_engine.responses[read::TRANSMIT].join(&mut self.transmit_queues.read_response);
+        self.transmit_queues
             .data_request
             .join(&mut self.read_engine.requests[read::TRANSMIT_DATA]);
-        self.read_engine.responses[read::TRANSMIT_DATA].join(&mut self.transmit_queue.data_response);
-        self.receive_queue
+        self.read_engine.responses[read::TRANSMIT_DATA].join(&mut self.transmit_queues.data_response);
+        self.receive_queues
             .write_request
             .join(&mut self.write_engine.requests[write::RECEIVE]);
-        self.receive_queue
+        self.receive_queues
             .write_data
             .join(&mut self.write_engine.data[write::RECEIVE]);
-        self.receive_queue.write_done.next = self.write_engine.done[write::RECEIVE].val();
-        self.transmit_queue
+        self.receive_queues.write_done.next = self.write_engine.done[write::RECEIVE].val();
+        self.transmit_queues
             .write_request
             .join(&mut self.write_engine.requests[write::TRANSMIT]);
-        self.transmit_queue
+        self.transmit_queues
             .write_data
             .join(&mut self.write_engine.data[write::TRANSMIT]);
-        self.transmit_queue.write_done.next = self.write_engine.done[write::TRANSMIT].val();
+        self.transmit_queues.write_done.next = self.write_engine.done[write::TRANSMIT].val();
         self.control_queue
             .read_request
             .join(&mut self.read_engine.requests[read::CONTROL]);
@@ -267,14 +310,17 @@ impl<const MAC: u64> Logic for Card<MAC> {
         self.read_engine.completion_timeout_disable.next = self.function.completion_timeout_disable.val();
 
         // Queues and interrupts.
-        self.function.queues[0].join(&mut self.receive_queue.config);
-        self.function.queues[1].join(&mut self.transmit_queue.config);
-        self.receive_queue
-            .interrupt
-            .join(&mut self.function.interrupts[0]);
-        self.transmit_queue
-            .interrupt
-            .join(&mut self.function.interrupts[1]);
+        for p in 0..PAIRS {
+            self.function.queues[2 * p].join(&mut self.receive_queues.config[p]);
+            self.function.queues[2 * p + 1].join(&mut self.transmit_queues.config[p]);
+            self.receive_queues.interrupt[p].join(&mut self.function.interrupts[2 * p]);
+            self.transmit_queues.interrupt[p].join(&mut self.function.interrupts[2 * p + 1]);
+            self.receive_queues.coalesce[p].next = self.commands.coalesce[2 * p].val();
+            self.transmit_queues.coalesce[p].next = self.commands.coalesce[2 * p + 1].val();
+            self.receive_queues.retire[p].next = self.commands.retire[p].val();
+            self.commands.inside[p].next =
+                self.receive_queues.inside[p].val() || self.steering.holds[p].val();
+        }
         self.function.queues[DATA_QUEUES].join(&mut self.control_queue.config);
         self.control_queue
             .interrupt
@@ -287,16 +333,14 @@ impl<const MAC: u64> Logic for Card<MAC> {
         for q in 0..DATA_QUEUES {
             self.commands.enabled[q].next = self.function.queues[q].run.val();
         }
-        self.receive_queue.coalesce.next = self.commands.coalesce[0].val();
-        self.transmit_queue.coalesce.next = self.commands.coalesce[1].val();
         self.microsecond.d.next = self.prescaler.q.val() == bits::<8>(CYCLES_PER_MICROSECOND - 1);
         self.prescaler.d.next = if self.microsecond.d.val() {
             bits::<8>(0)
         } else {
             self.prescaler.q.val() + 1
         };
-        self.receive_queue.microsecond.next = self.microsecond.q.val();
-        self.transmit_queue.microsecond.next = self.microsecond.q.val();
+        self.receive_queues.microsecond.next = self.microsecond.q.val();
+        self.transmit_queues.microsecond.next = self.microsecond.q.val();
 
         // What the driver is told. GMII carries no link state, so the link counts as up.
         self.function.link_up.next = true;
@@ -318,10 +362,11 @@ impl<const MAC: u64> Logic for Card<MAC> {
         self.function.events[counter::RX_CSUM_BAD].next = self.port.rx_csum_bad.val();
         self.function.events[counter::RX_CSUM_UNKNOWN].next = self.port.rx_csum_unknown.val();
         self.function.events[counter::RX_MISSED].next = self.port.rx_missed.val();
-        self.function.events[counter::RX_NO_BUFFER].next = self.receive_queue.rx_no_buffer.val();
-        self.function.events[counter::RX_DROPPED_TOO_LONG].next = self.receive_queue.rx_too_long.val();
-        self.function.events[counter::RX_DELIVERED].next = self.receive_queue.rx_delivered.val();
-        self.function.events[counter::RX_STOPPED].next = self.receive_queue.rx_stopped.val();
+        self.function.events[counter::RX_NO_BUFFER].next = self.receive_queues.rx_no_buffer.val();
+        self.function.events[counter::RX_DROPPED_TOO_LONG].next = self.receive_queues.rx_too_long.val();
+        self.function.events[counter::RX_DELIVERED].next = self.receive_queues.rx_delivered.val();
+        self.function.events[counter::RX_STOPPED].next = self.receive_queues.rx_stopped.val();
+        self.function.events[counter::RX_STARVED].next = self.receive_queues.rx_starved.val();
         self.function.events[counter::RX_RESET].next = self.lost_frames.lost.val();
         self.lost_frames.restart.next = self.port.rx_restarting.val();
         self.lost_frames.cut.next = self.port.rx_cut.val();
@@ -329,9 +374,10 @@ impl<const MAC: u64> Logic for Card<MAC> {
         self.lost_frames.ended[receive_end::MISSED].next = self.port.rx_missed.val();
         self.lost_frames.ended[receive_end::WRONG_ADDRESS].next = self.port.rx_filtered_address.val();
         self.lost_frames.ended[receive_end::WRONG_VLAN].next = self.port.rx_filtered_vlan.val();
-        self.lost_frames.ended[receive_end::STOPPED].next = self.receive_queue.rx_stopped.val();
-        self.lost_frames.ended[receive_end::TOO_LONG].next = self.receive_queue.rx_too_long.val();
-        self.lost_frames.ended[receive_end::DELIVERED].next = self.receive_queue.rx_delivered.val();
+        self.lost_frames.ended[receive_end::STOPPED].next = self.receive_queues.rx_stopped.val();
+        self.lost_frames.ended[receive_end::STARVED].next = self.receive_queues.rx_starved.val();
+        self.lost_frames.ended[receive_end::TOO_LONG].next = self.receive_queues.rx_too_long.val();
+        self.lost_frames.ended[receive_end::DELIVERED].next = self.receive_queues.rx_delivered.val();
         self.function.events[counter::TX_GOOD].next = self.port.tx_good.val();
         self.function.events[counter::TX_DISCARDED].next = self.port.tx_discarded.val();
         self.function.events[counter::TX_UNDERRUN].next = self.port.tx_underrun.val();

@@ -8,7 +8,7 @@ use hematite_nic::control::Commands;
 use hematite_testbench::{Bench, Dut, Error, Rng, cases, ns};
 use rand::RngExt;
 
-static DUT: LazyLock<Dut> = LazyLock::new(|| Dut::new(&Commands::<4>::default()).expect("it builds"));
+static DUT: LazyLock<Dut> = LazyLock::new(|| Dut::new(&Commands::<2, 4>::default()).expect("it builds"));
 
 const NOTF_COAL: u8 = 6;
 /// All that can be negotiated.
@@ -27,6 +27,9 @@ impl Setup {
             bench.set(&format!("command_{name}"), 0)?;
         }
         bench.set("negotiated", negotiated)?;
+        for pair in 0..2 {
+            bench.set(&format!("inside_{pair}"), 0)?;
+        }
         for queue in 0..4 {
             bench.set(&format!("enabled_{queue}"), 1)?;
         }

@@ -15,9 +15,9 @@ use queue_host::{Engine, Host, Pool};
 use rand::RngExt;
 
 static DUT: LazyLock<Dut> =
-    LazyLock::new(|| Dut::new(&ReceiveEngine::<100, 200>::default()).expect("it builds"));
+    LazyLock::new(|| Dut::new(&ReceiveEngine::<1, 100, 200>::default()).expect("it builds"));
 static FAST: LazyLock<Dut> =
-    LazyLock::new(|| Dut::new(&ReceiveEngine::<512, 1024>::default()).expect("it builds"));
+    LazyLock::new(|| Dut::new(&ReceiveEngine::<1, 512, 1024>::default()).expect("it builds"));
 
 const HEADER: usize = 12;
 
@@ -58,6 +58,9 @@ impl Setup {
         let guest_csum = rng.random();
         bench.set("negotiated", u128::from(mergeable) << 1 | u128::from(guest_csum))?;
         bench.set("gro", 0)?;
+        bench.set("patient", 1)?;
+        bench.set("retire_0", 0)?;
+        bench.set("meta_queue", 0)?;
         bench.set("gro_timeout", 0)?;
         bench.set("gro_idle", 0)?;
         bench.reset(&["reset"], 3)?;

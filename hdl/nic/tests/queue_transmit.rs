@@ -13,9 +13,9 @@ use queue_host::{Engine, Host, Pool};
 use rand::RngExt;
 
 static DUT: LazyLock<Dut> =
-    LazyLock::new(|| Dut::new(&TransmitEngine::<100, 200>::default()).expect("it builds"));
+    LazyLock::new(|| Dut::new(&TransmitEngine::<1, 100, 200>::default()).expect("it builds"));
 static FAST: LazyLock<Dut> =
-    LazyLock::new(|| Dut::new(&TransmitEngine::<512, 1024>::default()).expect("it builds"));
+    LazyLock::new(|| Dut::new(&TransmitEngine::<1, 512, 1024>::default()).expect("it builds"));
 
 const HEADER: usize = 12;
 /// The longest packet, header included.

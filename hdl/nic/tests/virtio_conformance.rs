@@ -4,11 +4,10 @@
 mod pcie_host;
 
 use hematite_abi::{bar0, pci};
-use hematite_nic::pcie::function::{QUEUES, VECTORS};
 use hematite_nic::virtio::features;
 use hematite_testbench::{Error, cases};
 use pcie_host::virtio::{QUEUE_ENABLE, QUEUE_RESET, QUEUE_SELECT, QUEUE_VECTOR, STATUS, negotiate, start};
-use pcie_host::{BAR, Host, MAC, function, settle};
+use pcie_host::{BAR, Host, MAC, QUEUES, VECTORS, function, settle};
 use rand::RngExt;
 use virtio_spec::FeatureBits;
 use virtio_spec::net::F;

@@ -3,13 +3,12 @@
 mod pcie_host;
 
 use hematite_abi::{bar0, counter, pci};
-use hematite_nic::pcie::function::QUEUES;
 use hematite_nic::virtio::{features, registers};
 use hematite_testbench::{Rng, cases};
 use pcie_host::virtio::{
     QUEUE_ENABLE, QUEUE_RESET, QUEUE_SELECT, QUEUE_SIZE, QUEUE_VECTOR, STATUS, area, negotiate, start,
 };
-use pcie_host::{Host, MAC, function};
+use pcie_host::{Host, MAC, QUEUES, function};
 use rand::RngExt;
 
 const FEATURES_OK: u32 = 8;

@@ -4,6 +4,10 @@ use hematite_lang::prelude::*;
 
 use super::class::{KEPT, Step, either, verdict};
 use super::coalescing::Coalescing;
+use super::multiqueue::MultiQueue;
+use crate::parse::classifier::HashTypes;
+use crate::parse::steering::{Steer, TableOut};
+use crate::parse::toeplitz::KeyOut;
 use crate::virtio::features::Negotiated;
 use crate::virtio::ports::{Coalesce, CommandIn};
 
@@ -31,9 +35,9 @@ enum CommandState {
 /// A byte a cycle; from `execute` to the reply two cycles, and for an accepted command five more and one for each
 /// byte of its data, but no more than 512. A byte of the reply every four cycles.
 ///
-/// `QUEUES` is the number of data queues, receive queues at even places.
+/// `QUEUES` is the number of data queues, receive queues at even places; `PAIRS` is half of it.
 #[hw]
-pub struct Commands<const QUEUES: usize> {
+pub struct Commands<const PAIRS: usize, const QUEUES: usize> {
     /// Rising edge.
     pub clock: Signal<In, Clock>,
     /// Everything that commands have set to its start value: a device reset.
@@ -46,9 +50,24 @@ pub struct Commands<const QUEUES: usize> {
     pub enabled: [Signal<In, Bit>; QUEUES],
     /// Notification coalescing of the data queues.
     pub coalesce: [Signal<Out, Coalesce>; QUEUES],
+    /// Something for the receive queue is on its way through the card.
+    pub inside: [Signal<In, Bit>; PAIRS],
+    /// Nothing goes to the receive queue any more.
+    pub retire: [Signal<Out, Bit>; PAIRS],
+    /// Frames go to one receive queue only.
+    pub single: Signal<Out, Bit>,
+    /// How frames are spread over receive queues.
+    pub steer: Signal<Out, Steer>,
+    /// Writes of the indirection table.
+    pub table: TableOut,
+    /// Writes of the hash key.
+    pub key: KeyOut,
+    /// What is hashed.
+    pub hash_types: Signal<Out, HashTypes>,
     /// Counter event: a command was refused.
     pub refused: Signal<Out, Bit>,
     coalescing: Coalescing<QUEUES>,
+    multiqueue: MultiQueue<PAIRS>,
     state: Reg<CommandState>,
     class: Reg<Bits<8>>,
     code: Reg<Bits<8>>,
@@ -78,9 +97,9 @@ pub struct Commands<const QUEUES: usize> {
 }
 
 #[hw]
-impl<const QUEUES: usize> Logic for Commands<QUEUES> {
+impl<const PAIRS: usize, const QUEUES: usize> Logic for Commands<PAIRS, QUEUES> {
     fn update(&mut self) {
-        clocked!(self.clock, self.reset => self.coalescing);
+        clocked!(self.clock, self.reset => self.coalescing, self.multiqueue);
         registers!(self.clock, self.reset => self.state);
         registers!(self.clock => self.class, self.code, self.count, self.length, self.again, self.read);
         registers!(self.clock => self.position, self.tail, self.fresh, self.started, self.ok);
@@ -153,6 +172,19 @@ impl<const QUEUES: usize> Logic for Commands<QUEUES> {
             self.coalesce[q].next = self.coalescing.coalesce[q].val();
         }
         answer = either(answer, self.coalescing.answer.val());
+
+        self.multiqueue.step.next = step;
+        self.multiqueue.negotiated.next = self.negotiated.val();
+        for p in 0..PAIRS {
+            self.multiqueue.inside[p].next = self.inside[p].val();
+            self.retire[p].next = self.multiqueue.retire[p].val();
+        }
+        self.single.next = self.multiqueue.single.val();
+        self.steer.next = self.multiqueue.steer.val();
+        self.table.link(&mut self.multiqueue.table);
+        self.key.link(&mut self.multiqueue.key);
+        self.hash_types.next = self.multiqueue.hash_types.val();
+        answer = either(answer, self.multiqueue.answer.val());
 
         // The reply.
         let ahead = answer.ahead.resize::<16>();

@@ -11,6 +11,7 @@
 pub mod class;
 pub mod coalescing;
 pub mod commands;
+pub mod multiqueue;
 
 pub use class::{Answer, Step};
 pub use commands::Commands;

@@ -325,11 +325,21 @@ impl Logic for Classifier {
         } else {
             self.toeplitz.addresses_hash.val()
         };
+        let spread = if ports {
+            self.toeplitz.hash.val()
+        } else {
+            self.toeplitz.addresses_hash.val()
+        };
         self.meta.next = FrameMeta {
             length: self.length.q.val(),
             checksum_good: good,
             hash_value,
             hash_report: report,
+            spread: if addresses {
+                spread.get_bits::<8>(0)
+            } else {
+                bits::<8>(0)
+            },
             tcp: segment,
             flow: self.toeplitz.hash.val(),
             any_flow: addresses && !segment && self.opaque.q.val(),

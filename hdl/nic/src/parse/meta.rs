@@ -14,6 +14,9 @@ pub struct FrameMeta {
     pub hash_value: Bits<32>,
     /// VIRTIO_NET_HASH_REPORT_*.
     pub hash_report: Bits<8>,
+    /// Eight bits of a hash of addresses, and of ports where there are some, whatever hash the driver asked for; 0 for
+    /// whatever is not an IP packet.
+    pub spread: Bits<8>,
     /// A TCP segment, not a fragment; `flow` and all below mean something.
     pub tcp: Bit,
     /// Hash of addresses and ports, whatever hash the driver asked for: equal for segments of one

@@ -13,8 +13,10 @@ pub mod filter;
 pub mod meta;
 pub mod network;
 pub mod realign;
+pub mod steering;
 pub mod toeplitz;
 pub mod transport;
 
 pub use classifier::Classifier;
 pub use meta::{FrameMeta, MetaIn, MetaOut};
+pub use steering::Steering;

@@ -17,15 +17,6 @@ use crate::virtio::Registers;
 use crate::virtio::features::Negotiated;
 use crate::virtio::ports::{InterruptIn, QueueConfigOut};
 
-/// Virtqueues for packets.
-pub const DATA_QUEUES: usize = 2;
-/// Virtqueues: those and the control queue.
-pub const QUEUES: usize = DATA_QUEUES + 1;
-/// MSI-X vectors: one for configuration changes, one a queue for packets. The control queue shares one, or has none.
-pub const VECTORS: usize = 1 + DATA_QUEUES;
-/// Those who ask for interrupts: the queues, then the virtio registers.
-const SOURCES: usize = QUEUES + 1;
-
 /// The card as the host sees it, at TLP level: configuration space, BAR 0 with the virtio structures, the
 /// vendor block and MSI-X, and the way of the DMA engines to the link.
 ///
@@ -39,8 +30,12 @@ const SOURCES: usize = QUEUES + 1;
 ///
 /// The back end keeps at most 16 non-posted requests inside the function: beyond that `tlp_rx` stalls
 /// until a completion leaves.
+///
+/// There are `QUEUES` virtqueues, the last of them the control queue, and as many MSI-X vectors: one for
+/// configuration changes and one for each queue for packets; the control queue shares one, or has none. `SOURCES` is
+/// `QUEUES + 1` (see `Msix`), and `2^A >= QUEUES`.
 #[hw]
-pub struct Function {
+pub struct Function<const QUEUES: usize, const SOURCES: usize, const A: usize> {
     /// Rising edge.
     pub clock: Signal<In, Clock>,
     /// Fundamental reset.
@@ -96,17 +91,21 @@ pub struct Function {
     writer: Writer,
     completer: Completer,
     register_bus: RegisterBus,
-    configuration: Config<VECTORS, QUEUES>,
-    msix: Msix<VECTORS, 2, SOURCES>,
-    registers: Registers<QUEUES, VECTORS>,
+    configuration: Config<QUEUES, QUEUES>,
+    msix: Msix<QUEUES, A, SOURCES>,
+    registers: Registers<QUEUES, QUEUES>,
     counters: Counters,
     transmit: Transmit,
     quiesce: Quiesce,
 }
 
 #[hw]
-impl Logic for Function {
+impl<const QUEUES: usize, const SOURCES: usize, const A: usize> Logic for Function<QUEUES, SOURCES, A> {
     fn update(&mut self) {
+        assert!(
+            QUEUES % 2 == 1 && SOURCES == QUEUES + 1,
+            "pairs of queues, the control queue, the registers"
+        );
         clocked!(self.clock, self.reset => self.receive, self.writer, self.completer, self.register_bus);
         clocked!(self.clock, self.reset => self.configuration, self.counters, self.transmit, self.quiesce);
         clocked!(self.clock => self.msix, self.registers);

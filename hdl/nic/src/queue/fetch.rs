@@ -106,12 +106,12 @@ pub struct DescriptorFetch {
     pub element_valid: Signal<Out, Bit>,
     /// It is taken.
     pub element_ready: Signal<In, Bit>,
-    /// There is no element and none is on its way: the driver has made nothing more available.
-    pub asleep: Signal<Out, Bit>,
     /// Bytes of the elements that are held, up to three cycles late.
     pub stock: Signal<Out, Bits<24>>,
     /// None is on its way: the driver has made nothing more available, or there is no room for more.
     pub stock_final: Signal<Out, Bit>,
+    /// There is no room for more, or the whole ring is held.
+    pub stock_full: Signal<Out, Bit>,
     /// No read is in flight.
     pub quiet: Signal<Out, Bit>,
     /// The ring is unusable; high until reset.
@@ -189,6 +189,7 @@ impl Logic for DescriptorFetch {
 
         self.stock.next = self.stocked.q.val();
         self.stock_final.next = false;
+        self.stock_full.next = false;
         let pop = self.oldest.read_valid.val() && self.element_ready.val();
         self.gone.d.next = if pop {
             self.element.val().length
@@ -229,14 +230,12 @@ impl Logic for DescriptorFetch {
         self.request.length.next = self.asked.q.val() << 4;
         self.request.valid.next = false;
         self.response.ready.next = false;
-        self.asleep.next = false;
         self.quiet.next = false;
         self.failed.next = false;
         let occupied = self.tail.q.val() - self.head.q.val();
         match self.state.q.val() {
             FetchState::Doorbell => {
                 self.quiet.next = true;
-                self.asleep.next = !self.wanted.q.val() && !some && !self.oldest.read_valid.val();
                 let to_end = self.size.val() - self.position.q.val();
                 self.asked.d.next = if to_end < self.burst.q.val() {
                     to_end
@@ -249,6 +248,8 @@ impl Logic for DescriptorFetch {
                 // A driver that rings all the time must not look like one that has just posted something.
                 let none = self.dry.q.val() || !self.wanted.q.val() || !space;
                 self.stock_final.next = none && !self.arrived.q.val();
+                // Two more are in `oldest`.
+                self.stock_full.next = !space || occupied.resize::<16>() + 2 >= self.size.val();
                 if self.wanted.q.val() && !self.stop.val() && space {
                     self.state.d.next = FetchState::Grant;
                 }

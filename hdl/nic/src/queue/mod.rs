@@ -2,6 +2,7 @@
 
 pub mod bytes;
 pub mod control;
+pub mod draft;
 pub mod fetch;
 pub mod gro;
 pub mod lifecycle;
@@ -11,6 +12,7 @@ pub mod receive;
 pub mod receive_plan;
 pub mod receive_source;
 pub mod receive_write;
+pub mod ring;
 pub mod transmit;
 pub mod transmit_gather;
 pub mod transmit_read;

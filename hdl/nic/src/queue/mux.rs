@@ -1,45 +1,54 @@
-//! Two clients on one channel of the DMA engines.
+//! The rings of several queues on one client channel of the DMA engines.
 
 use hematite_lang::prelude::*;
 
 use crate::dma::ports::{ReadRequestIn, ReadRequestOut, WriteRequestIn, WriteRequestOut};
 
-/// Descriptor reads and event reads of a queue on one client channel of the read engine. `second` goes
-/// first when both ask. A request passes through a register: one cycle more, one request every two
-/// cycles. Up to six responses are outstanding; each goes back to who asked.
+/// Who asked for a read.
+#[hw(value)]
+struct Reader {
+    /// The ring.
+    ring: Bits<3>,
+    /// For its event suppression structure, not for descriptors.
+    second: Bit,
+}
+
+/// Descriptor reads (`first`) and event reads (`second`) of `N` rings, at most 8, on one client channel of the read
+/// engine. Rings go in turn; within one, `second` goes first when both ask. A request passes through a register: one
+/// cycle more, one request every two cycles. Up to ten responses are outstanding; each goes back to who asked.
 #[hw]
-pub struct ReadMux {
+pub struct ReadMux<const N: usize> {
     /// Rising edge.
     pub clock: Signal<In, Clock>,
     /// Forgets outstanding requests: only while there are none.
     pub reset: Signal<In, Bit>,
-    /// Requests of one client.
-    pub first: ReadRequestIn,
-    /// Responses to it.
-    pub first_response: StreamOut,
+    /// Requests of one kind, a ring each.
+    pub first: [ReadRequestIn; N],
+    /// Responses to them.
+    pub first_response: [StreamOut; N],
     /// Requests of the other.
-    pub second: ReadRequestIn,
-    /// Responses to it.
-    pub second_response: StreamOut,
+    pub second: [ReadRequestIn; N],
+    /// Responses to them.
+    pub second_response: [StreamOut; N],
     /// To the read engine.
     pub request: ReadRequestOut,
     /// From the read engine.
     pub response: StreamIn,
+    turn: RoundRobin<N, 3>,
     address: Reg<Bits<64>>,
     length: Reg<Bits<16>>,
     held: Reg<Bit>,
-    /// Who asked: true for the second client.
-    order: Fifo<Bit, 2>,
-    owner: Skid<Bit>,
+    order: Fifo<Reader, 3>,
+    owner: Skid<Reader>,
     beats: Skid<Beat>,
 }
 
 #[hw]
-impl Logic for ReadMux {
+impl<const N: usize> Logic for ReadMux<N> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.held);
         registers!(self.clock => self.address, self.length);
-        clocked!(self.clock, self.reset => self.order, self.owner, self.beats);
+        clocked!(self.clock, self.reset => self.turn, self.order, self.owner, self.beats);
         self.request.address.next = self.address.q.val();
         self.request.length.next = self.length.q.val();
         self.request.valid.next = self.held.q.val();
@@ -47,37 +56,48 @@ impl Logic for ReadMux {
             self.held.d.next = false;
         }
         let free = !self.held.q.val() && self.order.write_ready.val();
-        let pick = self.second.valid.val();
-        self.second.ready.next = free;
-        self.first.ready.next = free && !pick;
-        let take = free && (pick || self.first.valid.val());
-        self.order.write_valid.next = take;
-        self.order.write_data.next = pick;
+        let mut requests = bits::<N>(0);
+        for i in 0..N {
+            let asks = self.first[i].valid.val() || self.second[i].valid.val();
+            requests = requests.replace_bit(i, asks);
+        }
+        self.turn.requests.next = requests;
+        let mut pick = false;
+        for i in 0..N {
+            let granted = free && self.turn.grant.val().get_bit(i);
+            let second = self.second[i].valid.val();
+            self.second[i].ready.next = granted;
+            self.first[i].ready.next = granted && !second;
+            if granted {
+                pick = second;
+                self.address.d.next = if second {
+                    self.second[i].address.val()
+                } else {
+                    self.first[i].address.val()
+                };
+                self.length.d.next = if second {
+                    self.second[i].length.val()
+                } else {
+                    self.first[i].length.val()
+                };
+            }
+        }
+        let take = free && requests.any();
+        self.turn.advance.next = take;
         if take {
             self.held.d.next = true;
-            self.address.d.next = if pick {
-                self.second.address.val()
-            } else {
-                self.first.address.val()
-            };
-            self.length.d.next = if pick {
-                self.second.length.val()
-            } else {
-                self.first.length.val()
-            };
         }
+        self.order.write_valid.next = take;
+        self.order.write_data.next = Reader {
+            ring: self.turn.index.val(),
+            second: pick,
+        };
 
         self.owner.write_data.next = self.order.read_data.val();
         self.owner.write_valid.next = self.order.read_valid.val();
         self.order.read_ready.next = self.owner.write_ready.val();
         let owner = self.owner.read_data.val();
         let known = self.owner.read_valid.val();
-        let ready = known
-            && if owner {
-                self.second_response.ready.val()
-            } else {
-                self.first_response.ready.val()
-            };
         self.beats.write_data.next = Beat {
             data: self.response.data.val(),
             keep: self.response.keep.val(),
@@ -86,67 +106,86 @@ impl Logic for ReadMux {
         };
         self.beats.write_valid.next = self.response.valid.val();
         self.response.ready.next = self.beats.write_ready.val();
-        self.beats.read_ready.next = ready;
         let beat = self.beats.read_data.val();
-        let some = self.beats.read_valid.val();
+        let some = self.beats.read_valid.val() && known;
+        let mut ready = false;
+        for i in 0..N {
+            let mine = owner.ring == bits::<3>(i as u64);
+            self.first_response[i].data.next = beat.data;
+            self.first_response[i].keep.next = beat.keep;
+            self.first_response[i].last.next = beat.last;
+            self.first_response[i].error.next = beat.error;
+            self.first_response[i].valid.next = some && mine && !owner.second;
+            self.second_response[i].data.next = beat.data;
+            self.second_response[i].keep.next = beat.keep;
+            self.second_response[i].last.next = beat.last;
+            self.second_response[i].error.next = beat.error;
+            self.second_response[i].valid.next = some && mine && owner.second;
+            if mine {
+                ready = if owner.second {
+                    self.second_response[i].ready.val()
+                } else {
+                    self.first_response[i].ready.val()
+                };
+            }
+        }
+        self.beats.read_ready.next = ready && known;
         self.owner.read_ready.next = ready && some && beat.last;
-        self.first_response.data.next = beat.data;
-        self.first_response.keep.next = beat.keep;
-        self.first_response.last.next = beat.last;
-        self.first_response.error.next = beat.error;
-        self.first_response.valid.next = some && known && !owner;
-        self.second_response.data.next = beat.data;
-        self.second_response.keep.next = beat.keep;
-        self.second_response.last.next = beat.last;
-        self.second_response.error.next = beat.error;
-        self.second_response.valid.next = some && known && owner;
     }
 }
 
-/// Packet writes and used descriptor writes of a queue on one client channel of the write engine, so
-/// that the order in which they are granted is the order in which the host sees them. `second` goes
-/// first when both ask. Up to six requests run ahead of their data and up to 32 are not done.
+/// Who asked for a write.
+#[hw(value)]
+struct Writer {
+    /// A ring, for used descriptors; else it is packet data.
+    used: Bit,
+    /// Which one.
+    ring: Bits<3>,
+}
+
+/// Packet writes and used descriptor writes of `N` rings, at most 8, on one client channel of the write engine, so that
+/// the order in which they are granted is the order in which the host sees them. Rings go first when both ask, in
+/// turn. Up to six requests run ahead of their data and up to 32 are not done.
 #[hw]
-pub struct WriteMux {
+pub struct WriteMux<const N: usize> {
     /// Rising edge.
     pub clock: Signal<In, Clock>,
     /// Forgets outstanding requests: only while there are none.
     pub reset: Signal<In, Bit>,
-    /// Requests of one client.
-    pub first: WriteRequestIn,
-    /// Its bytes.
-    pub first_data: StreamIn,
-    /// Requests of the other.
-    pub second: WriteRequestIn,
-    /// Its bytes.
-    pub second_data: StreamIn,
-    /// The oldest write of the second client that is not done is now done.
-    pub second_done: Signal<Out, Bit>,
+    /// Packet writes.
+    pub packet: WriteRequestIn,
+    /// Their bytes.
+    pub packet_data: StreamIn,
+    /// Writes of used descriptors, a ring each.
+    pub used: [WriteRequestIn; N],
+    /// Their bytes.
+    pub used_data: [StreamIn; N],
+    /// The ring's oldest write that is not done is now done.
+    pub used_done: [Signal<Out, Bit>; N],
     /// To the write engine.
     pub request: WriteRequestOut,
     /// To the write engine.
     pub data: StreamOut,
     /// The oldest write that is not done is now done.
     pub done: Signal<In, Bit>,
-    /// Nothing is in flight.
-    pub quiet: Signal<Out, Bit>,
+    turn: RoundRobin<N, 3>,
     address: Reg<Bits<64>>,
     length: Reg<Bits<16>>,
     held: Reg<Bit>,
-    /// Whose bytes come next: true for the second client.
-    order: Fifo<Bit, 2>,
-    owner: Skid<Bit>,
+    /// Whose bytes come next.
+    order: Fifo<Writer, 2>,
+    owner: Skid<Writer>,
     /// Whose write is done next.
-    undone: Fifo<Bit, 5>,
+    undone: Fifo<Writer, 5>,
     beats: Skid<Beat>,
 }
 
 #[hw]
-impl Logic for WriteMux {
+impl<const N: usize> Logic for WriteMux<N> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.held);
         registers!(self.clock => self.address, self.length);
-        clocked!(self.clock, self.reset => self.order, self.owner, self.undone, self.beats);
+        clocked!(self.clock, self.reset => self.turn, self.order, self.owner, self.undone, self.beats);
         self.request.address.next = self.address.q.val();
         self.request.length.next = self.length.q.val();
         self.request.valid.next = self.held.q.val();
@@ -154,77 +193,81 @@ impl Logic for WriteMux {
             self.held.d.next = false;
         }
         let free = !self.held.q.val() && self.order.write_ready.val() && self.undone.write_ready.val();
-        let pick = self.second.valid.val();
-        self.second.ready.next = free;
-        self.first.ready.next = free && !pick;
-        let take = free && (pick || self.first.valid.val());
-        self.order.write_valid.next = take;
-        self.order.write_data.next = pick;
-        self.undone.write_valid.next = take;
-        self.undone.write_data.next = pick;
+        let mut requests = bits::<N>(0);
+        for i in 0..N {
+            requests = requests.replace_bit(i, self.used[i].valid.val());
+        }
+        self.turn.requests.next = requests;
+        let rings = requests.any();
+        self.packet.ready.next = free && !rings;
+        self.turn.advance.next = free && rings;
+        if free {
+            self.address.d.next = self.packet.address.val();
+            self.length.d.next = self.packet.length.val();
+        }
+        for i in 0..N {
+            let granted = free && self.turn.grant.val().get_bit(i);
+            self.used[i].ready.next = granted;
+            if granted {
+                self.address.d.next = self.used[i].address.val();
+                self.length.d.next = self.used[i].length.val();
+            }
+        }
+        let take = free && (rings || self.packet.valid.val());
         if take {
             self.held.d.next = true;
-            self.address.d.next = if pick {
-                self.second.address.val()
-            } else {
-                self.first.address.val()
-            };
-            self.length.d.next = if pick {
-                self.second.length.val()
-            } else {
-                self.first.length.val()
-            };
         }
+        let writer = Writer {
+            used: rings,
+            ring: self.turn.index.val(),
+        };
+        self.order.write_valid.next = take;
+        self.order.write_data.next = writer;
+        self.undone.write_valid.next = take;
+        self.undone.write_data.next = writer;
 
         self.owner.write_data.next = self.order.read_data.val();
         self.owner.write_valid.next = self.order.read_valid.val();
         self.order.read_ready.next = self.owner.write_ready.val();
         let owner = self.owner.read_data.val();
         let known = self.owner.read_valid.val();
-        let valid = known
-            && if owner {
-                self.second_data.valid.val()
-            } else {
-                self.first_data.valid.val()
-            };
-        let last = if owner {
-            self.second_data.last.val()
-        } else {
-            self.first_data.last.val()
+        let ready = self.beats.write_ready.val() && known;
+        let mut valid = self.packet_data.valid.val();
+        let mut beat = Beat {
+            data: self.packet_data.data.val(),
+            keep: self.packet_data.keep.val(),
+            last: self.packet_data.last.val(),
+            error: self.packet_data.error.val(),
         };
-        self.beats.write_data.next = Beat {
-            data: if owner {
-                self.second_data.data.val()
-            } else {
-                self.first_data.data.val()
-            },
-            keep: if owner {
-                self.second_data.keep.val()
-            } else {
-                self.first_data.keep.val()
-            },
-            last: last,
-            error: if owner {
-                self.second_data.error.val()
-            } else {
-                self.first_data.error.val()
-            },
-        };
-        self.beats.write_valid.next = valid;
-        let ready = self.beats.write_ready.val();
-        self.owner.read_ready.next = valid && last && ready;
-        self.first_data.ready.next = known && !owner && ready;
-        self.second_data.ready.next = known && owner && ready;
-        let beat = self.beats.read_data.val();
-        self.data.data.next = beat.data;
-        self.data.keep.next = beat.keep;
-        self.data.last.next = beat.last;
-        self.data.error.next = beat.error;
+        self.packet_data.ready.next = ready && !owner.used;
+        for i in 0..N {
+            let mine = owner.used && owner.ring == bits::<3>(i as u64);
+            self.used_data[i].ready.next = ready && mine;
+            if mine {
+                valid = self.used_data[i].valid.val();
+                beat = Beat {
+                    data: self.used_data[i].data.val(),
+                    keep: self.used_data[i].keep.val(),
+                    last: self.used_data[i].last.val(),
+                    error: self.used_data[i].error.val(),
+                };
+            }
+        }
+        self.beats.write_data.next = beat;
+        self.beats.write_valid.next = valid && known;
+        self.owner.read_ready.next = valid && beat.last && ready;
+        let oldest = self.beats.read_data.val();
+        self.data.data.next = oldest.data;
+        self.data.keep.next = oldest.keep;
+        self.data.last.next = oldest.last;
+        self.data.error.next = oldest.error;
         self.data.valid.next = self.beats.read_valid.val();
         self.beats.read_ready.next = self.data.ready.val();
 
         self.undone.read_ready.next = self.done.val();
-        self.second_done.next = self.done.val() && self.undone.read_data.val();
-        self.quiet.next = !self.undone.read_valid.val();
+        let done = self.undone.read_data.val();
+        for i in 0..N {
+            self.used_done[i].next = self.done.val() && done.used && done.ring == bits::<3>(i as u64);
+        }
     }
 }

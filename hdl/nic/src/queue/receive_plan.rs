@@ -2,6 +2,7 @@
 
 use hematite_lang::prelude::*;
 
+use super::draft::DraftFifo;
 use super::fetch::Element;
 use super::gro::filled::BufferUse;
 use super::gro::rules::Packet;
@@ -24,6 +25,8 @@ pub struct Segment {
     pub when: BufferUse,
     /// The context whose packet it is part of.
     pub context: Bits<3>,
+    /// Of which queue it is.
+    pub queue: Bits<3>,
     /// Buffer ID.
     pub id: Bits<16>,
     /// Ring slots of the buffer.
@@ -60,6 +63,8 @@ pub struct Job {
     pub kind: JobKind,
     /// For which context.
     pub context: Bits<3>,
+    /// With whose buffers.
+    pub queue: Bits<3>,
     /// Which half of its place in the header store: `Examine` and what follows it the frame's, `Close` the
     /// packet's.
     pub half: Bit,
@@ -80,8 +85,6 @@ pub struct Job {
 pub struct Outcome {
     /// The frame is discarded.
     pub discarded: Bit,
-    /// It was when some of it had its place: nothing more can be planned before `clear`.
-    pub abandoned: Bit,
     /// Nothing more may join the context's packet.
     pub full: Bit,
     /// Bytes that still fit in its last buffer.
@@ -95,6 +98,8 @@ pub struct Plan {
     pub kind: JobKind,
     /// Context and half: a place in the header store.
     pub place: Bits<4>,
+    /// For which queue.
+    pub queue: Bits<3>,
     /// Compare with the other half.
     pub compare: Bit,
     /// Buffers that the packet takes: `num_buffers`.
@@ -127,16 +132,17 @@ enum PlanState {
     ChainEnd,
     Headers,
     LastBuffer,
-    Failed,
 }
 
 /// `struct virtio_net_hdr_v1` (virtio 1.3 section 5.1.6): bytes before each frame.
 pub const HEADER: u64 = 12;
-/// Segments in the queue, and so the most that one frame may take.
+/// `struct virtio_net_hdr_v1_hash`, with VIRTIO_NET_F_HASH_REPORT.
+pub const HASH_HEADER: u64 = 20;
+/// Segments that can be planned ahead, and so what one frame may take.
 const SEGMENTS: u64 = 64;
 /// Buffers from which on nothing joins a packet. A frame can add 63, and a list of them takes 127.
 const MANY: u64 = 64;
-/// The first element of a merged packet holds all headers: 12 + 18 + 40 + 60 bytes and a bit.
+/// The first element of a merged packet holds all headers: 20 + 18 + 40 + 60 bytes and a bit.
 const HEADERS_FIT: usize = 8;
 
 /// Lays packets out over available buffers before their bytes move, because the header in the first buffer tells
@@ -145,10 +151,11 @@ const HEADERS_FIT: usize = 8;
 ///
 /// With `mergeable` a packet takes as many buffers as it needs and fills all but the last. Without it,
 /// a frame that is longer than the single-element buffer at hand is discarded and the buffer kept.
-/// Fails, until `stop`, on a chain of several elements that is too short for its frame without
-/// `mergeable`, on buffers so small that a frame takes 64 segments, and on a ring whose buffers
+/// `failed` pulses for a chain of several elements that is too short for its frame without
+/// `mergeable`, for buffers so small that a frame takes 64 segments, and for a ring whose buffers
 /// together do not hold a frame: the driver has no slot left for another one, so none will come.
-/// While `stop` is high, a frame that waits for buffers is abandoned.
+/// A frame that waits for buffers when its queue stops is discarded. What was planned of a frame that comes to
+/// nothing is taken back; the buffers it had are lost to a queue that no longer uses them.
 ///
 /// The packet of a context keeps its last buffer, also a full one, until it is closed: there the payload of the next
 /// segment goes on. It is `full` when that buffer is a chain of several elements, of which the rest would be in
@@ -160,14 +167,8 @@ pub struct ReceivePlanner {
     pub clock: Signal<In, Clock>,
     /// Back to the start.
     pub reset: Signal<In, Bit>,
-    /// Forgets segments of an abandoned frame; only while nothing is in flight.
-    pub clear: Signal<In, Bit>,
-    /// Use no more buffers.
-    pub stop: Signal<In, Bit>,
     /// VIRTIO_NET_F_MRG_RXBUF was negotiated.
     pub mergeable: Signal<In, Bit>,
-    /// Descriptors in the ring.
-    pub size: Signal<In, Bits<16>>,
     /// What to do; stable until `job_done`.
     pub job: Signal<In, Job>,
     /// There is something to do.
@@ -176,14 +177,16 @@ pub struct ReceivePlanner {
     pub job_done: Signal<Out, Bit>,
     /// With what result.
     pub outcome: Signal<Out, Outcome>,
-    /// The next element of an available buffer.
+    /// The job's queue stops: use no more buffers.
+    pub stop: Signal<In, Bit>,
+    /// Descriptors in that queue's ring.
+    pub size: Signal<In, Bits<16>>,
+    /// The next element of an available buffer of that queue.
     pub element: Signal<In, Element>,
     /// There is one.
     pub element_valid: Signal<In, Bit>,
     /// It is taken.
     pub element_ready: Signal<Out, Bit>,
-    /// The driver has made nothing more available.
-    pub asleep: Signal<In, Bit>,
     /// The next segment.
     pub segment: Signal<Out, Segment>,
     /// There is one.
@@ -198,13 +201,9 @@ pub struct ReceivePlanner {
     pub plan_ready: Signal<In, Bit>,
     /// A job of which the writer gets the last segment is done: high for one cycle.
     pub planned: Signal<Out, Bit>,
-    /// Nothing is half planned.
-    pub quiet: Signal<Out, Bit>,
-    /// The buffers are unusable; high until `stop`.
+    /// The buffers of the job's queue are unusable: high for one cycle.
     pub failed: Signal<Out, Bit>,
-    /// A frame waits for a buffer.
-    pub rx_no_buffer: Signal<Out, Bit>,
-    /// A frame was discarded because the queue does not run.
+    /// A frame was discarded because its queue stopped while it waited for buffers.
     pub rx_stopped: Signal<Out, Bit>,
     /// A frame was discarded because the buffers are too small.
     pub rx_too_long: Signal<Out, Bit>,
@@ -219,8 +218,6 @@ pub struct ReceivePlanner {
     taken: Reg<Bits<8>>,
     /// They are the whole ring's.
     whole_ring: Reg<Bit>,
-    /// The wait for a buffer was counted.
-    counted: Reg<Bit>,
     /// What is left of the frame fits in the element.
     fits: Reg<Bit>,
     /// The element is what is left of the context's last buffer.
@@ -235,28 +232,24 @@ pub struct ReceivePlanner {
     segment_due: Reg<Bit>,
     plan_made: Reg<Plan>,
     plan_due: Reg<Bit>,
-    segments: Fifo<Segment, 6>,
+    segments: DraftFifo<Segment, 6>,
     plans: Fifo<Plan, 3>,
     /// Of each context; and of the job's.
     places: LutRam<Place, 3>,
     place: Reg<Place>,
     /// Where its packet begins.
     beginnings: LutRam<Bits<64>, 3>,
-    forget: Signal<Local, Bit>,
 }
 
 #[hw]
 impl Logic for ReceivePlanner {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.plan_due, self.job_ended);
-        registers!(self.clock, self.forget => self.segment_due);
+        registers!(self.clock, self.reset => self.state, self.plan_due, self.segment_due, self.job_ended);
         registers!(self.clock => self.fits, self.segment_made, self.plan_made, self.resumed);
-        registers!(self.clock => self.remaining, self.buffers, self.used_length, self.taken, self.counted);
+        registers!(self.clock => self.remaining, self.buffers, self.used_length, self.taken);
         registers!(self.clock => self.whole_ring, self.at_first, self.short_first, self.outcome_made, self.place);
-        clocked!(self.clock, self.reset => self.plans);
-        clocked!(self.clock, self.forget => self.segments);
+        clocked!(self.clock, self.reset => self.plans, self.segments);
         clocked!(self.clock => self.places, self.beginnings);
-        self.forget.next = self.reset.val() || self.clear.val();
 
         self.segment.next = self.segments.read_data.val();
         self.segment_valid.next = self.segments.read_valid.val();
@@ -302,6 +295,7 @@ impl Logic for ReceivePlanner {
             buffer_last: piece.last,
             when: if alone { BufferUse::Now } else { BufferUse::Later },
             context: job.context,
+            queue: job.queue,
             id: piece.id,
             slots: piece.slots,
             used_length: used_length,
@@ -313,11 +307,8 @@ impl Logic for ReceivePlanner {
         let buffers = self.buffers.q.val();
         let mut done = false;
         let mut discarded = false;
-        let mut abandoned = false;
         self.element_ready.next = false;
-        self.quiet.next = false;
         self.failed.next = false;
-        self.rx_no_buffer.next = false;
         self.rx_stopped.next = false;
         self.rx_too_long.next = false;
         self.whole_ring.d.next = self.taken.q.val().resize::<16>() == self.size.val();
@@ -346,10 +337,8 @@ impl Logic for ReceivePlanner {
 
         match self.state.q.val() {
             PlanState::Job => {
-                self.quiet.next = room && !self.job_valid.val() && !self.job_ended.q.val();
                 self.remaining.d.next = job.length;
                 self.taken.d.next = 0.into();
-                self.counted.d.next = false;
                 self.whole_ring.d.next = false;
                 self.resumed.d.next = false;
                 self.at_first.d.next = true;
@@ -363,10 +352,7 @@ impl Logic for ReceivePlanner {
                             plan = true;
                             done = true;
                         }
-                        JobKind::Discard => {
-                            discarded = true;
-                            self.rx_stopped.next = true;
-                        }
+                        JobKind::Discard => discarded = true,
                         _ => self.state.d.next = PlanState::Element,
                     }
                 }
@@ -415,21 +401,17 @@ impl Logic for ReceivePlanner {
             PlanState::Element => {
                 self.resumed.d.next = false;
                 self.fits.d.next = element.length >= remaining;
-                if self.whole_ring.q.val() && plan_room {
+                if self.whole_ring.q.val() && room {
                     discarded = true;
-                    abandoned = true;
+                    self.failed.next = true;
                     self.rx_too_long.next = true;
-                    self.state.d.next = PlanState::Failed;
-                } else if self.element_valid.val() {
+                    self.state.d.next = PlanState::Job;
+                } else if self.element_valid.val() && !self.whole_ring.q.val() {
                     self.state.d.next = PlanState::Fit;
-                } else if self.stop.val() && plan_room {
+                } else if self.stop.val() && room {
                     discarded = true;
-                    abandoned = true;
                     self.rx_stopped.next = true;
                     self.state.d.next = PlanState::Job;
-                } else if self.asleep.val() && !self.counted.q.val() {
-                    self.rx_no_buffer.next = true;
-                    self.counted.d.next = true;
                 }
             }
             PlanState::Fit => {
@@ -443,9 +425,9 @@ impl Logic for ReceivePlanner {
                         || self.taken.q.val() == bits::<8>(SEGMENTS - 1)
                     {
                         discarded = true;
-                        abandoned = true;
+                        self.failed.next = true;
                         self.rx_too_long.next = true;
-                        self.state.d.next = PlanState::Failed;
+                        self.state.d.next = PlanState::Job;
                     } else {
                         self.element_ready.next = !resumed;
                         segment = true;
@@ -462,7 +444,7 @@ impl Logic for ReceivePlanner {
                             made.buffer_last = false;
                             made.packet_last = true;
                             made.job_last = true;
-                            self.places.write_enable.next = true;
+                            self.places.write_enable.next = piece.last;
                         } else if piece.last {
                             self.buffers.d.next = self.buffers.q.val() + 1;
                             self.used_length.d.next = 0.into();
@@ -487,9 +469,8 @@ impl Logic for ReceivePlanner {
                 made.job_last = true;
                 self.places.write_data.next.rest = element;
                 self.places.write_data.next.used_length = self.used_length.q.val();
-                if self.stop.val() && !self.element_valid.val() && plan_room {
+                if self.stop.val() && !self.element_valid.val() && room {
                     discarded = true;
-                    abandoned = true;
                     self.rx_stopped.next = true;
                     self.state.d.next = PlanState::Job;
                 } else if self.element_valid.val() && room {
@@ -530,13 +511,6 @@ impl Logic for ReceivePlanner {
                     self.state.d.next = PlanState::Job;
                 }
             }
-            PlanState::Failed => {
-                self.quiet.next = room;
-                self.failed.next = true;
-                if self.stop.val() {
-                    self.state.d.next = PlanState::Job;
-                }
-            }
         }
         if discarded {
             kind = JobKind::Discard;
@@ -551,6 +525,7 @@ impl Logic for ReceivePlanner {
             self.plan_made.d.next = Plan {
                 kind: kind,
                 place: cat::<4>((job.context, job.half)),
+                queue: job.queue,
                 compare: job.compare,
                 buffers: buffers.resize::<16>() + 1,
                 data_valid: job.data_valid,
@@ -560,6 +535,10 @@ impl Logic for ReceivePlanner {
         } else if self.plans.write_ready.val() {
             self.plan_due.d.next = false;
         }
+        // What a job without an end has planned can't be written: nothing of it is due then.
+        self.segments.open.next = segment && !done;
+        self.segments.settle.next = done;
+        self.segments.take_back.next = discarded;
         // By way of registers: the coalescer's table and the places hang on it.
         self.job_ended.d.next = done || discarded;
         self.job_done.next = self.job_ended.q.val();
@@ -567,7 +546,6 @@ impl Logic for ReceivePlanner {
         self.outcome.next = self.outcome_made.q.val();
         self.outcome_made.d.next = Outcome {
             discarded: discarded,
-            abandoned: abandoned,
             full: full,
             room: left,
         };

@@ -75,6 +75,7 @@ pub fn virtio_header(plan: Plan, counts: Bit) -> Bits<96> {
 #[hw]
 enum SourceState {
     Plan,
+    Hash,
     Examine,
     Compared,
     Word,
@@ -104,6 +105,8 @@ pub struct PacketSource {
     pub reset: Signal<In, Bit>,
     /// VIRTIO_NET_F_RSC_EXT was negotiated.
     pub counts: Signal<In, Bit>,
+    /// VIRTIO_NET_F_HASH_REPORT was negotiated: eight bytes more of virtio header, and a cycle more for it.
+    pub hash_report: Signal<In, Bit>,
     /// What to do.
     pub plan: Signal<In, Plan>,
     /// There is something.
@@ -124,6 +127,8 @@ pub struct PacketSource {
     pub data_ready: Signal<In, Bit>,
     /// A frame that was to be discarded came in: high for one cycle.
     pub bad_frame: Signal<Out, Bit>,
+    /// For this queue.
+    pub bad_queue: Signal<Out, Bits<3>>,
     state: Reg<SourceState>,
     carry: Reg<Bits<32>>,
     word: Reg<Bits<64>>,
@@ -135,6 +140,8 @@ pub struct PacketSource {
     at_work: Reg<Plan>,
     /// The virtio header goes before it.
     headed: Reg<Bit>,
+    /// What comes after the header's second word.
+    after_hash: Reg<SourceState>,
     /// The beat that is examined or comes next from the store.
     index: Reg<Bits<4>>,
     /// Beats to come, this one included.
@@ -157,6 +164,7 @@ impl Logic for PacketSource {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.word_valid, self.waiting);
         registers!(self.clock => self.carry, self.word, self.at_work, self.headed, self.index, self.left);
+        registers!(self.clock => self.after_hash);
         registers!(self.clock => self.stored, self.waiting_place, self.waiting_headers);
         registers!(self.clock => self.ended, self.ended_long, self.settle);
         clocked!(self.clock, self.reset => self.store);
@@ -216,6 +224,7 @@ impl Logic for PacketSource {
         self.plan_ready.next = false;
         self.frame.ready.next = false;
         self.bad_frame.next = false;
+        self.bad_queue.next = at_work.queue;
 
         // A beat of the packet goes out: behind the virtio header it is shifted by four bytes.
         let mut beat = frame;
@@ -261,19 +270,39 @@ impl Logic for PacketSource {
                             self.store.start.next = true;
                             self.store.place.next = plan.place;
                             self.patcher.start.next = true;
-                            self.state.d.next = SourceState::Word;
+                            self.after_hash.d.next = SourceState::Word;
+                            self.state.d.next = if self.hash_report.val() {
+                                SourceState::Hash
+                            } else {
+                                SourceState::Word
+                            };
                         }
                         _ => {
                             self.word.d.next = header.get_bits::<64>(0);
                             self.word_valid.d.next = true;
                             self.store.start.next = true;
-                            self.state.d.next = if self.waiting.q.val() {
+                            let next = if self.waiting.q.val() {
                                 SourceState::Word
                             } else {
                                 SourceState::Frame
                             };
+                            self.after_hash.d.next = next;
+                            self.state.d.next = if self.hash_report.val() {
+                                SourceState::Hash
+                            } else {
+                                next
+                            };
                         }
                     }
+                }
+            }
+            SourceState::Hash => {
+                // struct virtio_net_hdr_v1_hash: behind the 12 bytes the hash, its report, and padding.
+                if free {
+                    self.word.d.next = cat::<64>((at_work.packet.hash, self.carry.q.val()));
+                    self.word_valid.d.next = true;
+                    self.carry.d.next = at_work.packet.hash_report.resize::<32>();
+                    self.state.d.next = self.after_hash.q.val();
                 }
             }
             SourceState::Examine => {

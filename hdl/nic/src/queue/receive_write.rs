@@ -48,6 +48,8 @@ pub struct SegmentWriter {
     pub filled_ready: Signal<In, Bit>,
     /// The last segment of a job is done: high for one cycle.
     pub job_done: Signal<Out, Bit>,
+    /// Of this queue.
+    pub job_queue: Signal<Out, Bits<3>>,
     /// It was a frame's, not a context's end.
     pub delivered: Signal<Out, Bit>,
     state: Reg<WriterState>,
@@ -95,6 +97,7 @@ impl Logic for SegmentWriter {
             },
             when: segment.when,
             context: segment.context,
+            queue: segment.queue,
         };
 
         let beat = self.beat.q.val();
@@ -205,6 +208,7 @@ impl Logic for SegmentWriter {
             }
         }
         self.job_done.next = done && segment.job_last;
+        self.job_queue.next = segment.queue;
         self.delivered.next = done && segment.job_last && segment.when != BufferUse::Completes;
         if advance {
             self.left.d.next = next_left;

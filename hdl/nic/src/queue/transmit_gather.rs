@@ -27,19 +27,20 @@ enum PackState {
 }
 
 /// Joins the parts of each packet, of any length and alignment, into full beats, and says which buffer
-/// is used when all its bytes have come. One beat in and at most one out each cycle; a packet takes one
+/// of which of `N` queues is used when all its bytes have come. One beat in and at most one out each cycle; a packet takes one
 /// cycle more for its used buffer and sometimes one for its last bytes.
 ///
 /// `error` on the last beat says that the packet must not be sent; then that beat may hold a byte that the
-/// packet has not. After a read error it fails, until cleared, and hands on no more used buffers.
+/// packet has not. After a read error for a queue that fails, until cleared, and no more of its buffers are handed on
+/// as used.
 #[hw]
-pub struct PacketPacker {
+pub struct PacketPacker<const N: usize> {
     /// Rising edge.
     pub clock: Signal<In, Clock>,
     /// Back to the start.
     pub reset: Signal<In, Bit>,
-    /// Forgets a failure; only while nothing is in flight.
-    pub clear: Signal<In, Bit>,
+    /// Forgets the queue's failure; only while nothing of it is in flight.
+    pub clear: [Signal<In, Bit>; N],
     /// What comes next.
     pub part: Signal<In, Part>,
     /// There is something.
@@ -52,14 +53,16 @@ pub struct PacketPacker {
     pub packet: StreamOut,
     /// A buffer that is no longer needed.
     pub used: Signal<Out, UsedBuffer>,
+    /// Of this queue.
+    pub queue: Signal<Out, Bits<3>>,
     /// There is one.
     pub used_valid: Signal<Out, Bit>,
     /// It is taken.
     pub used_ready: Signal<In, Bit>,
-    /// Nothing is held.
-    pub quiet: Signal<Out, Bit>,
-    /// A read failed; high until cleared.
-    pub failed: Signal<Out, Bit>,
+    /// A packet of `queue` has come, and its buffer is handed on if it is to be: high for one cycle.
+    pub packet_done: Signal<Out, Bit>,
+    /// A read for the queue failed; high until cleared.
+    pub failed: [Signal<Out, Bit>; N],
     counted: Skid<CountedBeat>,
     state: Reg<PackState>,
     /// 0..=7 bytes that do not fill a beat.
@@ -67,19 +70,20 @@ pub struct PacketPacker {
     carried: Reg<Bits<4>>,
     /// The packet must not be sent.
     bad: Reg<Bit>,
-    broken: Reg<Bit>,
+    broken: [Reg<Bit>; N],
     buffer: Reg<UsedBuffer>,
+    owner: Reg<Bits<3>>,
     uses: Reg<Bit>,
     beat: Reg<Beat>,
     beat_valid: Reg<Bit>,
 }
 
 #[hw]
-impl Logic for PacketPacker {
+impl<const N: usize> Logic for PacketPacker<N> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.carry, self.carried, self.bad);
-        registers!(self.clock, self.reset => self.broken, self.beat_valid);
-        registers!(self.clock => self.buffer, self.uses, self.beat);
+        registers!(self.clock, self.reset => self.beat_valid);
+        registers!(self.clock => self.buffer, self.owner, self.uses, self.beat);
         clocked!(self.clock, self.reset => self.counted);
         self.counted.write_data.next = CountedBeat {
             data: mask_bytes(self.response.data.val(), self.response.keep.val()),
@@ -104,7 +108,9 @@ impl Logic for PacketPacker {
             self.beat_valid.d.next = false;
         }
         self.used.next = self.buffer.q.val();
+        self.queue.next = self.owner.q.val();
         self.used_valid.next = false;
+        self.packet_done.next = false;
         self.part_ready.next = false;
         self.counted.read_ready.next = false;
 
@@ -113,6 +119,13 @@ impl Logic for PacketPacker {
         let count = if part.read { response.count } else { bits::<4>(0) };
         let window =
             self.carry.q.val().resize::<128>() | (fresh.resize::<128>() << cat::<7>((carried, bits::<3>(0))));
+        let mut broken = false;
+        let mut breaks = false;
+        for q in 0..N {
+            if part.queue == bits::<3>(q as u64) {
+                broken = self.broken[q].q.val();
+            }
+        }
         let held = carried.resize::<5>() + count.resize::<5>();
         match self.state.q.val() {
             PackState::Part => {
@@ -125,9 +138,7 @@ impl Logic for PacketPacker {
                     let bad = self.bad.q.val() || error || (ends && part.bad);
                     self.bad.d.next = bad;
                     self.part_ready.next = part_ends;
-                    if error {
-                        self.broken.d.next = true;
-                    }
+                    breaks = error;
                     let overflows = held > bits::<5>(8);
                     let fills = held >= bits::<5>(8);
                     self.beat_valid.d.next = fills || ends;
@@ -155,8 +166,9 @@ impl Logic for PacketPacker {
                         first: true,
                         last: true,
                     };
-                    let uses = part.used && !error && !self.broken.q.val();
+                    let uses = part.used && !error && !broken;
                     self.uses.d.next = uses;
+                    self.owner.d.next = part.queue;
                     if ends {
                         if overflows {
                             self.state.d.next = PackState::Flush;
@@ -164,9 +176,7 @@ impl Logic for PacketPacker {
                             self.carry.d.next = 0.into();
                             self.carried.d.next = 0.into();
                             self.bad.d.next = false;
-                            if uses {
-                                self.state.d.next = PackState::Used;
-                            }
+                            self.state.d.next = PackState::Used;
                         }
                     }
                 }
@@ -183,24 +193,26 @@ impl Logic for PacketPacker {
                     self.carry.d.next = 0.into();
                     self.carried.d.next = 0.into();
                     self.bad.d.next = false;
-                    self.state.d.next = if self.uses.q.val() {
-                        PackState::Used
-                    } else {
-                        PackState::Part
-                    };
+                    self.state.d.next = PackState::Used;
                 }
             }
             PackState::Used => {
-                self.used_valid.next = true;
-                if self.used_ready.val() {
+                self.used_valid.next = self.uses.q.val();
+                if self.used_ready.val() || !self.uses.q.val() {
+                    self.packet_done.next = true;
                     self.state.d.next = PackState::Part;
                 }
             }
         }
-        if self.clear.val() {
-            self.broken.d.next = false;
+        for q in 0..N {
+            registers!(self.clock, self.reset => self.broken[q]);
+            if breaks && part.queue == bits::<3>(q as u64) {
+                self.broken[q].d.next = true;
+            }
+            if self.clear[q].val() {
+                self.broken[q].d.next = false;
+            }
+            self.failed[q].next = self.broken[q].q.val();
         }
-        self.failed.next = self.broken.q.val();
-        self.quiet.next = matches!(self.state.q.val(), PackState::Part) && !self.beat_valid.q.val();
     }
 }

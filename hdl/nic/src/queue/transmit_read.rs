@@ -16,6 +16,8 @@ pub struct Part {
     pub bad: Bit,
     /// With `last`: its buffer is used then.
     pub used: Bit,
+    /// By this queue.
+    pub queue: Bits<3>,
     /// Buffer ID.
     pub id: Bits<16>,
     /// Ring slots of the buffer.
@@ -36,37 +38,38 @@ const PIECE: u64 = 1024;
 
 #[hw]
 enum ReadState {
+    Packet,
     Element,
     Piece,
     Room,
     Request,
 }
 
-/// Asks for the bytes of packets ahead of time: up to 32 reads of any number of packets in flight, so
+/// Asks for the bytes of packets of `N` queues ahead of time, a packet of each queue in turn, however long: up to 32 reads of any number of packets in flight, so
 /// long as the packet FIFO has room for all that was asked for. Elements of more than about 1 KiB are asked
-/// for in pieces of that, cut where a TLP ends; four cycles for each read, and one request waits for the read
-/// engine meanwhile.
+/// for in pieces of that, cut where a TLP ends; four cycles for each read, one more for a packet, and one request
+/// waits for the read engine meanwhile.
 ///
 /// A packet that would become longer than 65565 bytes, or has an element of 65535 or more, is read no further
 /// and marked bad, and so is one too short to hold a header and a 14-byte frame; their buffers are used all the
-/// same. When `stop` rises inside a packet, it ends as bad and its buffer is not used.
+/// same. When its queue stops inside a packet, it ends as bad and its buffer is not used.
 #[hw]
-pub struct TransmitReader {
+pub struct TransmitReader<const N: usize> {
     /// Rising edge.
     pub clock: Signal<In, Clock>,
     /// Back to the start.
     pub reset: Signal<In, Bit>,
-    /// Ask for nothing more.
-    pub stop: Signal<In, Bit>,
+    /// Ask for nothing more of the queue.
+    pub stop: [Signal<In, Bit>; N],
     /// Free beats in the packet FIFO, less those that may be on their way to it; must become more than what a
     /// piece takes, 130.
     pub space: Signal<In, Bits<16>>,
-    /// The next element of an available buffer.
-    pub element: Signal<In, Element>,
+    /// The next element of an available buffer of each queue.
+    pub element: [Signal<In, Element>; N],
     /// There is one.
-    pub element_valid: Signal<In, Bit>,
+    pub element_valid: [Signal<In, Bit>; N],
     /// It is taken.
-    pub element_ready: Signal<Out, Bit>,
+    pub element_ready: [Signal<Out, Bit>; N],
     /// Reads of packets.
     pub request: ReadRequestOut,
     /// What comes next.
@@ -75,9 +78,14 @@ pub struct TransmitReader {
     pub part_valid: Signal<Out, Bit>,
     /// It has come.
     pub part_ready: Signal<In, Bit>,
-    /// No packet is half asked for, and nothing is to come.
-    pub quiet: Signal<Out, Bit>,
+    /// A packet of the queue is at hand.
+    pub busy: [Signal<Out, Bit>; N],
+    /// The last part of a packet of the queue is there to come: high for one cycle.
+    pub packet: [Signal<Out, Bit>; N],
     state: Reg<ReadState>,
+    turn: RoundRobin<N, 3>,
+    /// Whose packet is at hand.
+    queue: Reg<Bits<3>>,
     /// Bytes of this packet asked for, once its elements are.
     total: Reg<Bits<17>>,
     /// More elements of this packet are to come.
@@ -111,13 +119,14 @@ pub struct TransmitReader {
 }
 
 #[hw]
-impl Logic for TransmitReader {
+impl<const N: usize> Logic for TransmitReader<N> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.total, self.in_packet, self.asked, self.long);
         registers!(self.clock, self.reset => self.reserved, self.released, self.requesting);
         registers!(self.clock => self.current, self.sum, self.over, self.under, self.piece, self.whole);
         registers!(self.clock => self.beats, self.address, self.length);
-        clocked!(self.clock, self.reset => self.parts, self.oldest);
+        registers!(self.clock => self.queue);
+        clocked!(self.clock, self.reset => self.parts, self.oldest, self.turn);
         self.oldest.write_data.next = self.parts.read_data.val();
         self.oldest.write_valid.next = self.parts.read_valid.val();
         self.parts.read_ready.next = self.oldest.write_ready.val();
@@ -131,7 +140,24 @@ impl Logic for TransmitReader {
             self.requesting.d.next = false;
         }
 
-        let element = self.element.val();
+        // Whose turn it is, and what that queue has.
+        let queue = self.queue.q.val();
+        let mut waiting = bits::<N>(0);
+        let mut element = self.element[0].val();
+        let mut element_valid = false;
+        let mut stop = false;
+        for q in 0..N {
+            let asks = self.element_valid[q].val() && !self.stop[q].val();
+            waiting = waiting.replace_bit(q, asks);
+            if queue == bits::<3>(q as u64) {
+                element = self.element[q].val();
+                element_valid = self.element_valid[q].val();
+                stop = self.stop[q].val();
+            }
+        }
+        self.turn.requests.next = waiting;
+        self.turn.advance.next = false;
+
         let current = self.current.q.val();
         let piece = self.piece.q.val();
         let whole = self.whole.q.val();
@@ -144,7 +170,8 @@ impl Logic for TransmitReader {
         } else {
             bits::<16>(0)
         };
-        self.element_ready.next = false;
+        let mut element_ready = false;
+        let mut at_hand = true;
         self.parts.write_valid.next = false;
         // A packet that ends without being read.
         self.parts.write_data.next = Part {
@@ -152,25 +179,32 @@ impl Logic for TransmitReader {
             last: true,
             bad: true,
             used: true,
+            queue: queue,
             id: current.id,
             slots: current.slots,
             beats: bits::<16>(0),
         };
-        self.quiet.next = false;
         match self.state.q.val() {
+            ReadState::Packet => {
+                at_hand = false;
+                self.queue.d.next = self.turn.index.val();
+                if waiting.any() {
+                    self.turn.advance.next = true;
+                    self.state.d.next = ReadState::Element;
+                }
+            }
             ReadState::Element => {
-                self.quiet.next = !self.in_packet.q.val()
-                    && !self.parts.read_valid.val()
-                    && !self.oldest.read_valid.val()
-                    && !self.requesting.q.val();
                 self.current.d.next = element;
                 self.sum.d.next = self.total.q.val().resize::<18>() + element.length.resize::<18>();
-                if self.stop.val() && self.in_packet.q.val() && self.parts.write_ready.val() {
+                if stop && !self.in_packet.q.val() {
+                    self.state.d.next = ReadState::Packet;
+                } else if stop && self.parts.write_ready.val() {
                     self.parts.write_valid.next = true;
                     self.parts.write_data.next.used = false;
                     ends = true;
-                } else if !self.stop.val() && self.element_valid.val() {
-                    self.element_ready.next = true;
+                    self.state.d.next = ReadState::Packet;
+                } else if !stop && element_valid {
+                    element_ready = true;
                     self.in_packet.d.next = !element.last;
                     self.state.d.next = ReadState::Piece;
                 }
@@ -200,7 +234,7 @@ impl Logic for TransmitReader {
                 let needed = self.reserved.q.val().resize::<17>() + beats.resize::<17>();
                 if self.over.q.val() || needed <= self.space.val().resize::<17>() {
                     self.state.d.next = ReadState::Request;
-                } else if self.stop.val() {
+                } else if stop {
                     self.in_packet.d.next = self.asked.q.val();
                     self.state.d.next = ReadState::Element;
                 }
@@ -214,7 +248,11 @@ impl Logic for TransmitReader {
                     self.parts.write_valid.next = current.last;
                     self.long.d.next = true;
                     ends = current.last;
-                    self.state.d.next = ReadState::Element;
+                    self.state.d.next = if ends {
+                        ReadState::Packet
+                    } else {
+                        ReadState::Element
+                    };
                 } else if self.parts.write_ready.val() && !self.requesting.q.val() {
                     self.requesting.d.next = true;
                     self.parts.write_valid.next = true;
@@ -223,6 +261,7 @@ impl Logic for TransmitReader {
                         last,
                         bad: self.under.q.val(),
                         used: true,
+                        queue: queue,
                         id: current.id,
                         slots: current.slots,
                         beats: beats,
@@ -234,12 +273,22 @@ impl Logic for TransmitReader {
                     if whole {
                         self.total.d.next = self.sum.q.val().get_bits::<17>(0);
                         ends = current.last;
-                        self.state.d.next = ReadState::Element;
+                        self.state.d.next = if ends {
+                            ReadState::Packet
+                        } else {
+                            ReadState::Element
+                        };
                     } else {
                         self.state.d.next = ReadState::Piece;
                     }
                 }
             }
+        }
+        for q in 0..N {
+            let mine = queue == bits::<3>(q as u64);
+            self.element_ready[q].next = mine && element_ready;
+            self.busy[q].next = mine && at_hand;
+            self.packet[q].next = mine && ends;
         }
         if ends {
             self.in_packet.d.next = false;

@@ -24,6 +24,9 @@ pub const OFFERED: u64 = REQUIRED
     | bit(F::NOTF_COAL)
     | bit(F::VQ_NOTF_COAL);
 
+/// Offered as well by a card with several pairs of queues.
+pub const MULTIQUEUE: u64 = 0;
+
 /// A driver that does not accept these gets no FEATURES_OK.
 pub const REQUIRED: u64 = bit(F::VERSION_1) | bit(F::RING_PACKED) | bit(F::ACCESS_PLATFORM);
 
@@ -51,6 +54,12 @@ pub const GUEST_TSO6: usize = bit(F::GUEST_TSO6).trailing_zeros() as usize;
 pub const GUEST_ECN: usize = bit(F::GUEST_ECN).trailing_zeros() as usize;
 /// Number of the RSC_EXT bit.
 pub const RSC_EXT: usize = bit(F::RSC_EXT).trailing_zeros() as usize;
+/// Number of the MQ bit.
+pub const MQ: usize = bit(F::MQ).trailing_zeros() as usize;
+/// Number of the RSS bit.
+pub const RSS: usize = bit(F::RSS).trailing_zeros() as usize;
+/// Number of the HASH_REPORT bit.
+pub const HASH_REPORT: usize = bit(F::HASH_REPORT).trailing_zeros() as usize;
 /// Number of the STATUS bit.
 pub const STATUS: usize = bit(F::STATUS).trailing_zeros() as usize;
 /// Number of the RING_RESET bit.
@@ -83,6 +92,12 @@ pub struct Negotiated {
     pub host_tso6: Bit,
     /// VIRTIO_NET_F_HOST_ECN: the same for a packet with CWR.
     pub host_ecn: Bit,
+    /// VIRTIO_NET_F_MQ: the driver may use several pairs of queues.
+    pub mq: Bit,
+    /// VIRTIO_NET_F_RSS: the same, and say which frames go where.
+    pub rss: Bit,
+    /// VIRTIO_NET_F_HASH_REPORT: a received packet's header has its hash.
+    pub hash_report: Bit,
 }
 
 /// What queues and commands learn of the features that the driver accepted, once it set FEATURES_OK (`fixed`).
@@ -101,6 +116,9 @@ pub fn negotiated(accepted: Bits<64>, fixed: Bit) -> Negotiated {
         host_tso4: accepted.get_bit(HOST_TSO4) && fixed,
         host_tso6: accepted.get_bit(HOST_TSO6) && fixed,
         host_ecn: accepted.get_bit(HOST_ECN) && fixed,
+        mq: accepted.get_bit(MQ) && fixed,
+        rss: accepted.get_bit(RSS) && fixed,
+        hash_report: accepted.get_bit(HASH_REPORT) && fixed,
     }
 }
 

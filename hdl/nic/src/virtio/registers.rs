@@ -5,6 +5,9 @@ use hematite_lang::prelude::*;
 use super::areas::Areas;
 use super::features::{self, Negotiated};
 use super::ports::{InterruptOut, QueueConfigOut};
+use crate::control::multiqueue::HASH_TYPES;
+use crate::parse::steering::TABLE;
+use crate::parse::toeplitz::KEY_BYTES;
 use crate::pcie::ports::{RegisterIn, merge16, merge32};
 
 /// Largest queue size the engines take, which is what `queue_size` reads after a reset (virtio 1.3 section
@@ -31,10 +34,6 @@ const QUEUE_DESC_LOW: usize = word(0x20);
 const QUEUE_DEVICE_HIGH: usize = word(0x34);
 const QUEUE_RESET: usize = word(0x38);
 
-const OFFERED_LOW: u64 = features::OFFERED & 0xffff_ffff;
-const OFFERED_HIGH: u64 = features::OFFERED >> 32;
-const REFUSED: u64 = !features::OFFERED;
-
 /// The lower or upper word of an address with `new` written into it.
 #[hw]
 fn merge64(old: Bits<64>, new: Bits<32>, enables: Bits<4>, high: Bit) -> Bits<64> {
@@ -57,6 +56,8 @@ fn merge64(old: Bits<64>, new: Bits<32>, enables: Bits<4>, high: Bit) -> Bits<64
 /// * A failing queue sets DEVICE_NEEDS_RESET and raises a configuration change (2.1.2).
 /// * `queue_reset` reads 1 until the queue is idle, then it and `queue_enable` read 0 (4.1.4.3.1). Requests that
 ///   wait for Bus Master Enable keep a queue from that; a reset of the device discards them.
+/// * The last of the queues is the control queue. The driver knows it by that index once MQ or RSS is negotiated, and as
+///   queue 2 without; then there are no queues behind it (5.1.2).
 /// * A queue's size, vector and addresses cannot be changed while it is enabled; a size outside
 ///   32..=4096 is ignored; a vector that the MSI-X table lacks reads back 0xffff.
 /// * A doorbell is the 16-bit index of an enabled queue at that queue's place (4.1.5.2); others are
@@ -204,7 +205,12 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         let features = self.driver_features.q.val();
         let driver_ok = status.get_bit(2) && status.get_bit(3);
         let missing = !features & bits::<64>(features::REQUIRED);
-        let refused = features & bits::<64>(REFUSED);
+        let offered = if QUEUES > 3 {
+            bits::<64>(features::OFFERED | features::MULTIQUEUE)
+        } else {
+            bits::<64>(features::OFFERED)
+        };
+        let refused = features & !offered;
         self.acceptable.d.next = !missing.any() && !refused.any() && !self.beyond.q.val();
         self.negotiated.next = features::negotiated(features, status.get_bit(3));
         self.device_reset.next = self.clear.val();
@@ -248,14 +254,25 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
 
         // Reading.
         let select = self.queue_select.q.val();
-        let present = select < bits::<16>(QUEUES as u64);
+        let pairs = features.get_bit(features::MQ) || features.get_bit(features::RSS);
+        let several = pairs && status.get_bit(3);
+        let queues = if several {
+            bits::<16>(QUEUES as u64)
+        } else {
+            bits::<16>(3)
+        };
+        let present = select < queues;
         let mut size = bits::<16>(0);
         let mut vector = bits::<16>(0xffff);
         let mut enabled = false;
         let mut in_queue_reset = false;
         let mut selected_index = bits::<5>(0);
         for q in 0..QUEUES {
-            self.selected[q].d.next = select == bits::<16>(q as u64);
+            self.selected[q].d.next = if q + 1 == QUEUES {
+                select + 1 == queues
+            } else {
+                select == bits::<16>(q as u64) && (q < 2 || several)
+            };
             if self.selected[q].q.val() {
                 size = self.size[q].q.val();
                 vector = self.vector[q].q.val();
@@ -271,9 +288,9 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         let device_feature = if self.device_beyond.q.val() {
             bits::<32>(0)
         } else if self.device_select.q.val().get_bit(0) {
-            bits::<32>(OFFERED_HIGH)
+            offered.get_bits::<32>(32)
         } else {
-            bits::<32>(OFFERED_LOW)
+            offered.get_bits::<32>(0)
         };
         let driver_feature = if self.driver_beyond.q.val() {
             bits::<32>(0)
@@ -304,7 +321,13 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         let device = match word.index() {
             0 => mac.get_bits::<32>(0),
             1 => cat::<32>((bits::<15>(0), self.link.q.val(), mac.get_bits::<16>(32))),
-            2 => cat::<32>((self.mtu.val(), bits::<16>(0))),
+            2 => cat::<32>((self.mtu.val(), bits::<16>((QUEUES as u64 - 1) / 2))),
+            4 => cat::<32>((
+                bits::<16>(TABLE as u64),
+                bits::<8>(KEY_BYTES as u64),
+                bits::<8>(0),
+            )),
+            5 => bits::<32>(HASH_TYPES),
             _ => bits::<32>(0),
         };
         self.read.d.next = match window.index() {
@@ -458,7 +481,12 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         let whole = low_half.all() && index == word.resize::<16>();
         let mut known = false;
         for q in 0..QUEUES {
-            let hit = whole && index == bits::<16>(q as u64) && self.enable[q].q.val();
+            let named = if q + 1 == QUEUES {
+                index + 1 == queues
+            } else {
+                index == bits::<16>(q as u64) && (q < 2 || several)
+            };
+            let hit = whole && named && self.enable[q].q.val();
             if hit {
                 known = true;
             }

@@ -59,13 +59,7 @@ fn configuration_space_is_walked_as_an_os_does() {
             virtio,
             [
                 (1, 16, 0, bar0::COMMON, bar0::COMMON_LENGTH),
-                (
-                    2,
-                    20,
-                    0,
-                    bar0::NOTIFY,
-                    4 * hematite_nic::pcie::function::QUEUES as u32
-                ),
+                (2, 20, 0, bar0::NOTIFY, 4 * crate::pcie_host::QUEUES as u32),
                 (3, 16, 0, bar0::ISR, bar0::ISR_LENGTH),
                 (4, 16, 0, bar0::DEVICE, bar0::DEVICE_LENGTH),
                 (5, 20, 0, 0, 0),

@@ -6,7 +6,6 @@ pub mod virtio;
 use std::{cell::Cell, rc::Rc};
 
 use hematite_nic::pcie::Function;
-use hematite_nic::pcie::function::QUEUES;
 use hematite_testbench::{
     Agent, Bench, Dut, Error, Handle, HandshakeSink, HandshakeSource, Pace, Packet, Rng, StreamSink,
     StreamSource, ns,
@@ -14,6 +13,10 @@ use hematite_testbench::{
 use hematite_verilator::{Model, PortAny};
 use rand::RngExt;
 
+/// Virtqueues of the function under test: a pair and the control queue.
+pub const QUEUES: usize = 3;
+/// Its MSI-X vectors.
+pub const VECTORS: usize = 3;
 pub const BAR: u64 = 0x0000_0007_1234_0000;
 pub const REQUESTER: u16 = 0x0018;
 pub const FUNCTION: u16 = 0x0500;
@@ -159,7 +162,7 @@ pub struct Host {
 
 /// The function, verilated.
 pub fn function() -> Dut {
-    Dut::new(&Function::default()).unwrap_or_else(|error| panic!("{error}"))
+    Dut::new(&Function::<QUEUES, { QUEUES + 1 }, 2>::default()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 impl Host {

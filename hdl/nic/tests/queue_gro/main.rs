@@ -21,7 +21,7 @@ use queue_host::{Engine, Host, Pool};
 use rand::RngExt;
 
 static DUT: LazyLock<Dut> =
-    LazyLock::new(|| Dut::new(&ReceiveEngine::<100, 200>::default()).expect("it builds"));
+    LazyLock::new(|| Dut::new(&ReceiveEngine::<1, 100, 200>::default()).expect("it builds"));
 
 /// Longer than any case.
 const NEVER: u64 = 0xf_ffff;
@@ -84,6 +84,9 @@ impl Setup {
         )?;
         let gro = u128::from(options.ipv4) | u128::from(options.ipv6) << 1 | u128::from(options.ecn) << 2;
         bench.set("gro", gro)?;
+        bench.set("patient", 1)?;
+        bench.set("retire_0", 0)?;
+        bench.set("meta_queue", 0)?;
         bench.set("gro_timeout", options.timeout.into())?;
         bench.set("gro_idle", options.idle.into())?;
         bench.reset(&["reset"], 3)?;

@@ -45,12 +45,13 @@ struct MetaPort {
 }
 
 /// The fields of a frame's meta data by name.
-fn meta_fields(meta: &FrameMeta) -> [(&'static str, u64); 17] {
+fn meta_fields(meta: &FrameMeta) -> [(&'static str, u64); 18] {
     [
         ("length", meta.length.into()),
         ("checksum_good", meta.checksum_good.into()),
         ("hash_value", meta.hash_value.into()),
         ("hash_report", meta.hash_report.into()),
+        ("spread", meta.spread.into()),
         ("tcp", meta.tcp.into()),
         ("flow", meta.flow.into()),
         ("any_flow", meta.any_flow.into()),
@@ -157,14 +158,16 @@ impl Host {
         let config = ["run", "size", "descriptors", "driver_events", "vector", "notify"]
             .iter()
             .chain(&["idle", "failed"]);
+        // The control engine has one queue, the others the first of theirs.
+        let number = if engine == Engine::Control { "" } else { "0_" };
         Self {
             reads: reads.iter().map(|name| ReadPort::new(model, name)).collect(),
             write: WritePort::new(model),
             counters: counters.iter().map(|name| (*name, pin(name), 0)).collect(),
             config: config
-                .map(|name| (*name, pin(&format!("config_{name}"))))
+                .map(|name| (*name, pin(&format!("config_{number}{name}"))))
                 .collect(),
-            interrupt: ["vector", "valid", "ready"].map(|name| pin(&format!("interrupt_{name}"))),
+            interrupt: ["vector", "valid", "ready"].map(|name| pin(&format!("interrupt_{number}{name}"))),
             meta: (engine == Engine::Receive).then(|| MetaPort::new(model)),
             memory,
             ring,

@@ -3,9 +3,9 @@
 use hematite_lang::prelude::*;
 
 use super::rules::{Held, TcpFlags, completes, continues, first, has_vlan, joined};
-use super::table::{FlowTable, TableChange};
+use super::table::{CONTEXTS, FlowTable, TableChange};
 use crate::parse::MetaIn;
-use crate::queue::receive_plan::{HEADER, Job, JobKind, Outcome};
+use crate::queue::receive_plan::{HASH_HEADER, HEADER, Job, JobKind, Outcome};
 
 /// What of GRO is on.
 #[hw(value)]
@@ -51,19 +51,29 @@ enum CoalesceState {
 /// examined: a cycle for each beat of them and about ten more, plus what the frames before it still need to move.
 /// One that neither joins (its flow has no context) nor begins one (PSH or FIN) goes straight out.
 ///
-/// Packets are completed, in the order of this list, when the queue stops or GRO is switched off (all); when no frame
-/// has come for `idle` cycles (all: the host has nothing else to do than to take them); when nothing
-/// has joined for `timeout` cycles; before a frame of their flow that does not join; behind one that is shorter
-/// than the first or has PSH or FIN; when the packet has too many buffers or an unsuitable one; the oldest when a
-/// ninth flow comes; the oldest when the driver has no buffers left and the frame at hand needs some.
+/// Packets are completed, in the order of this list, when GRO is switched off (all); when no frame has come for `idle`
+/// cycles (all: the host has nothing else to do than to take them); when their queue stops or is no longer in use; when
+/// nothing has joined for `timeout` cycles; before a frame of their flow that does not join, also
+/// because it goes to another queue; behind one that is shorter than the first or has PSH or FIN; when the packet
+/// has too many buffers or an unsuitable one; the oldest when a ninth flow comes; those of a queue that has no
+/// buffers left when a frame for it needs some.
+///
+/// A frame goes on when its queue has all the buffers that it needs. If it has not and none is on its way, the frame
+/// waits with `patient`, and everything behind it; without, it is discarded, so that no queue holds up another.
 #[hw]
-pub struct Coalescer {
+pub struct Coalescer<const N: usize> {
     /// Rising edge.
     pub clock: Signal<In, Clock>,
     /// Forgets the contexts.
     pub reset: Signal<In, Bit>,
-    /// Complete all packets, discard all frames.
-    pub stop: Signal<In, Bit>,
+    /// A queue stops: complete its packets, discard its frames.
+    pub stop: [Signal<In, Bit>; N],
+    /// A queue is no longer in use: complete its packets.
+    pub retire: [Signal<In, Bit>; N],
+    /// Frames may wait for buffers.
+    pub patient: Signal<In, Bit>,
+    /// A packet may take several buffers.
+    pub mergeable: Signal<In, Bit>,
     /// What is on. Complete all packets when anything is switched off.
     pub enable: Signal<In, GroEnable>,
     /// Cycles without a segment after which a packet is complete.
@@ -72,16 +82,24 @@ pub struct Coalescer {
     pub idle: Signal<In, Bits<16>>,
     /// A received packet may say that its checksums were verified.
     pub tell_checksum: Signal<In, Bit>,
+    /// The virtio header has a hash.
+    pub hash_report: Signal<In, Bit>,
     /// Of the next frame.
     pub meta: MetaIn,
+    /// The queue that it is for.
+    pub queue: Signal<In, Bits<3>>,
     /// The result of a job of the kind `Examine`: high for one cycle.
     pub examined: Signal<In, Examined>,
     /// It is there.
     pub examined_valid: Signal<In, Bit>,
-    /// Bytes of buffers at hand.
-    pub stock: Signal<In, Bits<24>>,
+    /// A queue has a buffer at hand.
+    pub some: [Signal<In, Bit>; N],
+    /// Bytes of all its buffers at hand.
+    pub stock: [Signal<In, Bits<24>>; N],
     /// No more are on their way.
-    pub stock_final: Signal<In, Bit>,
+    pub stock_final: [Signal<In, Bit>; N],
+    /// Because there is no room for them.
+    pub stock_full: [Signal<In, Bit>; N],
     /// What the planner shall do; stable until done.
     pub job: Signal<Out, Job>,
     /// There is something.
@@ -90,8 +108,14 @@ pub struct Coalescer {
     pub job_done: Signal<In, Bit>,
     /// With what result.
     pub outcome: Signal<In, Outcome>,
-    /// Between frames, with no context open.
-    pub quiet: Signal<Out, Bit>,
+    /// A queue has a context, or the frame at hand.
+    pub busy: [Signal<Out, Bit>; N],
+    /// Counter event: a frame waits because there is no buffer for it.
+    pub rx_no_buffer: Signal<Out, Bit>,
+    /// Counter event: a frame is discarded because of that.
+    pub rx_starved: Signal<Out, Bit>,
+    /// Counter event: a frame is discarded because its queue does not run.
+    pub rx_stopped: Signal<Out, Bit>,
     state: Reg<CoalesceState>,
     table: FlowTable,
     contexts: LutRam<Held, 3>,
@@ -103,8 +127,9 @@ pub struct Coalescer {
     hit: Reg<Bit>,
     /// The context that the frame joins or opens.
     target: Reg<Bits<3>>,
-    /// The context that is completed.
+    /// The context that is completed, and its queue.
     victim: Reg<Bits<3>>,
+    victim_queue: Reg<Bits<3>>,
     held: Reg<Held>,
     /// The frame's headers were.
     is_examined: Reg<Bit>,
@@ -112,11 +137,19 @@ pub struct Coalescer {
     joins: Reg<Bit>,
     kind: Reg<JobKind>,
     length: Reg<Bits<16>>,
-    /// There are enough buffers for it; there are not, and no more will come.
+    /// What its queue has.
+    at_hand: Reg<Bits<24>>,
+    some_at_hand: Reg<Bit>,
+    dry: Reg<Bit>,
+    full: Reg<Bit>,
+    /// There are enough buffers for it; there are not, and no more will come: because there is no room for them.
     enough: Reg<Bit>,
     lacking: Reg<Bit>,
-    /// `enough` is of this frame.
+    crowded: Reg<Bit>,
+    /// These are of this frame.
     counted: Reg<Bit>,
+    /// That the frame waits was counted.
+    told: Reg<Bit>,
     enabled: Reg<GroEnable>,
     /// Something was switched off, or the wire is idle.
     flushing: Reg<Bit>,
@@ -137,13 +170,15 @@ fn lowest(of: Bits<8>) -> Bits<3> {
 }
 
 #[hw]
-impl Logic for Coalescer {
+impl<const N: usize> Logic for Coalescer<N> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.is_examined, self.flushing);
         registers!(self.clock, self.reset => self.enabled, self.idle_for);
         registers!(self.clock => self.hits, self.candidate, self.hit, self.target, self.victim, self.held);
+        registers!(self.clock => self.victim_queue);
         registers!(self.clock => self.result, self.joins, self.kind, self.length);
-        registers!(self.clock => self.enough, self.lacking, self.counted);
+        registers!(self.clock => self.at_hand, self.some_at_hand, self.dry, self.full);
+        registers!(self.clock => self.enough, self.lacking, self.crowded, self.counted, self.told);
         clocked!(self.clock, self.reset => self.table);
         clocked!(self.clock => self.contexts);
         let meta = self.meta.data.val();
@@ -176,7 +211,39 @@ impl Logic for Coalescer {
         };
         self.candidate.d.next = meta.tcp && meta.gro && if meta.ipv6 { enable.ipv6 } else { enable.ipv4 };
 
+        let queue = self.queue.val();
+        let frame_at_hand = !matches!(self.state.q.val(), CoalesceState::Frame);
+        let mut stop = true;
+        let mut stops = bits::<8>(0);
+        let mut mine = bits::<8>(0);
+        for q in 0..N {
+            let here = queue == bits::<3>(q as u64);
+            let ends = self.stop[q].val();
+            if here {
+                stop = ends;
+                self.at_hand.d.next = self.stock[q].val();
+                self.some_at_hand.d.next = self.some[q].val();
+                self.dry.d.next = self.stock_final[q].val();
+                self.full.d.next = self.stock_full[q].val();
+            }
+            let mut some = frame_at_hand && here;
+            for i in 0..CONTEXTS {
+                if open.get_bit(i) && self.table.queues[i].val() == bits::<3>(q as u64) {
+                    some = true;
+                    if ends || self.retire[q].val() {
+                        stops = stops.replace_bit(i, true);
+                    }
+                }
+            }
+            self.busy[q].next = some;
+        }
+        for i in 0..CONTEXTS {
+            mine = mine.replace_bit(i, open.get_bit(i) && self.table.queues[i].val() == queue);
+        }
+        let moved = (self.hits.q.val() & !mine).any();
+
         self.table.flow.next = meta.flow;
+        self.table.queue.next = queue;
         self.table.change.next = TableChange::None;
         self.table.which.next = target;
         self.table.timeout.next = self.timeout.val();
@@ -191,21 +258,29 @@ impl Logic for Coalescer {
             first(meta, result.flags, !held.half, outcome.room)
         };
 
+        let header = if self.hash_report.val() {
+            bits::<16>(HASH_HEADER)
+        } else {
+            bits::<16>(HEADER)
+        };
         // A packet of several segments gets its headers anew.
         let rewritten = if held.packet.segments == bits::<16>(1) {
             bits::<16>(0)
         } else {
-            held.packet.headers.resize::<16>() + HEADER
+            held.packet.headers.resize::<16>() + header
         };
         let mut packet = held.packet;
         if !closing {
             packet.headers = meta.payload;
             packet.ipv6 = meta.ipv6;
             packet.vlan = has_vlan(meta);
+            packet.hash = meta.hash_value;
+            packet.hash_report = meta.hash_report;
         }
         self.job.next = Job {
             kind: if closing { JobKind::Close } else { kind },
             context: which,
+            queue: if closing { self.victim_queue.q.val() } else { queue },
             half: if closing { held.half } else { !held.half },
             compare: self.hit.q.val(),
             length: if closing { rewritten } else { self.length.q.val() },
@@ -215,7 +290,9 @@ impl Logic for Coalescer {
         };
         self.job_valid.next = false;
         self.meta.ready.next = false;
-        self.quiet.next = false;
+        self.rx_no_buffer.next = false;
+        self.rx_starved.next = false;
+        self.rx_stopped.next = false;
 
         // Bytes that need other buffers than the one that the packet has.
         let needed = self.length.q.val().resize::<24>();
@@ -224,22 +301,28 @@ impl Logic for Coalescer {
         } else {
             bits::<24>(0)
         };
-        let enough = self.stock.val() + room >= needed;
+        let enough = if self.mergeable.val() {
+            self.at_hand.q.val() + room >= needed
+        } else {
+            self.some_at_hand.q.val()
+        };
         self.enough.d.next = enough;
-        self.lacking.d.next = !enough && self.stock_final.val();
+        self.lacking.d.next = !enough && self.dry.q.val();
+        self.crowded.d.next = self.full.q.val();
         self.counted.d.next = false;
 
         match self.state.q.val() {
             CoalesceState::Frame => {
-                self.quiet.next = !open.any();
-                let all =
-                    self.stop.val() || self.flushing.q.val() || (self.meta.valid.val() && meta.any_flow);
+                let all = self.flushing.q.val() || (self.meta.valid.val() && meta.any_flow);
+                self.told.d.next = false;
                 self.victim.d.next = if all {
                     lowest(open)
+                } else if stops.any() {
+                    lowest(stops)
                 } else {
                     self.table.expired_context.val()
                 };
-                if (all && open.any()) || self.table.expired.val() {
+                if (all && open.any()) || stops.any() || self.table.expired.val() {
                     self.state.d.next = CoalesceState::Closing;
                 } else if self.meta.valid.val() {
                     self.state.d.next = CoalesceState::Lookup;
@@ -252,12 +335,13 @@ impl Logic for Coalescer {
                 self.target.d.next = if hit { at } else { lowest(!open) };
                 self.victim.d.next = at;
                 self.kind.d.next = JobKind::Frame;
-                self.length.d.next = meta.length + HEADER;
+                self.length.d.next = meta.length + header;
                 self.joins.d.next = false;
-                if self.stop.val() {
+                if stop {
+                    self.rx_stopped.next = true;
                     self.kind.d.next = JobKind::Discard;
                     self.state.d.next = CoalesceState::Placed;
-                } else if hit && !self.candidate.q.val() {
+                } else if hit && (moved || !self.candidate.q.val()) {
                     self.state.d.next = CoalesceState::Closing;
                 } else if self.candidate.q.val() && !hit && !meta.closes && open.all() {
                     self.state.d.next = CoalesceState::Oldest;
@@ -301,7 +385,7 @@ impl Logic for Coalescer {
                 self.length.d.next = if self.joins.q.val() {
                     meta.payload_length
                 } else {
-                    meta.length + HEADER
+                    meta.length + header
                 };
                 self.state.d.next = if self.hit.q.val() && !self.joins.q.val() {
                     CoalesceState::Closing
@@ -316,15 +400,24 @@ impl Logic for Coalescer {
                 }
             }
             CoalesceState::Buffers => {
-                // Once the planner has begun it waits for buffers, and no packet can be completed meanwhile.
                 self.counted.d.next = true;
-                if self.stop.val() {
+                let lacking = self.counted.q.val() && self.lacking.q.val();
+                let in_the_way = mine | stops;
+                self.victim.d.next = lowest(in_the_way);
+                let helpless = lacking && !in_the_way.any();
+                if stop || (helpless && !self.patient.val()) {
+                    self.rx_stopped.next = stop;
+                    self.rx_starved.next = !stop;
                     self.kind.d.next = JobKind::Discard;
                     self.state.d.next = CoalesceState::Placed;
-                } else if !open.any() || (self.counted.q.val() && self.enough.q.val()) {
+                } else if (self.counted.q.val() && self.enough.q.val()) || (helpless && self.crowded.q.val())
+                {
                     self.state.d.next = CoalesceState::Placed;
-                } else if self.counted.q.val() && self.lacking.q.val() {
-                    self.state.d.next = CoalesceState::Oldest;
+                } else if helpless {
+                    self.rx_no_buffer.next = !self.told.q.val();
+                    self.told.d.next = true;
+                } else if lacking {
+                    self.state.d.next = CoalesceState::Closing;
                 }
             }
             CoalesceState::Placed => {
@@ -334,9 +427,7 @@ impl Logic for Coalescer {
                     self.meta.ready.next = kind != JobKind::Examine;
                     self.is_examined.d.next = false;
                     self.state.d.next = CoalesceState::Frame;
-                    if outcome.abandoned {
-                        self.table.change.next = TableChange::Forget;
-                    } else if !outcome.discarded {
+                    if !outcome.discarded {
                         match kind {
                             JobKind::Examine => self.state.d.next = CoalesceState::Examined,
                             JobKind::Open => {
@@ -359,6 +450,11 @@ impl Logic for Coalescer {
                 }
             }
             CoalesceState::Closing => {
+                for i in 0..CONTEXTS {
+                    if victim == bits::<3>(i as u64) {
+                        self.victim_queue.d.next = self.table.queues[i].val();
+                    }
+                }
                 self.held.d.next = self.contexts.read_data.val();
                 self.state.d.next = CoalesceState::Closed;
             }

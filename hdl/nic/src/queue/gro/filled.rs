@@ -24,6 +24,8 @@ pub struct FilledBuffer {
     pub when: BufferUse,
     /// For the context's packet.
     pub context: Bits<3>,
+    /// Of which queue it is.
+    pub queue: Bits<3>,
 }
 
 #[hw]
@@ -51,6 +53,8 @@ pub struct FilledBuffers {
     pub filled_ready: Signal<Out, Bit>,
     /// A used buffer.
     pub used: Signal<Out, UsedBuffer>,
+    /// Of this queue.
+    pub queue: Signal<Out, Bits<3>>,
     /// There is one.
     pub used_valid: Signal<Out, Bit>,
     /// It is taken.
@@ -154,6 +158,7 @@ impl Logic for FilledBuffers {
             }
         }
         self.used.next = used;
+        self.queue.next = filled.queue;
         for i in 0..8 {
             if self.filled_valid.val() && self.filled_ready.val() && filled.context == bits::<3>(i as u64) {
                 self.counts[i].d.next = count_with;

@@ -27,8 +27,8 @@
 //! # Why nothing waits for ever, and nothing is overtaken
 //! - Everything behind the coalescer works in order. A segment that does not join completes its flow's packet
 //!   first, so does a frame that may belong to any flow.
-//! - A frame is planned only when there are buffers for all of it, or no context is open: then the planner may wait for
-//!   the driver, which has all other buffers. If the ring has run dry, packets are completed until that is so.
+//! - A frame is planned only when there are buffers for all of it: the planner waits for nobody. If its queue has run dry,
+//!   packets of that queue are completed until there are, or the driver has all other buffers.
 //! - Interrupts do not complete packets. The driver is told of a packet when it is complete; a flow that
 //!   goes on is not cut to pieces by the interrupts of others, and one that does not is complete after `timeout`,
 //!   or after the shorter `idle` when no other frames come either.

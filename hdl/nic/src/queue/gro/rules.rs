@@ -50,6 +50,10 @@ pub struct Packet {
     pub vlan: Bit,
     /// Of all segments.
     pub flags: TcpFlags,
+    /// Hash of the flow, as the driver asked for it.
+    pub hash: Bits<32>,
+    /// VIRTIO_NET_HASH_REPORT_*.
+    pub hash_report: Bits<8>,
 }
 
 /// What a context knows of the packet that is being made in it.
@@ -115,6 +119,8 @@ pub fn first(meta: FrameMeta, flags: TcpFlags, half: Bit, room: Bits<16>) -> Hel
             ipv6: meta.ipv6,
             vlan: has_vlan(meta),
             flags: flags,
+            hash: meta.hash_value,
+            hash_report: meta.hash_report,
         },
         next_sequence: meta.sequence + meta.payload_length.resize::<32>(),
         id: meta.ip_id,
@@ -141,6 +147,8 @@ pub fn joined(held: Held, meta: FrameMeta, flags: TcpFlags, room: Bits<16>) -> H
                 push: packet.flags.push || flags.push,
                 congestion: packet.flags.congestion,
             },
+            hash: packet.hash,
+            hash_report: packet.hash_report,
         },
         next_sequence: held.next_sequence + meta.payload_length.resize::<32>(),
         id: meta.ip_id,

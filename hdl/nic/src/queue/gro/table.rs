@@ -2,7 +2,7 @@
 
 use hematite_lang::prelude::*;
 
-/// Contexts of a receive queue.
+/// Contexts of all receive queues together.
 pub const CONTEXTS: usize = 8;
 
 /// What happens to a context in this cycle.
@@ -10,14 +10,12 @@ pub const CONTEXTS: usize = 8;
 pub enum TableChange {
     /// Nothing.
     None,
-    /// It is opened for a flow.
+    /// It is opened for a flow of a queue.
     Open,
     /// Its packet grew.
     Touch,
     /// It is closed.
     Close,
-    /// All are closed.
-    Forget,
 }
 
 /// Which contexts are open, for which flows, and since when nothing has joined them.
@@ -34,11 +32,15 @@ pub struct FlowTable {
     pub reset: Signal<In, Bit>,
     /// Hash of a flow.
     pub flow: Signal<In, Bits<32>>,
+    /// The queue it goes to.
+    pub queue: Signal<In, Bits<3>>,
     /// The open context of that flow; at most one.
     pub hits: Signal<Out, Bits<8>>,
     /// Open contexts.
     pub open: Signal<Out, Bits<8>>,
-    /// What to do with `which`; `Open` takes `flow`.
+    /// For which queue each context is, if it is open.
+    pub queues: [Signal<Out, Bits<3>>; CONTEXTS],
+    /// What to do with `which`; `Open` takes `flow` and `queue`.
     pub change: Signal<In, TableChange>,
     /// A context.
     pub which: Signal<In, Bits<3>>,
@@ -53,6 +55,7 @@ pub struct FlowTable {
     /// The context that has waited longest.
     pub oldest: Signal<Out, Bits<3>>,
     flows: [Reg<Bits<32>>; CONTEXTS],
+    whose: [Reg<Bits<3>>; CONTEXTS],
     opened: Reg<Bits<8>>,
     now: Reg<Bits<20>>,
     /// When something joined last.
@@ -82,7 +85,8 @@ impl Logic for FlowTable {
         registers!(self.clock => self.age, self.aged, self.best, self.best_age, self.found, self.overdue);
         clocked!(self.clock => self.stamps);
         for i in 0..CONTEXTS {
-            registers!(self.clock => self.flows[i]);
+            registers!(self.clock => self.flows[i], self.whose[i]);
+            self.queues[i].next = self.whose[i].q.val();
         }
         let open = self.opened.q.val();
         let now = self.now.q.val();
@@ -141,6 +145,7 @@ impl Logic for FlowTable {
                 for i in 0..CONTEXTS {
                     if which == bits::<3>(i as u64) {
                         self.flows[i].d.next = self.flow.val();
+                        self.whose[i].d.next = self.queue.val();
                         self.opened.d.next = open.replace_bit(i, true);
                     }
                 }
@@ -153,7 +158,6 @@ impl Logic for FlowTable {
                     }
                 }
             }
-            TableChange::Forget => self.opened.d.next = bits::<8>(0),
         }
         // What was found out is no longer true: look again.
         if changed {

@@ -1,0 +1,146 @@
+//! One packet virtqueue towards the driver.
+
+use hematite_lang::prelude::*;
+
+use super::fetch::{DescriptorFetch, Element};
+use super::lifecycle::Lifecycle;
+use super::notify::Notifier;
+use super::used::{UsedBuffer, UsedWriter};
+use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
+use crate::virtio::ports::{Coalesce, InterruptOut, QueueConfigIn};
+
+/// What one packed virtqueue has for itself: `DescriptorFetch` reads available buffers ahead, `UsedWriter` gives them
+/// back, up to `2^A` in a write, `Notifier` tells the driver, `Lifecycle` starts and stops them. The way of the bytes is
+/// shared by all rings of a direction; it takes elements, hands back used buffers, and says while it is busy
+/// with any of this ring's.
+///
+/// The device event suppression structure is never written: it stays as the driver initialised it,
+/// zeros, which enables all available buffer notifications.
+#[hw]
+pub struct Ring<const A: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> {
+    /// Rising edge.
+    pub clock: Signal<In, Clock>,
+    /// Stops at once, whatever is in flight: for power-on, with the DMA engines.
+    pub reset: Signal<In, Bit>,
+    /// The virtqueue.
+    pub config: QueueConfigIn,
+    /// Its buffers are device-writable (receive) or device-readable (transmit).
+    pub writable: Signal<In, Bit>,
+    /// Notification coalescing.
+    pub coalesce: Signal<In, Coalesce>,
+    /// High for one cycle each microsecond.
+    pub microsecond: Signal<In, Bit>,
+    /// The oldest element.
+    pub element: Signal<Out, Element>,
+    /// There is one.
+    pub element_valid: Signal<Out, Bit>,
+    /// It is taken.
+    pub element_ready: Signal<In, Bit>,
+    /// Bytes of the elements that are held, up to three cycles late.
+    pub stock: Signal<Out, Bits<24>>,
+    /// No more are on their way.
+    pub stock_final: Signal<Out, Bit>,
+    /// Because there is no room for them, or the ring has no more.
+    pub stock_full: Signal<Out, Bit>,
+    /// A used buffer, in the order in which the driver shall see them.
+    pub used: Signal<In, UsedBuffer>,
+    /// There is one.
+    pub used_valid: Signal<In, Bit>,
+    /// It is taken.
+    pub used_ready: Signal<Out, Bit>,
+    /// All are in host memory.
+    pub used_quiet: Signal<Out, Bit>,
+    /// The way of the bytes failed this queue.
+    pub fault: Signal<In, Bit>,
+    /// It holds something of this queue.
+    pub busy: Signal<In, Bit>,
+    /// Take no more elements.
+    pub stop: Signal<Out, Bit>,
+    /// The ring is forgotten.
+    pub clear: Signal<Out, Bit>,
+    /// Reads of descriptors.
+    pub descriptors: ReadRequestOut,
+    /// Their responses.
+    pub descriptors_response: StreamIn,
+    /// Reads of the driver event suppression structure.
+    pub events: ReadRequestOut,
+    /// Their responses.
+    pub events_response: StreamIn,
+    /// Writes of used descriptors.
+    pub write_request: WriteRequestOut,
+    /// Their bytes.
+    pub write_data: StreamOut,
+    /// The oldest of them that is not done is now ahead of anything sent to the host from now on.
+    pub write_done: Signal<In, Bit>,
+    /// The queue's interrupt.
+    pub interrupt: InterruptOut,
+    /// Counter event: the queue failed.
+    pub queue_failed: Signal<Out, Bit>,
+    life: Lifecycle,
+    fetch: DescriptorFetch,
+    used_writer: UsedWriter<A, USED_HOLD>,
+    notifier: Notifier<EVENT_INTERVAL>,
+}
+
+#[hw]
+impl<const A: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
+    for Ring<A, USED_HOLD, EVENT_INTERVAL>
+{
+    fn update(&mut self) {
+        clocked!(self.clock, self.reset => self.life);
+        clocked!(self.clock => self.fetch, self.used_writer, self.notifier);
+        let clear = self.reset.val() || self.life.clear.val();
+        let stop = self.life.stop.val();
+        self.clear.next = clear;
+        self.stop.next = stop;
+        self.fetch.reset.next = clear;
+        self.used_writer.reset.next = clear;
+        self.notifier.reset.next = clear;
+
+        self.life.run.next = self.config.run.val();
+        self.life.fault.next = self.fetch.failed.val() || self.notifier.failed.val() || self.fault.val();
+        self.life.quiet.next = self.fetch.quiet.val()
+            && !self.busy.val()
+            && self.used_writer.quiet.val()
+            && self.notifier.quiet.val();
+        self.config.idle.next = self.life.idle.val();
+        self.config.failed.next = self.life.failed.val();
+        self.queue_failed.next = self.life.queue_failed.val();
+
+        self.fetch.stop.next = stop;
+        self.fetch.ring.next = self.config.descriptors.val();
+        self.fetch.size.next = self.config.size.val();
+        self.fetch.notify.next = self.config.notify.val();
+        self.fetch.writable.next = self.writable.val();
+        self.descriptors.link(&mut self.fetch.request);
+        self.descriptors_response.link(&mut self.fetch.response);
+        self.element.next = self.fetch.element.val();
+        self.element_valid.next = self.fetch.element_valid.val();
+        self.fetch.element_ready.next = self.element_ready.val();
+        self.stock.next = self.fetch.stock.val();
+        self.stock_final.next = self.fetch.stock_final.val();
+        self.stock_full.next = self.fetch.stock_full.val();
+
+        self.used_writer.stop.next = stop;
+        self.used_writer.ring.next = self.config.descriptors.val();
+        self.used_writer.size.next = self.config.size.val();
+        self.used_writer.used.next = self.used.val();
+        self.used_writer.used_valid.next = self.used_valid.val();
+        self.used_ready.next = self.used_writer.used_ready.val();
+        self.used_quiet.next = self.used_writer.quiet.val();
+        self.used_writer.done.next = self.write_done.val();
+        self.write_request.link(&mut self.used_writer.request);
+        self.write_data.link(&mut self.used_writer.data);
+
+        self.notifier.stop.next = stop;
+        self.notifier.events.next = self.config.driver_events.val();
+        self.notifier.vector.next = self.config.vector.val();
+        self.notifier.coalesce.next = self.coalesce.val();
+        self.notifier.microsecond.next = self.microsecond.val();
+        self.notifier.packet.next = self.used_writer.packet.val();
+        self.notifier.written.next = self.used_writer.written.val();
+        self.events.link(&mut self.notifier.request);
+        self.events_response.link(&mut self.notifier.response);
+        self.interrupt.link(&mut self.notifier.interrupt);
+    }
+}
