@@ -24,9 +24,9 @@ impl<F: PciFunction> VirtioNet<F> {
         features
     }
 
-    /// What the device does on transmit.
+    /// What the device does on transmit. Packets in pieces can be sent by any: the copy to DMA memory gathers them.
     fn tx_features(&self) -> Features {
-        [
+        let offloads = [
             (VirtioFeatures::CSUM, Features::HW_CSUM),
             (VirtioFeatures::HOST_TSO4, Features::TSO),
             (VirtioFeatures::HOST_TSO6, Features::TSO6),
@@ -34,8 +34,8 @@ impl<F: PciFunction> VirtioNet<F> {
         ]
         .into_iter()
         .filter(|(needs, _)| self.features.contains(*needs))
-        .map(|(_, gives)| gives)
-        .collect()
+        .map(|(_, gives)| gives);
+        offloads.chain([Features::SG]).collect()
     }
 
     /// Chooses what is left to the device (`ethtool -K`, `netdev->wanted_features`); everything until then. What it

@@ -117,18 +117,51 @@ fn what_the_device_cannot_do_is_done_here_or_not_at_all() {
 }
 
 #[test]
+fn a_packet_in_pieces_is_one_frame() {
+    let mut rng = seeded();
+    let mut sink = Sink::default();
+    for features in [F::empty(), F::CSUM] {
+        let mut net = net(features, &mut rng);
+        assert!(net.features().contains(Features::SG));
+        for _ in 0..40 {
+            let mut skb = partial(rng.random_range(54..400), None, 0x10);
+            for _ in 0..rng.random_range(1..5) {
+                let piece: Vec<u8> = (0..rng.random_range(1..250)).map(|_| rng.random()).collect();
+                skb.append_frag(SkBuff::from_slice(&piece)).unwrap();
+            }
+            let mut whole = SkBuff::from_slice(&skb.pieces().collect::<Vec<_>>().concat());
+            if features.is_empty() {
+                whole.pull(34).unwrap();
+                whole.set_checksum_partial(16);
+                whole.push(34).unwrap();
+                whole.checksum_help().unwrap();
+            }
+            net.start_xmit(skb).unwrap();
+            net.xmit_flush();
+            settle(&mut net, &mut sink).unwrap();
+            let sent = match features.is_empty() {
+                true => net.function().to_wire.pop(),
+                false => net.function().to_complete.pop().map(|(_, frame)| frame),
+            };
+            assert_eq!(sent.as_deref(), Some(whole.data()));
+        }
+        finish(net);
+    }
+}
+
+#[test]
 fn features_are_turned_off_and_on() {
     let mut rng = seeded();
     let mut net = net(F::CSUM | TSO | F::HOST_ECN, &mut rng);
-    let all = Features::HW_CSUM | Features::TSO | Features::TSO6 | Features::TSO_ECN;
+    let all = Features::SG | Features::HW_CSUM | Features::TSO | Features::TSO6 | Features::TSO_ECN;
     assert_eq!((net.hw_features(), net.features()), (all, all));
     net.set_features(all - Features::TSO6).unwrap();
     assert_eq!(net.features(), all - Features::TSO6);
     // Segments need their checksums made.
     net.set_features(all - Features::HW_CSUM).unwrap();
-    assert_eq!((net.hw_features(), net.features()), (all, Features::empty()));
+    assert_eq!((net.hw_features(), net.features()), (all, Features::SG));
     net.reset_and_restore().unwrap();
-    assert_eq!(net.features(), Features::empty());
+    assert_eq!(net.features(), Features::SG);
     net.set_features(Features::all()).unwrap();
     assert_eq!(net.features(), all);
     finish(net);

@@ -34,6 +34,10 @@ impl Sum {
         for block in blocks {
             sum = add_words(sum, block.as_chunks::<8>().0);
         }
+        let (blocks, rest) = rest.as_chunks::<32>();
+        for block in blocks {
+            sum = add_words(sum, block.as_chunks::<8>().0);
+        }
         let (words, rest) = rest.as_chunks::<8>();
         for word in words {
             sum = add_words(sum, &[*word]);
@@ -74,6 +78,16 @@ impl Sum {
         } else {
             self.add_bytes(data)
         }
+    }
+
+    /// Adds a sum of bytes that follow an even number of others (`csum_add`).
+    #[must_use]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the name that sums have everywhere here"
+    )]
+    pub const fn add(self, other: Self) -> Self {
+        Self(self.0 + fold64(other.0) as u64)
     }
 
     /// Adds two 16-bit words at once.
@@ -224,6 +238,26 @@ mod tests {
             let at = (2 * at).min(data.len() & !1);
             let (a, b) = data.split_at(at);
             prop_assert_eq!(Sum::ZERO.add_bytes(a).add_bytes(b).finish(), checksum(&data));
+            prop_assert_eq!(Sum::ZERO.add_bytes(a).add(Sum::ZERO.add_bytes(b)).finish(), checksum(&data));
+        }
+
+        #[test]
+        fn a_tcp_segment_like_smoltcp_and_etherparse(
+            s in any::<[u8; 4]>(), d in any::<[u8; 4]>(), payload in proptest::collection::vec(any::<u8>(), 0..3000),
+        ) {
+            let header = etherparse::TcpHeader::new(1, 2, 3, 4);
+            let etherparse = header.calc_checksum_ipv4_raw(s, d, &payload).unwrap();
+            let mut segment = header.to_bytes().to_vec();
+            segment.extend_from_slice(&payload);
+            let len = segment.len() as u16;
+            let sum = Sum::ZERO.add_pseudo_header(s, d, 6, len).add_bytes(&segment);
+            let mut packet = smoltcp::wire::TcpPacket::new_unchecked(segment);
+            let (src, dst) = (std::net::IpAddr::from(s).into(), std::net::IpAddr::from(d).into());
+            packet.fill_checksum(&src, &dst);
+            prop_assert_eq!(sum.finish(), etherparse);
+            prop_assert_eq!(sum.finish(), packet.checksum());
+            let good = Sum::ZERO.add_pseudo_header(s, d, 6, len).add_bytes(packet.as_ref());
+            prop_assert!(good.is_valid() && packet.verify_checksum(&src, &dst));
         }
 
         #[test]

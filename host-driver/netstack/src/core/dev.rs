@@ -52,6 +52,11 @@ pub(crate) struct NetDev {
 }
 
 impl NetDev {
+    /// Whether packets may come.
+    pub(crate) fn is_up(&self) -> bool {
+        self.flags.contains(DeviceFlags::UP)
+    }
+
     /// Whether packets may leave: up and with a carrier.
     pub(crate) fn running(&self) -> bool {
         self.flags.contains(DeviceFlags::UP | DeviceFlags::LOWER_UP)
@@ -119,8 +124,7 @@ impl NetDevs {
     }
 
     pub(crate) fn is_up(&self, ifindex: IfIndex) -> bool {
-        self.get(ifindex)
-            .is_some_and(|d| d.flags.contains(DeviceFlags::UP))
+        self.get(ifindex).is_some_and(NetDev::is_up)
     }
 }
 
@@ -468,19 +472,23 @@ impl Stack {
 impl NetDev {
     /// Counts a frame and steps over its Ethernet header, or tells why it is to be dropped.
     pub(super) fn eth_type_trans(&mut self, skb: &mut SkBuff) -> Result<(), SkbDropReason> {
-        if !self.flags.contains(DeviceFlags::UP) {
+        if !self.is_up() {
             return Err(SkbDropReason::DevReady);
         }
-        let stats = &mut self.stats;
         if !eth_type_trans(skb, self.mac) {
-            stats.rx_errors += 1;
-            stats.rx_length_errors += 1;
+            self.stats.rx_errors += 1;
+            self.stats.rx_length_errors += 1;
             return Err(SkbDropReason::PktTooSmall);
         }
-        stats.rx_packets += 1;
-        stats.rx_bytes += (skb.len() + ETH_HLEN) as u64;
-        stats.multicast += u64::from(skb.pkt_type() == PktType::Multicast);
+        self.count_received(skb.len() + ETH_HLEN);
+        self.stats.multicast += u64::from(skb.pkt_type() == PktType::Multicast);
         Ok(())
+    }
+
+    /// Counts a frame that is not too short.
+    pub(super) fn count_received(&mut self, len: usize) {
+        self.stats.rx_packets += 1;
+        self.stats.rx_bytes += len as u64;
     }
 
     /// Whether received segments are merged.
@@ -549,22 +557,17 @@ fn validate_xmit_skb(
     pool: &mut SkbPool,
     ready: &mut VecDeque<SkBuff>,
 ) -> Result<(), SkBuff> {
-    let before = ready.len();
     if !features.gso_ok(&skb) {
-        skb_gso_segment(skb, features, pool, ready)?;
-    } else if features.contains(Features::SG) {
-        ready.push_back(skb);
+        return skb_gso_segment(skb, features, pool, ready);
+    }
+    let mut skb = if features.contains(Features::SG) {
+        skb
     } else {
-        ready.push_back(pool.linearize(skb)?);
+        pool.linearize(skb)?
+    };
+    if !features.contains(Features::HW_CSUM) && skb.checksum_help().is_err() {
+        return Err(skb);
     }
-    if features.contains(Features::HW_CSUM) {
-        return Ok(());
-    }
-    let broken = ready
-        .range_mut(before..)
-        .position(|skb| skb.checksum_help().is_err());
-    match broken.and_then(|at| ready.remove(before + at)) {
-        Some(broken) => Err(broken),
-        None => Ok(()),
-    }
+    ready.push_back(skb);
+    Ok(())
 }

@@ -8,6 +8,7 @@
 //! A driver that polls gives each receive queue's frames to [`Stack::napi_gro_receive`], and ends its poll with
 //! [`Stack::napi_gro_flush`]: nothing is held while its queue's interrupt is on.
 
+mod predict;
 mod segment;
 
 use std::time::Duration;
@@ -106,15 +107,21 @@ enum Gro {
 }
 
 impl NapiGro {
-    /// Takes a frame that starts at its network header (`dev_gro_receive`).
+    /// Takes a frame that starts at its link-layer header, if it is plainly the next of the flow of the one before.
     #[inline]
-    fn receive(&mut self, mut skb: SkBuff, now: Instant) -> Gro {
+    fn receive_next(&mut self, mut skb: SkBuff) -> Result<Gro, SkBuff> {
         let (bucket, at) = self.recent;
-        if let Some(held) = self.buckets[bucket].get(at)
-            && let Some((segment, ids)) = Segment::predicted(&mut skb, held)
-        {
-            return self.merge(bucket, at, skb, &segment, ids);
+        let Some(held) = self.buckets[bucket].get(at) else {
+            return Err(skb);
+        };
+        match predict::predicted(&mut skb, held) {
+            Some((segment, ids)) => Ok(self.merge(bucket, at, skb, &segment, ids)),
+            None => Err(skb),
         }
+    }
+
+    /// Takes a frame that starts at its network header (`dev_gro_receive`).
+    fn receive(&mut self, mut skb: SkBuff, now: Instant) -> Gro {
         match segment::classify(&mut skb) {
             Class::Other => Gro::Deliver(skb),
             // A fragment, or what IP options hide: any flow between the two may be its own.
@@ -224,10 +231,15 @@ fn jiffies(now: Instant) -> u64 {
 }
 
 impl Held {
+    /// Whether the packet can grow by so much.
+    fn has_room(&self, len: usize) -> bool {
+        self.len + len <= GRO_MAX_SIZE
+    }
+
     /// Appends the payload of a segment (`skb_gro_receive`), or gives the frame back.
     fn merge(&mut self, mut skb: SkBuff, segment: &Segment, ids: Ids) -> Result<(), SkBuff> {
         let len = self.len + segment.len;
-        if len > GRO_MAX_SIZE || skb.is_nonlinear() {
+        if !self.has_room(segment.len) || skb.is_nonlinear() {
             return Err(skb);
         }
         let headers = skb.headlen() - segment.len;
@@ -288,14 +300,27 @@ impl Stack {
         let Some(dev) = self.devs.get_mut(ifindex).filter(|d| d.gro()) else {
             return self.receive(ifindex, skb, now);
         };
-        skb.set_dev(ifindex);
-        if let Err(reason) = dev.eth_type_trans(&mut skb) {
-            return self.kfree_skb(skb, reason);
-        }
-        skb.set_tstamp(skb.tstamp().unwrap_or(now));
+        let (up, len) = (dev.is_up(), skb.len());
         let napi = dev.napi_gro(queue);
-        napi.stats.received += 1;
-        match napi.receive(skb, now) {
+        let next = if up { napi.receive_next(skb) } else { Err(skb) };
+        let gro = match next {
+            Ok(gro) => {
+                napi.stats.received += 1;
+                dev.count_received(len);
+                gro
+            }
+            Err(mut skb) => {
+                skb.set_dev(ifindex);
+                if let Err(reason) = dev.eth_type_trans(&mut skb) {
+                    return self.kfree_skb(skb, reason);
+                }
+                skb.set_tstamp(skb.tstamp().unwrap_or(now));
+                let napi = dev.napi_gro(queue);
+                napi.stats.received += 1;
+                napi.receive(skb, now)
+            }
+        };
+        match gro {
             Gro::Held => {}
             Gro::Deliver(skb) => self.netif_receive_skb(ifindex, skb),
             Gro::Before { held, skb } => {

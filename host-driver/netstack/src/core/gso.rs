@@ -23,29 +23,25 @@ use crate::wire::tcp::{TCP_CHECK_OFFSET, TCP_HLEN, TcpFlags, TcpHdr};
 /// # Errors
 /// The frame, if it is not what its [`Gso`] says, or there is no memory; nothing is appended then.
 pub(crate) fn skb_gso_segment(
-    skb: SkBuff,
+    mut skb: SkBuff,
     features: Features,
     pool: &mut SkbPool,
     segments: &mut VecDeque<SkBuff>,
 ) -> Result<(), SkBuff> {
-    let Some(cut) = Cut::new(&skb, features) else {
+    let Some(mut cut) = Cut::new(&skb, features) else {
         return Err(skb);
     };
     let before = segments.len();
-    let (mut at, mut cursor) = (0, FragCursor::default());
-    while at < cut.payload {
-        let len = cut.size.min(cut.payload - at);
-        let Some(segment) = cut.segment(&skb, pool, at, len, &mut cursor) else {
+    while cut.at < cut.payload {
+        let Some(segment) = cut.next(&mut skb, pool) else {
             for segment in segments.drain(before..) {
                 pool.recycle(segment);
             }
             return Err(skb);
         };
         segments.push_back(segment);
-        at += len;
     }
     // The sender is charged until the last of it has left.
-    let mut skb = skb;
     if let Some(last) = segments.back_mut() {
         last.take_owner_of(&mut skb);
     }
@@ -134,7 +130,7 @@ impl SkBuff {
     }
 }
 
-/// How a frame is cut.
+/// How a frame is cut, and how far that is.
 struct Cut {
     gso: Gso,
     view: IpView,
@@ -142,14 +138,24 @@ struct Cut {
     pseudo: Sum,
     /// Bytes of all headers.
     headers: usize,
-    /// Of the TCP header.
-    tcp_len: usize,
     size: usize,
     payload: usize,
     /// Segments share the payload.
     share: bool,
     /// The device makes no checksums (`gso_make_checksum`).
     checksum: bool,
+    seq: u32,
+    id: u16,
+    flags: TcpFlags,
+
+    /// Bytes of payload before the next segment, and where it is in the pages.
+    at: usize,
+    cursor: FragCursor,
+    /// What the frame's own headers are now: those of segments with so many bytes of payload and these flags.
+    /// There are few such kinds, so what segments of one kind have in common is made once.
+    made: Option<(usize, TcpFlags)>,
+    /// Of such a segment's TCP header and pseudo header, sequence number and checksum left out.
+    sum: Sum,
 }
 
 impl Cut {
@@ -158,6 +164,7 @@ impl Cut {
         let packet = skb.data().get(ETH_HLEN..)?;
         let view = IpView::parse(NfProto::of_skb(skb)?, packet)?;
         let (th, _) = TcpHdr::ref_from_prefix(packet.get(view.l4..)?).ok()?;
+        let (iph, _) = IpHdr::ref_from_prefix(packet).ok()?;
         let tcp_len = th.header_len();
         let headers = ETH_HLEN + view.l4 + tcp_len;
         let payload = skb.len().checked_sub(headers)?;
@@ -167,74 +174,80 @@ impl Cut {
             GsoType::TcpV6 => view.saddr.is_ipv6(),
         };
         let size = usize::from(gso.size);
-        (whole && family && size > 0 && payload > 0).then_some(Self {
+        (whole && family && size > 0 && payload > 0).then(|| Self {
             gso,
             pseudo: Sum::ZERO.add_pseudo_header(view.saddr, view.daddr, IPPROTO_TCP, 0),
             view,
             headers,
-            tcp_len,
             size,
             payload,
             share: features.contains(Features::SG) && skb.headlen() == headers && !skb.has_frag_list(),
             checksum: !features.contains(Features::HW_CSUM),
+            seq: th.seq.get(),
+            id: iph.id.get(),
+            flags: th.flags(),
+            at: 0,
+            cursor: FragCursor::default(),
+            made: None,
+            sum: Sum::ZERO,
         })
     }
 
-    /// The segment with `len` bytes of payload from `at` on, which is where `cursor` is in the pages.
-    fn segment(
-        &self,
-        skb: &SkBuff,
-        pool: &mut SkbPool,
-        at: usize,
-        len: usize,
-        cursor: &mut FragCursor,
-    ) -> Option<SkBuff> {
+    /// Cuts the next segment off.
+    fn next(&mut self, skb: &mut SkBuff, pool: &mut SkbPool) -> Option<SkBuff> {
+        let len = self.size.min(self.payload - self.at);
         let copied = if self.share { 0 } else { len };
         let mut segment = pool.alloc(skb.headroom() + self.headers + copied)?;
-        if self.fill(skb, &mut segment, at, len, cursor).is_err() {
+        if self.fill(skb, &mut segment, len).is_err() {
             pool.recycle(segment);
             return None;
         }
+        self.at += len;
         Some(segment)
     }
 
-    fn fill(
-        &self,
-        skb: &SkBuff,
-        segment: &mut SkBuff,
-        at: usize,
-        len: usize,
-        cursor: &mut FragCursor,
-    ) -> Result<(), SkbError> {
-        segment.copy_meta(skb);
-        segment.set_gso(None);
-        segment.reserve(skb.headroom())?;
-        let headers = skb.data().get(..self.headers).unwrap_or(&[]);
-        segment.put_slice(headers)?;
+    fn fill(&mut self, skb: &mut SkBuff, segment: &mut SkBuff, len: usize) -> Result<(), SkbError> {
+        let flags = self.flags(len);
+        if self.made != Some((len, flags)) {
+            self.make_headers(skb.data_mut(), len, flags);
+        }
+        segment.begin_as(skb, self.headers)?;
         let payload = if self.share {
-            segment.share_frags(skb, cursor, len, self.checksum)?
+            segment.share_frags(skb, &mut self.cursor, len, self.checksum)?
         } else {
             let room = segment.put(len)?;
-            skb.copy_bits(self.headers + at, room);
+            skb.copy_bits(self.headers + self.at, room);
             Sum::ZERO.add_bytes(if self.checksum { room } else { &[] })
         };
-        segment.reset_mac_header();
-        self.headers(segment.data_mut(), at, len, payload);
-        if !self.checksum {
-            let start = (segment.headroom() + ETH_HLEN + self.view.l4) as u32;
-            segment.set_ip_summed(IpSummed::Partial {
-                start,
-                offset: TCP_CHECK_OFFSET,
-            });
+        self.number(segment.data_mut(), payload);
+        segment.set_gso(None);
+        segment.set_ip_summed(if self.checksum {
+            IpSummed::None
         } else {
-            segment.set_ip_summed(IpSummed::None);
-        }
+            IpSummed::Partial {
+                start: (segment.headroom() + ETH_HLEN + self.view.l4) as u32,
+                offset: TCP_CHECK_OFFSET,
+            }
+        });
         Ok(())
     }
 
-    /// What differs in the headers of the segments, given the sum of the payload if that is wanted.
-    fn headers(&self, frame: &mut [u8], at: usize, len: usize, payload: Sum) {
-        let l4_len = (self.tcp_len + len) as u16;
+    /// The flags of the next segment.
+    fn flags(&self, len: usize) -> TcpFlags {
+        let mut flags = self.flags;
+        if self.at + len < self.payload {
+            flags -= TcpFlags::FIN | TcpFlags::PSH;
+        }
+        // RFC 3168 section 6.1.2: the window was reduced once.
+        if self.at > 0 {
+            flags -= TcpFlags::CWR;
+        }
+        flags
+    }
+
+    /// Makes the headers of `frame` those of segments with `len` bytes of payload, but for what numbers them.
+    fn make_headers(&mut self, frame: &mut [u8], len: usize, flags: TcpFlags) {
+        let l4_len = (self.headers - ETH_HLEN - self.view.l4 + len) as u16;
         let Some((l3, l4)) = frame
             .get_mut(ETH_HLEN..self.headers)
             .and_then(|headers| headers.split_at_mut_checked(self.view.l4))
@@ -249,32 +262,37 @@ impl Cut {
             }
         } else if let Ok((iph, _)) = IpHdr::mut_from_prefix(l3) {
             iph.tot_len = (self.view.l4 as u16 + l4_len).into();
-            if self.gso.kind == GsoType::TcpV4 {
-                let n = (at / self.size) as u16;
-                iph.id = iph.id.get().wrapping_add(n).into();
-            }
             iph.send_check();
         }
-        let last = at + len == self.payload;
-        let Ok((th, _)) = TcpHdr::mut_from_prefix(l4) else {
-            return;
-        };
-        th.seq = th.seq.get().wrapping_add(at as u32).into();
-        let mut flags = th.flags();
-        if !last {
-            flags -= TcpFlags::FIN | TcpFlags::PSH;
-        }
-        // RFC 3168 section 6.1.2: the window was reduced once.
-        if at > 0 {
-            flags -= TcpFlags::CWR;
-        }
-        th.set_flags(flags);
         let pseudo = self.pseudo.add_u16(l4_len);
-        th.check = pseudo.folded().into();
-        if self.checksum {
-            let check = payload.add_bytes(l4).finish();
-            if let Ok((th, _)) = TcpHdr::mut_from_prefix(l4) {
-                th.check = check.into();
+        if let Ok((th, _)) = TcpHdr::mut_from_prefix(l4) {
+            th.set_flags(flags);
+            (th.seq, th.check) = (0.into(), 0.into());
+        }
+        self.sum = pseudo.add_bytes(l4);
+        if let Ok((th, _)) = TcpHdr::mut_from_prefix(l4) {
+            // Where the device sums the rest.
+            th.check = pseudo.folded().into();
+        }
+        self.made = Some((len, flags));
+    }
+
+    /// The next segment's numbers, and its checksum if nobody else makes it, given the payload's sum.
+    fn number(&self, frame: &mut [u8], payload: Sum) {
+        let l4 = ETH_HLEN + self.view.l4;
+        if self.gso.kind == GsoType::TcpV4
+            && let Some(l3) = frame.get_mut(ETH_HLEN..l4)
+            && let Ok((iph, _)) = IpHdr::mut_from_prefix(l3)
+        {
+            let n = (self.at / self.size) as u16;
+            iph.id = self.id.wrapping_add(n).into();
+            iph.send_check();
+        }
+        let seq = self.seq.wrapping_add(self.at as u32);
+        if let Some(Ok((th, _))) = frame.get_mut(l4..).map(TcpHdr::mut_from_prefix) {
+            th.seq = seq.into();
+            if self.checksum {
+                th.check = self.sum.add_u32(seq).add(payload).finish().into();
             }
         }
     }

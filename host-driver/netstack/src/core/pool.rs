@@ -69,6 +69,18 @@ pub const SKB_JUMBO: usize = 10 * 1024;
 /// Size of the buffers that the largest IPv4 datagram fits in with headroom.
 pub const SKB_LARGE: usize = 66 * 1024;
 
+/// The class of buffers of exactly this size.
+#[inline]
+fn class_of(size: usize) -> Option<usize> {
+    match size {
+        SKB_SMALL_HEAD => Some(0),
+        SKB_SMALL => Some(1),
+        SKB_JUMBO => Some(2),
+        SKB_LARGE => Some(3),
+        _ => None,
+    }
+}
+
 impl SkbPool {
     /// A pool of heap memory that keeps at most `max_free` small buffers, and fewer of the larger ones.
     pub fn new(max_free: usize) -> Self {
@@ -155,9 +167,8 @@ impl SkbPool {
             return;
         }
         let own = page.is_external() == self.allocator.is_some();
-        let size = page.size();
-        match self.classes.iter_mut().find(|c| own && c.size == size) {
-            Some(class) if class.pages.len() < class.max_free => {
+        match class_of(page.size()).and_then(|class| self.classes.get_mut(class)) {
+            Some(class) if own && class.pages.len() < class.max_free => {
                 class.pages.push(page);
                 self.stats.pages_recycled += 1;
             }
@@ -180,7 +191,7 @@ impl SkbPool {
 
     /// Takes a packet back, all its buffers (`consume_skb`). Its charge to a socket ends.
     pub fn recycle(&mut self, mut skb: SkBuff) {
-        while let Some(frag) = skb.pop_frag() {
+        for frag in skb.drain_frag_list() {
             self.recycle_head(frag);
         }
         self.recycle_head(skb);
@@ -211,8 +222,7 @@ impl SkbPool {
         }
         // Memory of another origin than the pool's own does not enter it.
         let own = skb.storage().is_some() == self.allocator.is_some();
-        let size = skb.capacity();
-        match self.classes.iter_mut().find(|c| c.size == size) {
+        match class_of(skb.capacity()).and_then(|class| self.classes.get_mut(class)) {
             Some(class) if own && class.free.len() < class.max_free => {
                 skb.reset();
                 class.free.push(skb);

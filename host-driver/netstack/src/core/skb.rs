@@ -369,6 +369,23 @@ impl SkBuff {
         }
     }
 
+    /// Lets an empty buffer begin as another packet does: the same headroom, its first `headers` bytes from the
+    /// link-layer header on, and what is known of it (`skb_segment`).
+    pub(crate) fn begin_as(&mut self, from: &SkBuff, headers: usize) -> Result<(), SkbError> {
+        let (start, end) = (from.headroom(), from.headroom() + headers);
+        let error = SkbError {
+            wanted: end,
+            available: self.capacity(),
+        };
+        let room = self.0.storage.bytes_mut().get_mut(start..end);
+        let (room, bytes) = room.zip(from.data().get(..headers)).ok_or(error)?;
+        room.copy_from_slice(bytes);
+        (self.0.data, self.0.tail) = (start as u32, end as u32);
+        self.reset_mac_header();
+        self.copy_meta(from);
+        Ok(())
+    }
+
     /// The header `T` at `data`, if it is all there.
     pub fn header<T: FromBytes + KnownLayout + Immutable + Unaligned>(&self) -> Option<&T> {
         T::ref_from_prefix(self.data()).ok().map(|(h, _)| h)

@@ -1,26 +1,39 @@
-//! Payload of a segment in the write queue, in pages that the packets in flight share.
+//! Payload of an entry in the write queue, in pages that the packets in flight share.
 
 use crate::core::pool::SkbPool;
 use crate::core::skb::{Frag, SkBuff, SkbError};
 
-/// Part of a page or, where two writes meet in a segment, parts of two.
+/// Most parts of pages in an entry (`MAX_SKB_FRAGS`). A large write takes one or two, small ones a page for each
+/// segment or so.
+const MAX_FRAGS: usize = 8;
+
+/// Parts of pages, one behind the other; the free places are at the end.
 #[derive(Debug, Default)]
 pub(crate) struct Payload {
-    frags: [Option<Frag>; 2],
+    frags: [Option<Frag>; MAX_FRAGS],
 }
 
 impl Payload {
+    fn frags(&self) -> impl Iterator<Item = &Frag> {
+        self.frags.iter().map_while(Option::as_ref)
+    }
+
     pub(crate) fn len(&self) -> usize {
-        self.frags.iter().flatten().map(Frag::len).sum()
+        self.frags().map(Frag::len).sum()
     }
 
     pub(crate) fn new(frag: Frag) -> Self {
-        Self {
-            frags: [Some(frag), None],
-        }
+        let mut payload = Self::default();
+        payload.frags[0] = Some(frag);
+        payload
     }
 
-    /// Appends a part, or gives it back if there are two.
+    /// How many parts may be appended.
+    pub(crate) fn free_places(&self) -> usize {
+        self.frags.iter().filter(|f| f.is_none()).count()
+    }
+
+    /// Appends a part, or gives it back if there is no place.
     pub(crate) fn push(&mut self, frag: Frag) -> Result<(), Frag> {
         match self.frags.iter_mut().find(|f| f.is_none()) {
             Some(free) => {
@@ -41,53 +54,60 @@ impl Payload {
     pub(crate) fn split_off(&mut self, len: usize) -> Self {
         let mut rest = Self::default();
         let mut keep = len;
-        for frag in self.frags.iter_mut().flatten() {
-            if keep < frag.len() {
-                // There are no more parts than before.
-                let _ = rest.push(frag.slice(keep, frag.len()));
-                frag.trim(keep);
+        let mut places = rest.frags.iter_mut();
+        for slot in &mut self.frags {
+            let Some(frag) = slot else { break };
+            let frag_len = frag.len();
+            if keep >= frag_len {
+                keep -= frag_len;
+                continue;
             }
-            keep -= frag.len();
+            let Some(place) = places.next() else { break };
+            if keep == 0 {
+                *place = slot.take();
+            } else {
+                *place = Some(frag.slice(keep, frag_len));
+                frag.trim(keep);
+                keep = 0;
+            }
         }
         rest
     }
 
-    /// Removes `len` bytes in front.
-    pub(crate) fn pull(&mut self, mut len: usize) {
-        for frag in self.frags.iter_mut().flatten() {
-            let part = len.min(frag.len());
-            frag.pull(part);
+    /// Removes `len` bytes in front and gives up the pages that they were all of.
+    pub(crate) fn pull(&mut self, mut len: usize, pool: &mut SkbPool) {
+        while let Some(front) = &mut self.frags[0] {
+            let part = len.min(front.len());
+            front.pull(part);
             len -= part;
+            if front.len() > 0 {
+                return;
+            }
+            self.frags.rotate_left(1);
+            if let Some(empty) = self.frags[MAX_FRAGS - 1].take() {
+                pool.put_page(empty);
+            }
         }
     }
 
     /// Lets a packet go on with it.
     pub(crate) fn share_with(&self, skb: &mut SkBuff) -> Result<(), SkbError> {
-        let parts = self.frags.iter().flatten();
-        parts
+        self.frags()
             .filter(|f| f.len() > 0)
             .try_for_each(|f| skb.add_frag_ref(f))
     }
 
     /// Gives the pages up.
     pub(crate) fn free(self, pool: &mut SkbPool) {
-        let [first, second] = self.frags;
-        if let Some(frag) = first {
-            pool.put_page(frag);
-        }
-        if let Some(frag) = second {
+        for frag in self.frags {
+            let Some(frag) = frag else { break };
             pool.put_page(frag);
         }
     }
 
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.frags
-            .iter()
-            .flatten()
-            .flat_map(Frag::bytes)
-            .copied()
-            .collect()
+        self.frags().flat_map(Frag::bytes).copied().collect()
     }
 
     #[cfg(test)]
@@ -110,17 +130,19 @@ mod tests {
         /// Against a `Vec` as the model.
         #[test]
         fn is_a_string_of_bytes(
-            first in proptest::collection::vec(any::<u8>(), 0..9), second in proptest::collection::vec(any::<u8>(), 0..9),
-            more in proptest::collection::vec(any::<u8>(), 0..9), cut in 0usize..30, pulled in 0usize..30,
+            parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..9), 1..=MAX_FRAGS),
+            more in proptest::collection::vec(any::<u8>(), 0..9), cut in 0usize..80, pulled in 0usize..80,
         ) {
-            let mut payload = Payload::of(&first, 3);
-            let mut model = first;
+            let mut payload = Payload::default();
+            for part in &parts {
+                let [Some(frag), ..] = Payload::of(part, 3).frags else { unreachable!() };
+                payload.push(frag).unwrap();
+            }
+            prop_assert_eq!(payload.free_places(), MAX_FRAGS - parts.len());
+            let mut model = parts.concat();
             let n = payload.extend(&more);
             prop_assert_eq!(n, more.len().min(3));
             model.extend(&more[..n]);
-            let [other, _] = Payload::of(&second, 0).frags;
-            payload.push(other.unwrap()).unwrap();
-            model.extend(&second);
             let rest = payload.split_off(cut);
             let at = cut.min(model.len());
             prop_assert_eq!(payload.bytes(), &model[..at]);
@@ -131,8 +153,12 @@ mod tests {
             rest.share_with(&mut skb).unwrap();
             prop_assert_eq!(skb.pieces().flatten().skip(1).copied().collect::<Vec<_>>(), &model[..]);
             prop_assert_eq!(payload.extend(b"x"), 0, "the packet would see it");
-            payload.pull(pulled);
+            let mut pool = SkbPool::new(0);
+            let pages = payload.frags().count();
+            payload.pull(pulled, &mut pool);
             prop_assert_eq!(payload.bytes(), &model[..at][pulled.min(at)..]);
+            prop_assert!(payload.frags().all(|f| f.len() > 0));
+            prop_assert!(payload.frags().count() <= pages);
         }
     }
 }

@@ -56,11 +56,12 @@ impl TcpSock {
         queued < self.sock.sndbuf && self.sock.sndbuf - queued >= queued / 2
     }
 
-    /// Copies from `buf` what finds room, and cuts it into segments; how many bytes.
+    /// Copies from `buf` what finds room; how many bytes.
     fn queue_data(&mut self, net: &mut Net<'_>, buf: &[u8]) -> usize {
         let mss = self.current_mss();
-        // A segment that was begun grows in its place, whose memory it is charged for.
-        let mut copied = self.queue.grow_tail(mss, |tail, most| {
+        let sizes = (self.size_goal(mss), mss);
+        // An entry that was begun grows in its place, whose memory it is charged for.
+        let mut copied = self.queue.grow_tail(sizes, 0, |tail, most| {
             let part = buf.get(..most).unwrap_or(buf);
             (tail.extend(part), 0)
         });
@@ -72,7 +73,7 @@ impl TcpSock {
             // Up to the segment that passes the limit of the send buffer.
             let room = self.sock.sndbuf - self.queue.wmem_queued;
             let rest = rest.get(..room.next_multiple_of(mss)).unwrap_or(rest);
-            let len = self.queue_page(net, rest, mss);
+            let len = self.queue_page(net, rest, sizes);
             if len == 0 {
                 break;
             }
@@ -88,18 +89,18 @@ impl TcpSock {
         copied
     }
 
-    /// Fills one page, of which segments of `mss` are made; how many bytes (`skb_copy_to_page_nocache`). None
-    /// if there is no memory.
-    fn queue_page(&mut self, net: &mut Net<'_>, buf: &[u8], mss: usize) -> usize {
+    /// Fills one page and queues it, in entries of `goal` bytes at most, of segments of `mss`; how many bytes
+    /// (`skb_copy_to_page_nocache`). None if there is no memory.
+    fn queue_page(&mut self, net: &mut Net<'_>, buf: &[u8], (goal, mss): (usize, usize)) -> usize {
         let Some(page) = net.pool.alloc_page(buf.len(), mss) else {
             return 0;
         };
         let size = page.size();
         let mut whole = Frag::new(page, 0, 0);
         let len = whole.extend(buf);
-        // The last segment may grow into what stays unused of the page, and is charged for it.
+        // The last entry may grow into what stays unused of the page, and is charged for it.
         let charge = |at: usize, part: usize| if at + part == len { size - at } else { part };
-        let mut at = self.queue.grow_tail(mss, |tail, most| {
+        let mut at = self.queue.grow_tail((goal, mss), 1, |tail, most| {
             let part = most.min(len);
             match tail.push(whole.slice(0, part)) {
                 Ok(()) => (part, charge(0, part)),
@@ -111,10 +112,10 @@ impl TcpSock {
         });
         self.write_seq += at as u32;
         while at < len {
-            let part = mss.min(len - at);
+            let part = goal.min(len - at);
             let payload = Payload::new(whole.slice(at, part));
-            let seg = TcpSkb::data(self.write_seq, payload, charge(at, part), net.now);
-            self.queue.push(seg);
+            let entry = TcpSkb::data(self.write_seq, payload, charge(at, part), net.now);
+            self.queue.push(entry);
             self.write_seq += part as u32;
             at += part;
         }
@@ -131,11 +132,11 @@ mod tests {
 
     proptest! {
         #![proptest_config(crate::testing::config())]
-        /// Whatever the sizes of the writes: the bytes in order, all segments but the last full, and all memory
-        /// charged.
+        /// Whatever the sizes of the writes: the bytes in order, all segments but the last full, no packet too large, and
+        /// all memory charged.
         #[test]
         fn writes_become_full_segments(
-            writes in proptest::collection::vec(prop_oneof![1usize..5, 1usize..4000, 20_000usize..90_000], 1..12),
+            writes in proptest::collection::vec(prop_oneof![1usize..5, 1usize..4000, 20_000usize..90_000], 1..40),
         ) {
             let mut stack = Stack::new(StackConfig::default(), 1);
             let mut sk = TcpSock::new(&stack.config, Default::default());
@@ -150,12 +151,12 @@ mod tests {
                 prop_assert_eq!(sk.queue_data(&mut net, &bytes[at..at + len]), len);
                 at += len;
             }
-            let segs: Vec<_> = (0..).map_while(|n| sk.queue.get(n)).collect();
-            prop_assert_eq!(segs.len(), total.div_ceil(1448));
-            prop_assert!(segs.iter().rev().skip(1).all(|s| s.len() == 1448));
-            prop_assert_eq!(segs.iter().flat_map(|s| s.payload().bytes()).collect::<Vec<_>>(), bytes);
-            prop_assert!(segs.windows(2).all(|w| w[0].end_seq == w[1].seq));
-            prop_assert_eq!(segs.last().unwrap().end_seq, sk.write_seq);
+            let entries: Vec<_> = (0..).map_while(|n| sk.queue.get(n)).collect();
+            prop_assert!(entries.iter().rev().skip(1).all(|e| e.len() % 1448 == 0));
+            prop_assert!(entries.iter().all(|e| e.len() <= sk.size_goal(1448)));
+            prop_assert_eq!(entries.iter().flat_map(|e| e.payload().bytes()).collect::<Vec<_>>(), bytes);
+            prop_assert!(entries.windows(2).all(|w| w[0].end_seq == w[1].seq));
+            prop_assert_eq!(entries.last().unwrap().end_seq, sk.write_seq);
             prop_assert!(sk.queue.wmem_queued >= total);
             sk.purge(&mut net);
             prop_assert_eq!(stack.pool.stats().in_use(), (0, 0));

@@ -13,7 +13,7 @@ use super::write_queue::WriteQueue;
 use super::*;
 use crate::core::dst::DstEntry;
 use crate::core::netdevice::IfIndex;
-use crate::core::skb::Gso;
+use crate::core::skb::{Gso, GsoType};
 use crate::core::sock::Sock;
 use crate::errno::Errno;
 use crate::wire::tcp::{SackBlock, SackBlocks, TcpFlags, TcpOptions};
@@ -308,8 +308,8 @@ pub(crate) struct TcpSock {
     /// A FIN was received (`SOCK_DONE`).
     pub done: bool,
     pub dst: Option<DstEntry>,
-    /// Segments that go as one packet (`sk_gso_max_segs`).
-    pub gso_max_segs: usize,
+    /// What a packet of several segments is cut by.
+    pub gso_type: GsoType,
 
     // Send.
     pub iss: Seq,
@@ -453,7 +453,7 @@ impl TcpSock {
             dead: false,
             done: false,
             dst: None,
-            gso_max_segs: 1,
+            gso_type: GsoType::TcpV4FixedId,
             iss: Seq(0),
             snd_una: Seq(0),
             snd_nxt: Seq(0),

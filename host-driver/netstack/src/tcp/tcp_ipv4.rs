@@ -12,6 +12,7 @@ use super::sock::{RxOpt, Segment, TcpState};
 use super::tcp_input::{read_options, win_from_space};
 use super::tcp_minisocks::{Control, RequestSock};
 use super::tcp_output::{MAX_TCP_HEADER, tcp_pseudo};
+use super::write_queue::TcpSkb;
 use super::*;
 use crate::core::addr::is_link_local;
 use crate::core::dst::{AddrType, DstEntry, IcmpError, IpIn, Severity};
@@ -393,8 +394,9 @@ impl sock::TcpSock {
         self.pmtu = mtu;
         self.sync_mss();
         // What was too large is lost, and that is no sign of congestion.
-        for at in 0..self.queue.packets_out() as usize {
-            if self.queue.get(at).is_some_and(|s| s.len() > self.mss_cache) {
+        for at in 0..self.queue.sent() {
+            let too_large = |e: &TcpSkb| e.len().min(e.mss()) > self.mss_cache;
+            if self.queue.get(at).is_some_and(too_large) {
                 self.mark_skb_lost(at);
             }
         }

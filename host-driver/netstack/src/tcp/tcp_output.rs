@@ -6,7 +6,7 @@
 
 mod window;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tracing::trace;
 use zerocopy::IntoBytes;
@@ -14,7 +14,7 @@ use zerocopy::IntoBytes;
 use super::inet_hashtables::TcpSockId;
 use super::seq::Seq;
 use super::sock::{CaState, TcpSock, TcpState, TimerKind};
-use super::write_queue::Sacked;
+use super::write_queue::{Sacked, TcpSkb};
 use super::*;
 use crate::core::checksum::Sum;
 use crate::core::dst::{DstEntry, Ipcm, PmtuDisc};
@@ -32,17 +32,15 @@ pub(crate) const MAX_TCP_HEADER: usize = 64 + 40 + TCP_HLEN + MAX_TCP_OPTION_SPA
 
 /// Most payload of a GSO packet: with its headers it is an IP packet and fits a buffer.
 const GSO_MAX_SIZE: usize = 65_535 - 40 - TCP_HLEN - MAX_TCP_OPTION_SPACE;
-/// Most segments of a packet that the device cuts.
+/// Most segments of a packet that is cut below, by the stack or the device.
 const GSO_MAX_SEGS: usize = 64;
-/// Most segments of a packet that we cut ourselves: few enough to stay in the cache until then.
-const SOFT_GSO_SEGS: usize = 16;
 
 /// What a segment was, so that the socket can note that it left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum XmitKind {
-    /// So many of the unsent.
+    /// The first unsent entry of the queue, in segments of this size.
     New(usize),
-    /// The segment at this place in the queue, again.
+    /// The entry at this place in the queue, again.
     Retrans(usize),
     /// The same as a tail loss probe, which is not yet a retransmission for recovery.
     LossProbe(usize),
@@ -78,11 +76,12 @@ impl Stack {
             let (ttl, tos) = (sk.opts.ttl, sk.opts.tos);
             let ipc = self.tcp_ipcm(&dst, ttl, tos);
             trace!(kind = ?kind, len = skb.len(), "tcp_transmit_skb");
+            let segs = skb.gso().map_or(1, |gso| gso.segs);
             let result = self.dst_send(skb, &dst, ipc);
             let Some((sk, mut net)) = self.tcp_split(id) else {
                 return;
             };
-            sk.xmit_done(&mut net, kind, result);
+            sk.xmit_done(&mut net, kind, segs.into(), result);
             sent_new |= matches!(kind, XmitKind::New(_)) && result.is_ok() && !probe;
             if result.is_err() {
                 break;
@@ -164,10 +163,12 @@ impl TcpSock {
         } else {
             Features::TSO6
         };
-        self.gso_max_segs = if features.contains(tso) {
-            GSO_MAX_SEGS
-        } else {
-            SOFT_GSO_SEGS
+        // A device counts identifications up, the stack leaves them at zero, as that of everything that may not be
+        // fragmented (RFC 6864 section 4.1).
+        self.gso_type = match self.peer {
+            SocketAddr::V6(_) => GsoType::TcpV6,
+            SocketAddr::V4(_) if features.contains(tso) => GsoType::TcpV4,
+            SocketAddr::V4(_) => GsoType::TcpV4FixedId,
         };
         self.dst = Some(dst);
         self.sync_mss();
@@ -202,10 +203,15 @@ impl TcpSock {
         }
     }
 
+    /// Payload that is sent as one packet at most (`tcp_send_mss`).
+    pub(super) fn size_goal(&self, mss: usize) -> usize {
+        mss * (GSO_MAX_SIZE / mss).clamp(1, GSO_MAX_SEGS)
+    }
+
     /// The next segment to be sent, if one may be.
     fn next_xmit(&mut self, net: &mut Net<'_>) -> Option<(SkBuff, XmitKind)> {
         if self.state == TcpState::SynRecv && self.ack.now {
-            return Some((self.transmit_skb(net, 0, 1)?, XmitKind::Retrans(0)));
+            return Some((self.transmit_skb(net, 0, self.mss_cache)?, XmitKind::Retrans(0)));
         }
         // Blocks do not fit beside a full segment's payload.
         if self.ack.now && (!self.selective_acks.is_empty() || self.dsack.is_some()) {
@@ -233,80 +239,113 @@ impl TcpSock {
         if !forced && (self.queue.lost_out == 0 || self.queue.in_flight() >= self.snd_cwnd) {
             return None;
         }
-        let packets_out = self.queue.packets_out() as usize;
-        let at = if forced {
-            packets_out.checked_sub(1)?
+        let sent = self.queue.sent();
+        let mut at = if forced {
+            sent.checked_sub(1)?
         } else {
             let from = self.queue.find(self.queue.retransmit_hint.max(self.snd_una));
-            (from..packets_out).find(|&at| {
+            (from..sent).find(|&at| {
                 self.queue.get(at).is_some_and(|s| {
                     s.sacked & (Sacked::LOST | Sacked::RETRANS | Sacked::ACKED) == Sacked::LOST
                 })
             })?
         };
-        let seg = self.queue.get(at)?;
-        if !seg.seq.before(self.wnd_end()) && seg.seq != self.snd_una {
-            // The peer took its window back.
-            return None;
+        let mut mss = self.mss_cache;
+        if forced {
+            // The last segment of the run.
+            let entry = self.queue.get(at)?;
+            let before = (entry.segs() as usize).saturating_sub(1) * entry.mss();
+            at += usize::from(self.queue.split(at, before));
         }
-        // No more than what is left of the window, unless nothing is.
-        let room = self.wnd_end().since(seg.seq) as usize;
-        let size = if seg.seq.before(self.wnd_end()) {
-            self.mss_cache.min(room)
+        let entry = self.queue.get(at)?;
+        let mut most = if forced { 1 } else { self.quota() };
+        if entry.seq.before(self.wnd_end()) {
+            // No more than what is left of the window.
+            let room = self.wnd_end().since(entry.seq) as usize;
+            mss = mss.min(room);
+            most = most.min(room / mss);
+        } else if entry.seq != self.snd_una {
+            // The peer took its window back; the first is sent all the same.
+            return None;
         } else {
-            self.mss_cache
-        };
-        self.queue.split(at, size);
+            most = 1;
+        }
+        self.queue.split(at, mss * most);
+        self.queue.recut(at, mss);
         let kind = if forced {
             XmitKind::LossProbe(at)
         } else {
             XmitKind::Retrans(at)
         };
-        Some((self.transmit_skb(net, at, 1)?, kind))
+        Some((self.transmit_skb(net, at, mss)?, kind))
     }
 
-    /// The next unsent segment, if windows and Nagle allow (`tcp_write_xmit`).
+    /// How many segments the congestion window lets go, one at least, and no more than go as one packet.
+    fn quota(&self) -> usize {
+        let quota = self.snd_cwnd.saturating_sub(self.queue.in_flight()) as usize;
+        quota.clamp(1, GSO_MAX_SEGS)
+    }
+
+    /// As much as windows and Nagle allow of what is not sent yet (`tcp_write_xmit`).
     fn next_new(&mut self, net: &mut Net<'_>) -> Option<(SkBuff, XmitKind)> {
-        let at = self.queue.packets_out() as usize;
-        let (seq, end_seq, len) = self.queue.send_head().map(|s| (s.seq, s.end_seq, s.len()))?;
+        let at = self.queue.sent();
+        let head = self.queue.send_head()?;
         if self.state == TcpState::SynSent && at > 0 {
             return None;
         }
+        let mss = self.current_mss();
+        let (first_end, mut size) = (head.first_end(mss), head.len());
         self.is_cwnd_limited = false;
         if self.queue.in_flight() >= self.snd_cwnd {
             self.is_cwnd_limited = true;
             return None;
         }
-        let mss = self.current_mss();
-        let mut end = end_seq;
-        if len > mss {
-            end = seq + mss as u32;
-        }
         // A SYN is sent before there is a window.
-        if end.after(self.wnd_end()) && self.state != TcpState::SynSent {
+        if first_end.after(self.wnd_end()) && self.state != TcpState::SynSent {
             return None;
         }
-        if !self.nagle_test(at, mss) {
+        if size > mss {
+            size = self.whole_segs(head, mss);
+        } else if !self.nagle_test(at, mss) {
             return None;
         }
         if self.sock.wmem.allocated() > net.config.tcp_limit_output_bytes {
             self.throttled = true;
             return None;
         }
-        self.queue.split(at, mss);
+        self.queue.split(at, size);
         self.cwnd_restart_if_idle(net);
-        let count = if len >= mss { self.gso_segs(at, mss) } else { 1 };
-        Some((self.transmit_skb(net, at, count)?, XmitKind::New(count)))
+        Some((self.transmit_skb(net, at, mss)?, XmitKind::New(mss)))
+    }
+
+    /// How much of more than one segment can go: all, or whole segments (`tcp_mss_split_point`).
+    fn whole_segs(&self, head: &TcpSkb, mss: usize) -> usize {
+        let window = self.wnd_end().since(head.seq) as usize;
+        let most = (mss * self.quota()).min(window).min(self.size_goal(mss));
+        let len = head.len();
+        let rest = if most < len || head.end_seq.after(self.wnd_end()) {
+            // At least one byte stays, with the FIN perhaps.
+            let size = most.min(len - 1);
+            return size - size % mss;
+        } else {
+            len % mss
+        };
+        if rest == 0 || self.nagle_test(self.queue.sent(), mss) {
+            len
+        } else {
+            len - rest
+        }
     }
 
     /// RFC 896 as amended by RFC 9293 section 3.7.4 and Minshall: a small segment waits as long as another
     /// small one is in flight (`tcp_nagle_test`).
     fn nagle_test(&self, at: usize, mss: usize) -> bool {
-        let Some(seg) = self.queue.get(at) else {
+        let Some(entry) = self.queue.get(at) else {
             return false;
         };
+        let whole = entry.len() > 0 && entry.len() % mss == 0;
         let last = self.queue.get(at + 1).is_none();
-        if seg.len() >= mss || seg.flags.intersects(TcpFlags::FIN | TcpFlags::SYN) || !last {
+        if whole || entry.flags.intersects(TcpFlags::FIN | TcpFlags::SYN) || !last {
             return true;
         }
         if self.opts.cork {
@@ -328,8 +367,8 @@ impl TcpSock {
         self.ca_tx_start(idle);
     }
 
-    /// Notes that a segment left, or did not.
-    fn xmit_done(&mut self, net: &mut Net<'_>, kind: XmitKind, result: Result<(), Errno>) {
+    /// Notes that so many segments left as one packet, or did not.
+    fn xmit_done(&mut self, net: &mut Net<'_>, kind: XmitKind, segs: u64, result: Result<(), Errno>) {
         let now = net.now;
         if let Err(e) = result {
             if e == Errno::NoBufs {
@@ -347,16 +386,11 @@ impl TcpSock {
             }
             return;
         }
-        let segs = if let XmitKind::New(count) = kind {
-            count as u64
-        } else {
-            1
-        };
         self.stats.segs_out += segs;
         net.mib.tcp.out_segs += segs;
         match kind {
             XmitKind::Control => {}
-            XmitKind::New(count) => self.event_new_data_sent(now, count),
+            XmitKind::New(mss) => self.event_new_data_sent(now, mss),
             XmitKind::Retrans(at) => {
                 self.sent_again(net, at);
                 self.retransmitted(now, at);
@@ -365,19 +399,18 @@ impl TcpSock {
         }
     }
 
-    /// `tcp_event_new_data_sent`, for so many segments.
-    fn event_new_data_sent(&mut self, now: crate::core::time::Instant, count: usize) {
+    /// `tcp_event_new_data_sent`.
+    fn event_new_data_sent(&mut self, now: crate::core::time::Instant, mss: usize) {
         let prior_packets = self.queue.packets_out();
-        let Some(last) = self.queue.advance(now, count) else {
+        let Some(entry) = self.queue.advance(now, mss) else {
             return;
         };
-        let (end_seq, len) = (last.end_seq, last.len());
-        self.snd_nxt = end_seq;
-        if len < self.current_mss() && len > 0 {
-            self.snd_sml = end_seq;
+        self.snd_nxt = entry.end_seq;
+        if entry.len() % mss > 0 {
+            self.snd_sml = entry.end_seq;
         }
         if matches!(self.ca_state, CaState::Cwr | CaState::Recovery) {
-            self.prr.out += count as u32;
+            self.prr.out += entry.segs();
         }
         // Data that goes the other way than what we receive makes for a conversation.
         if let Some(last) = self.ack.lrcvtime
@@ -393,18 +426,20 @@ impl TcpSock {
 
     /// `__tcp_retransmit_skb`.
     fn sent_again(&mut self, net: &mut Net<'_>, at: usize) {
-        let Some(seg) = self.queue.get_mut(at) else { return };
-        seg.stamp = net.now;
-        seg.sacked |= Sacked::EVER_RETRANS;
-        self.stats.bytes_retrans += seg.len() as u64;
-        net.mib.tcp.retrans_segs += 1;
-        self.total_retrans += 1;
+        let Some(entry) = self.queue.get_mut(at) else {
+            return;
+        };
+        entry.stamp = net.now;
+        entry.sacked |= Sacked::EVER_RETRANS;
+        self.stats.bytes_retrans += entry.len() as u64;
+        net.mib.tcp.retrans_segs += u64::from(entry.segs());
+        self.total_retrans += entry.segs();
     }
 
     /// `tcp_retransmit_skb`.
     fn retransmitted(&mut self, now: crate::core::time::Instant, at: usize) {
         let ts = self.tcp_time_stamp_ts(now);
-        let Some(end_seq) = self.queue.get(at).map(|s| s.end_seq) else {
+        let Some((end_seq, segs)) = self.queue.get(at).map(|s| (s.end_seq, s.segs())) else {
             return;
         };
         self.queue.mark(at, Sacked::RETRANS, Sacked::empty());
@@ -412,9 +447,9 @@ impl TcpSock {
         if self.retrans_stamp == 0 {
             self.retrans_stamp = ts;
         }
-        self.undo_retrans = self.undo_retrans.max(0) + 1;
+        self.undo_retrans = self.undo_retrans.max(0) + segs as i32;
         if matches!(self.ca_state, CaState::Cwr | CaState::Recovery) {
-            self.prr.out += 1;
+            self.prr.out += segs;
         }
         if at == 0 && !matches!(self.timer, Some((_, TimerKind::ReoTimeout))) {
             let deadline = now + self.clamped_rto(now);
@@ -422,60 +457,25 @@ impl TcpSock {
         }
     }
 
-    /// `count` segments of the queue from `at` on as one packet, with one header, that shares their payload
-    /// (`__tcp_transmit_skb` with `clone_it`, `tcp_set_skb_tso_segs`).
-    fn transmit_skb(&mut self, net: &mut Net<'_>, at: usize, count: usize) -> Option<SkBuff> {
-        let first = self.queue.get(at)?;
-        let (seq, size, mut flags) = (first.seq, first.len(), first.flags);
+    /// An entry of the queue as one packet, with one header, that shares its payload and is cut into segments of
+    /// `mss` bytes below (`__tcp_transmit_skb` with `clone_it`, `tcp_set_skb_tso_segs`).
+    fn transmit_skb(&mut self, net: &mut Net<'_>, at: usize, mss: usize) -> Option<SkBuff> {
+        let entry = self.queue.get(at)?;
+        let (seq, len, mut flags) = (entry.seq, entry.len(), entry.flags);
         let mut skb = net.pool.alloc(MAX_TCP_HEADER)?;
         skb.reserve(MAX_TCP_HEADER).ok()?;
-        for seg in (at..at + count).filter_map(|n| self.queue.get(n)) {
-            seg.payload().share_with(&mut skb).ok()?;
-            flags |= seg.flags;
-        }
+        entry.payload().share_with(&mut skb).ok()?;
         if self.state != TcpState::SynSent {
             flags |= TcpFlags::ACK;
         }
-        if count > 1 {
+        if len > mss {
             skb.set_gso(Some(Gso {
-                size: size as u16,
-                segs: count as u16,
-                kind: self.gso_type(),
+                size: mss as u16,
+                segs: len.div_ceil(mss) as u16,
+                kind: self.gso_type,
             }));
         }
         self.push_header(net, skb, seq, flags)
-    }
-
-    /// What the packet is cut by: a device counts identifications up, the stack leaves them at zero, as that of
-    /// everything that may not be fragmented (RFC 6864 section 4.1).
-    fn gso_type(&self) -> GsoType {
-        if !self.peer.is_ipv4() {
-            GsoType::TcpV6
-        } else if self.gso_max_segs > SOFT_GSO_SEGS {
-            GsoType::TcpV4
-        } else {
-            GsoType::TcpV4FixedId
-        }
-    }
-
-    /// How many segments from `at` on can go as one packet: all of one size, in the windows (`tcp_tso_autosize`,
-    /// `tcp_mss_split_point`).
-    fn gso_segs(&self, at: usize, size: usize) -> usize {
-        let quota = self.snd_cwnd.saturating_sub(self.queue.in_flight()) as usize;
-        let most = quota
-            .min(self.gso_max_segs)
-            .min(GSO_MAX_SIZE / size.max(1))
-            .max(1);
-        let fits = |n: &usize| {
-            self.queue.get(at + n).is_some_and(|seg| {
-                let special = seg.flags.intersects(TcpFlags::SYN | TcpFlags::FIN);
-                seg.len() == size && !special && !seg.end_seq.after(self.wnd_end())
-            })
-        };
-        if !fits(&0) {
-            return 1;
-        }
-        (1..most).take_while(fits).count() + 1
     }
 
     /// A segment without payload.
@@ -506,14 +506,17 @@ impl TcpSock {
         if let Some(head) = self.queue.send_head()
             && head.seq.before(room)
         {
-            let at = self.queue.packets_out() as usize;
+            let at = self.queue.sent();
             let size = (room.since(head.seq) as usize).min(self.mss_cache);
             let whole = head.len() <= size;
             self.queue.split(at, size);
             if !whole && let Some(part) = self.queue.get_mut(at) {
                 part.flags |= TcpFlags::PSH;
             }
-            return Some((self.transmit_skb(net, at, 1)?, XmitKind::New(1)));
+            return Some((
+                self.transmit_skb(net, at, self.mss_cache)?,
+                XmitKind::New(self.mss_cache),
+            ));
         }
         self.control(net, self.snd_una - 1, TcpFlags::ACK)
     }

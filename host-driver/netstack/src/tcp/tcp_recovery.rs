@@ -61,7 +61,7 @@ impl TcpSock {
     fn rack_detect_loss(&mut self, now: Instant) -> Option<Duration> {
         let reo_wnd = self.rack_reo_wnd();
         let mut timeout = None;
-        for at in 0..self.queue.packets_out() as usize {
+        for at in 0..self.queue.sent() {
             let Some(seg) = self.queue.get(at) else { break };
             if seg.sacked.contains(Sacked::ACKED)
                 || seg.sacked.contains(Sacked::LOST) && !seg.sacked.contains(Sacked::RETRANS)

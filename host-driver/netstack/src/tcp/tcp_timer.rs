@@ -177,7 +177,7 @@ impl TcpSock {
             let fits = self
                 .queue
                 .send_head()
-                .is_some_and(|head| !head.end_seq.after(self.wnd_end()));
+                .is_some_and(|head| !head.first_end(self.current_mss()).after(self.wnd_end()));
             self.tlp_retrans = !fits;
             if fits {
                 self.probe_now = true;

@@ -1,8 +1,10 @@
 //! What was written and is not yet acknowledged: the write queue and the retransmission queue in one.
 //!
-//! Each entry is one segment's worth of payload. Entries in front of the send head are in flight and make up
-//! the SACK scoreboard (RFC 6675 section 3); the others wait to be sent. Each packet that carries a segment
-//! shares its payload, and the entry stays until it is acknowledged.
+//! An entry is a run of segments: as much as is sent as one packet, that the stack or the device cuts. All of its
+//! segments are of one size, the last may be shorter, so books are kept by the run (`tcp_skb_pcount`); it is cut in
+//! two where only a part of it is sent, lost or SACKed. Entries in front of the send head are in flight and make
+//! up the SACK scoreboard (RFC 6675 section 3); the others wait to be sent. Each packet that carries an entry shares
+//! its payload, and the entry stays until it is acknowledged.
 
 use std::collections::VecDeque;
 
@@ -32,7 +34,7 @@ bitflags! {
 /// Memory of an entry itself.
 const TCP_SKB_OVERHEAD: usize = size_of::<TcpSkb>();
 
-/// A segment in the queue (`struct tcp_skb_cb`).
+/// A run of segments in the queue (`struct tcp_skb_cb`).
 #[derive(Debug)]
 pub(crate) struct TcpSkb {
     /// Empty for a bare SYN or FIN.
@@ -40,17 +42,21 @@ pub(crate) struct TcpSkb {
     pub seq: Seq,
     /// Behind the last byte, SYN and FIN counted.
     pub end_seq: Seq,
-    /// SYN, FIN and PSH, as far as they belong to it.
+    /// SYN, FIN and PSH, as far as they belong to it: the first at its beginning, the others at its end.
     pub flags: TcpFlags,
     pub sacked: Sacked,
     /// When it was last sent.
     pub stamp: Instant,
+    /// Segments in flight (`tcp_skb_pcount`); none as long as it was not sent.
+    segs: u32,
+    /// Payload of each of them but the last (`tcp_skb_mss`).
+    mss: u32,
     /// Memory that it costs, with what it leaves unused of its page.
     truesize: u32,
 }
 
 impl TcpSkb {
-    /// A segment with payload whose pages cost `truesize` bytes.
+    /// Payload whose pages cost `truesize` bytes.
     pub(crate) fn data(seq: Seq, payload: Payload, truesize: usize, now: Instant) -> Self {
         Self {
             seq,
@@ -59,6 +65,8 @@ impl TcpSkb {
             flags: TcpFlags::empty(),
             sacked: Sacked::empty(),
             stamp: now,
+            segs: 0,
+            mss: 0,
             truesize: (truesize + TCP_SKB_OVERHEAD) as u32,
         }
     }
@@ -86,18 +94,39 @@ impl TcpSkb {
         &self.payload
     }
 
+    /// Segments in flight.
+    pub(crate) fn segs(&self) -> u32 {
+        self.segs
+    }
+
+    /// Payload of each segment in flight but the last.
+    pub(crate) fn mss(&self) -> usize {
+        self.mss as usize
+    }
+
+    /// Behind the first segment of `mss` bytes.
+    pub(crate) fn first_end(&self, mss: usize) -> Seq {
+        if self.len() > mss {
+            self.seq + mss as u32
+        } else {
+            self.end_seq
+        }
+    }
+
     /// Gives its memory back.
     pub(crate) fn free(self, pool: &mut SkbPool) {
         self.payload.free(pool);
     }
 }
 
-/// The queue and its counts.
+/// The queue and its counts, which are of segments.
 #[derive(Debug, Default)]
 pub(crate) struct WriteQueue {
-    segs: VecDeque<TcpSkb>,
+    entries: VecDeque<TcpSkb>,
     /// Entries in flight; the next is the first to be sent (`tcp_send_head`).
     sent: usize,
+    /// In flight.
+    packets_out: u32,
     /// In flight and SACKed.
     pub sacked_out: u32,
     /// In flight and marked lost.
@@ -113,46 +142,59 @@ pub(crate) struct WriteQueue {
 impl WriteQueue {
     /// Segments sent and not acknowledged (`packets_out`).
     pub(crate) fn packets_out(&self) -> u32 {
-        self.sent as u32
+        self.packets_out
+    }
+
+    /// Entries in flight, which is the index of the send head.
+    pub(crate) fn sent(&self) -> usize {
+        self.sent
     }
 
     /// Segments that are in the network (RFC 6675's pipe; `tcp_packets_in_flight`).
     pub(crate) fn in_flight(&self) -> u32 {
-        (self.packets_out() + self.retrans_out).saturating_sub(self.sacked_out + self.lost_out)
+        (self.packets_out + self.retrans_out).saturating_sub(self.sacked_out + self.lost_out)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.segs.is_empty()
+        self.entries.is_empty()
     }
 
     /// Whether something waits to be sent for the first time.
     pub(crate) fn has_unsent(&self) -> bool {
-        self.sent < self.segs.len()
+        self.sent < self.entries.len()
     }
 
-    /// The first segment not yet sent.
+    /// The first entry not yet sent.
     pub(crate) fn send_head(&self) -> Option<&TcpSkb> {
-        self.segs.get(self.sent)
+        self.entries.get(self.sent)
     }
 
-    /// The last segment, if it has not been sent: more can be added to it.
+    /// The last entry, if it has not been sent: more can be added to it.
     pub(crate) fn unsent_tail(&mut self) -> Option<&mut TcpSkb> {
         if self.has_unsent() {
-            self.segs.back_mut()
+            self.entries.back_mut()
         } else {
             None
         }
     }
 
-    /// Adds payload to the last segment, if it has not been sent and has not a segment's size: `append` is
-    /// told how much, and tells how many bytes it added and how many bytes of memory they cost.
+    /// Adds payload to the last entry, if it has not been sent, up to `goal` bytes: `append` is told how much, and
+    /// tells how many bytes it added and how many bytes of memory they cost. It takes `places` of the payload's.
+    ///
+    /// An entry whose last place is taken ends with a whole segment of `mss` bytes, which its page has room for.
     pub(crate) fn grow_tail(
         &mut self,
-        mss: usize,
+        (goal, mss): (usize, usize),
+        places: usize,
         append: impl FnOnce(&mut Payload, usize) -> (usize, usize),
     ) -> usize {
         let Some(tail) = self.unsent_tail() else { return 0 };
-        let room = mss.saturating_sub(tail.len());
+        let len = tail.len();
+        let room = match tail.payload.free_places().checked_sub(places) {
+            None => 0,
+            Some(0) => len.next_multiple_of(mss) - len,
+            Some(_) => goal.saturating_sub(len),
+        };
         if room == 0 || tail.flags.intersects(TcpFlags::FIN | TcpFlags::SYN) {
             return 0;
         }
@@ -167,88 +209,109 @@ impl WriteQueue {
     }
 
     pub(crate) fn get(&self, at: usize) -> Option<&TcpSkb> {
-        self.segs.get(at)
+        self.entries.get(at)
     }
 
     pub(crate) fn get_mut(&mut self, at: usize) -> Option<&mut TcpSkb> {
-        self.segs.get_mut(at)
+        self.entries.get_mut(at)
     }
 
-    /// The oldest segment in flight (`tcp_rtx_queue_head`).
+    /// The oldest entry in flight (`tcp_rtx_queue_head`).
     pub(crate) fn rtx_head(&self) -> Option<&TcpSkb> {
-        if self.sent == 0 { None } else { self.segs.front() }
-    }
-
-    pub(crate) fn push(&mut self, seg: TcpSkb) {
-        self.wmem_queued += seg.truesize as usize;
-        self.segs.push_back(seg);
-    }
-
-    /// The first `count` unsent segments have been sent; the last of them.
-    pub(crate) fn advance(&mut self, now: Instant, count: usize) -> Option<&TcpSkb> {
-        let count = count.min(self.segs.len() - self.sent);
-        let sent = self.sent + count;
-        for seg in self.segs.range_mut(self.sent..sent) {
-            seg.stamp = now;
+        if self.sent == 0 {
+            None
+        } else {
+            self.entries.front()
         }
-        self.sent = sent;
-        self.segs.get(sent.checked_sub(1)?).filter(|_| count > 0)
     }
 
-    /// Takes the oldest segment in flight; its counts end.
+    pub(crate) fn push(&mut self, entry: TcpSkb) {
+        self.wmem_queued += entry.truesize as usize;
+        self.entries.push_back(entry);
+    }
+
+    /// The first unsent entry has been sent in segments of `mss` bytes; the entry.
+    pub(crate) fn advance(&mut self, now: Instant, mss: usize) -> Option<&TcpSkb> {
+        let at = self.sent;
+        self.entries.get_mut(at)?.stamp = now;
+        self.sent += 1;
+        self.recut(at, mss);
+        self.entries.get(at)
+    }
+
+    /// An entry is made up of segments of another size now, or is shorter: the counts follow
+    /// (`tcp_set_skb_tso_segs`, `tcp_adjust_pcount`).
+    pub(crate) fn recut(&mut self, at: usize, mss: usize) {
+        let Some(entry) = self.entries.get_mut(at) else {
+            return;
+        };
+        let (old, sacked) = (entry.segs, entry.sacked);
+        entry.mss = mss as u32;
+        entry.segs = entry.len().div_ceil(mss.max(1)).max(1) as u32;
+        let new = entry.segs;
+        self.packets_out = (self.packets_out + new).saturating_sub(old);
+        self.count(sacked, old, new);
+    }
+
+    /// Takes the oldest entry in flight; its counts end.
     pub(crate) fn pop_acked(&mut self) -> Option<TcpSkb> {
         if self.sent == 0 {
             return None;
         }
-        let seg = self.segs.pop_front()?;
+        let entry = self.entries.pop_front()?;
         self.sent -= 1;
-        self.uncount(seg.sacked);
-        self.wmem_queued = self.wmem_queued.saturating_sub(seg.truesize as usize);
-        Some(seg)
+        self.packets_out = self.packets_out.saturating_sub(entry.segs);
+        self.count(entry.sacked, entry.segs, 0);
+        self.wmem_queued = self.wmem_queued.saturating_sub(entry.truesize as usize);
+        Some(entry)
     }
 
-    /// Takes any segment, at the end of the connection.
+    /// Takes any entry, at the end of the connection.
     pub(crate) fn pop_any(&mut self) -> Option<TcpSkb> {
-        let seg = self.segs.pop_front()?;
+        let entry = self.entries.pop_front()?;
         self.sent = self.sent.saturating_sub(1);
-        self.wmem_queued = self.wmem_queued.saturating_sub(seg.truesize as usize);
-        if self.segs.is_empty() {
+        self.packets_out = self.packets_out.saturating_sub(entry.segs);
+        self.wmem_queued = self.wmem_queued.saturating_sub(entry.truesize as usize);
+        if self.entries.is_empty() {
             (self.sacked_out, self.lost_out, self.retrans_out) = (0, 0, 0);
         }
-        Some(seg)
+        Some(entry)
     }
 
-    fn uncount(&mut self, sacked: Sacked) {
+    /// An entry of which the scoreboard says `sacked` has `new` segments instead of `old`.
+    fn count(&mut self, sacked: Sacked, old: u32, new: u32) {
         if sacked.is_empty() {
             return;
         }
-        self.sacked_out = self
-            .sacked_out
-            .saturating_sub(sacked.contains(Sacked::ACKED).into());
-        self.lost_out = self.lost_out.saturating_sub(sacked.contains(Sacked::LOST).into());
-        self.retrans_out = self
-            .retrans_out
-            .saturating_sub(sacked.contains(Sacked::RETRANS).into());
+        for (mark, out) in [
+            (Sacked::ACKED, &mut self.sacked_out),
+            (Sacked::LOST, &mut self.lost_out),
+            (Sacked::RETRANS, &mut self.retrans_out),
+        ] {
+            if sacked.contains(mark) {
+                *out = (*out + new).saturating_sub(old);
+            }
+        }
     }
 
-    /// Changes what the scoreboard says about a segment, and the counts with it.
+    /// Changes what the scoreboard says about an entry, and the counts with it.
     pub(crate) fn mark(&mut self, at: usize, set: Sacked, clear: Sacked) {
-        let Some(seg) = self.segs.get_mut(at) else { return };
-        let old = seg.sacked;
-        seg.sacked = (old - clear) | set;
-        let new = seg.sacked;
-        self.uncount(old);
-        self.sacked_out += u32::from(new.contains(Sacked::ACKED));
-        self.lost_out += u32::from(new.contains(Sacked::LOST));
-        self.retrans_out += u32::from(new.contains(Sacked::RETRANS));
+        let Some(entry) = self.entries.get_mut(at) else {
+            return;
+        };
+        let (old, segs) = (entry.sacked, entry.segs);
+        entry.sacked = (old - clear) | set;
+        let new = entry.sacked;
+        self.count(old, segs, 0);
+        self.count(new, 0, segs);
     }
 
-    /// The index of the first segment that ends after `seq`, among those in flight.
+    /// The index of the first entry that ends after `seq`, among those in flight.
     pub(crate) fn find(&self, seq: Seq) -> usize {
         let (mut low, mut high) = (0, self.sent);
         while low < high {
             let mid = (low + high) / 2;
-            if self.segs.get(mid).is_some_and(|s| s.end_seq.after(seq)) {
+            if self.entries.get(mid).is_some_and(|s| s.end_seq.after(seq)) {
                 high = mid;
             } else {
                 low = mid + 1;
@@ -257,50 +320,64 @@ impl WriteQueue {
         low
     }
 
-    /// Cuts the segment at `at` after `len` bytes of payload (`tcp_fragment`). Nothing happens if that is all of
-    /// it or none.
-    pub(crate) fn split(&mut self, at: usize, len: usize) {
-        let Some(seg) = self.segs.get_mut(at) else { return };
-        if len == 0 || len >= seg.len() {
-            return;
+    /// Cuts the entry at `at` after `len` bytes of payload (`tcp_fragment`). False if that is all of it or none:
+    /// nothing happens.
+    pub(crate) fn split(&mut self, at: usize, len: usize) -> bool {
+        let Some(entry) = self.entries.get_mut(at) else {
+            return false;
+        };
+        if len == 0 || len >= entry.len() {
+            return false;
         }
         // FIN and PSH are at the end.
-        let moved = seg.flags & (TcpFlags::FIN | TcpFlags::PSH);
-        seg.flags -= moved;
-        let syn = u32::from(seg.flags.contains(TcpFlags::SYN));
+        let moved = entry.flags & (TcpFlags::FIN | TcpFlags::PSH);
+        entry.flags -= moved;
+        let syn = u32::from(entry.flags.contains(TcpFlags::SYN));
+        let (mss, sent) = (entry.mss(), at < self.sent);
         let second = TcpSkb {
-            seq: seg.seq + syn + len as u32,
-            end_seq: seg.end_seq,
+            seq: entry.seq + syn + len as u32,
+            end_seq: entry.end_seq,
             flags: moved,
-            sacked: seg.sacked,
-            stamp: seg.stamp,
-            payload: seg.payload.split_off(len),
+            sacked: entry.sacked,
+            stamp: entry.stamp,
+            payload: entry.payload.split_off(len),
+            segs: 0,
+            mss: 0,
             // The pages stay charged to the first.
             truesize: TCP_SKB_OVERHEAD as u32,
         };
-        seg.end_seq = second.seq;
-        let sacked = second.sacked;
+        entry.end_seq = second.seq;
         self.wmem_queued += second.truesize as usize;
-        self.segs.insert(at + 1, second);
-        if at < self.sent {
+        self.entries.insert(at + 1, second);
+        if sent {
             self.sent += 1;
-            self.sacked_out += u32::from(sacked.contains(Sacked::ACKED));
-            self.lost_out += u32::from(sacked.contains(Sacked::LOST));
-            self.retrans_out += u32::from(sacked.contains(Sacked::RETRANS));
+            self.recut(at, mss);
+            self.recut(at + 1, mss);
         }
+        true
     }
 
-    /// Removes what was acknowledged from the front of the oldest segment (`tcp_trim_head`).
-    pub(crate) fn trim_head(&mut self, una: Seq) {
-        let Some(seg) = self.segs.front_mut() else { return };
-        if !seg.seq.before(una) || !una.before(seg.end_seq) {
-            return;
+    /// Removes what was acknowledged from the front of the oldest entry (`tcp_trim_head`, `tcp_tso_acked`); how many
+    /// segments that were.
+    pub(crate) fn trim_head(&mut self, una: Seq, pool: &mut SkbPool) -> u32 {
+        let Some(entry) = self.entries.front_mut() else {
+            return 0;
+        };
+        if !entry.seq.before(una) || !una.before(entry.end_seq) {
+            return 0;
         }
-        let syn = u32::from(seg.flags.contains(TcpFlags::SYN));
-        let bytes = una.since(seg.seq) - syn;
-        seg.flags -= TcpFlags::SYN;
-        seg.payload.pull(bytes as usize);
-        seg.seq = una;
+        let syn = u32::from(entry.flags.contains(TcpFlags::SYN));
+        let bytes = una.since(entry.seq) - syn;
+        entry.flags -= TcpFlags::SYN;
+        entry.payload.pull(bytes as usize, pool);
+        entry.seq = una;
+        // Its memory is free as the payload is.
+        let freed = bytes.min(entry.truesize - TCP_SKB_OVERHEAD as u32);
+        entry.truesize -= freed;
+        self.wmem_queued = self.wmem_queued.saturating_sub(freed as usize);
+        let (segs, mss) = (entry.segs, entry.mss());
+        self.recut(0, mss);
+        segs.saturating_sub(self.entries.front().map_or(0, TcpSkb::segs))
     }
 }
 
@@ -308,7 +385,9 @@ impl WriteQueue {
 mod tests {
     use super::*;
 
-    fn seg(seq: u32, payload: &[u8]) -> TcpSkb {
+    const MSS: usize = 10;
+
+    fn entry(seq: u32, payload: &[u8]) -> TcpSkb {
         let payload = Payload::of(payload, 2);
         TcpSkb {
             flags: TcpFlags::PSH,
@@ -316,13 +395,29 @@ mod tests {
         }
     }
 
+    /// Four segments, of which three are in flight, each an entry.
     fn queue() -> WriteQueue {
         let mut q = WriteQueue::default();
         for n in 0..4 {
-            q.push(seg(n * 10, &[n as u8; 10]));
+            q.push(entry(n * 10, &[n as u8; 10]));
         }
-        assert_eq!(q.advance(Instant::ZERO, 3).unwrap().seq, Seq(20));
+        q.advance(Instant::ZERO, MSS);
+        q.advance(Instant::ZERO, MSS);
+        assert_eq!(q.advance(Instant::ZERO, MSS).unwrap().seq, Seq(20));
         q
+    }
+
+    /// One entry of five segments in flight, the last of them short.
+    fn run() -> WriteQueue {
+        let mut q = WriteQueue::default();
+        let bytes: Vec<u8> = (0..42).collect();
+        q.push(entry(0, &bytes));
+        assert_eq!(q.advance(Instant::ZERO, MSS).unwrap().segs(), 5);
+        q
+    }
+
+    fn counts(q: &WriteQueue) -> [u32; 4] {
+        [q.packets_out(), q.sacked_out, q.lost_out, q.retrans_out]
     }
 
     #[test]
@@ -339,15 +434,34 @@ mod tests {
     }
 
     #[test]
+    fn counts_are_of_segments_however_the_run_is_cut() {
+        let mut q = run();
+        q.mark(0, Sacked::LOST, Sacked::empty());
+        assert_eq!(counts(&q), [5, 0, 5, 0]);
+        assert!(q.split(0, 20));
+        assert_eq!((q.sent(), counts(&q)), (2, [5, 0, 5, 0]));
+        q.mark(1, Sacked::ACKED, Sacked::LOST);
+        assert_eq!((counts(&q), q.in_flight()), ([5, 3, 2, 0], 0));
+        // Not between two segments: one more.
+        assert!(q.split(1, 11));
+        assert_eq!((q.sent(), counts(&q)), (3, [6, 4, 2, 0]));
+        // The path takes less.
+        q.recut(0, 5);
+        assert_eq!((q.get(0).unwrap().segs(), counts(&q)), (4, [8, 4, 4, 0]));
+        assert_eq!(q.pop_acked().unwrap().segs(), 4);
+        assert_eq!(counts(&q), [4, 4, 0, 0]);
+    }
+
+    #[test]
     fn segments_are_found_by_sequence_number() {
         let q = queue();
         assert_eq!([0, 9, 10, 29, 30, 99].map(|s| q.find(Seq(s))), [0, 0, 1, 2, 3, 3]);
     }
 
     #[test]
-    fn a_split_segment_keeps_its_bytes_and_flags() {
+    fn a_split_entry_keeps_its_bytes_and_flags() {
         let mut q = queue();
-        q.split(1, 4);
+        assert!(q.split(1, 4));
         let (a, b) = (q.get(1).unwrap(), q.get(2).unwrap());
         assert_eq!(
             (a.seq, a.end_seq, b.seq, b.end_seq),
@@ -356,38 +470,62 @@ mod tests {
         assert_eq!((a.len(), b.len(), q.packets_out()), (4, 6, 4));
         assert_eq!((a.flags, b.flags), (TcpFlags::empty(), TcpFlags::PSH));
         assert_eq!((a.payload.bytes(), b.payload.bytes()), (vec![1; 4], vec![1; 6]));
-        q.split(0, 10);
-        q.split(0, 0);
+        assert!(!q.split(0, 10) && !q.split(0, 0));
         assert_eq!(q.packets_out(), 4, "nothing to cut");
         while q.pop_any().is_some() {}
-        assert_eq!(q.wmem_queued, 0);
+        assert_eq!((q.wmem_queued, q.packets_out()), (0, 0));
     }
 
     #[test]
-    fn the_last_segment_grows_until_it_is_sent_or_full_or_finished() {
+    fn the_last_entry_grows_until_it_is_sent_or_full_or_finished() {
         let mut q = queue();
         let append = |bytes: &'static [u8]| {
             move |payload: &mut Payload, most: usize| (payload.extend(&bytes[..bytes.len().min(most)]), 0)
         };
-        assert_eq!(q.grow_tail(11, append(b"abc")), 1);
-        assert_eq!(q.grow_tail(11, append(b"bc")), 0, "full");
-        assert_eq!(q.grow_tail(20, append(b"bc")), 1, "the page is full");
+        assert_eq!(q.grow_tail((11, 11), 0, append(b"abc")), 1);
+        assert_eq!(q.grow_tail((11, 11), 0, append(b"bc")), 0, "full");
+        assert_eq!(q.grow_tail((20, 20), 0, append(b"bc")), 1, "the page is full");
         let tail = q.unsent_tail().unwrap();
         assert_eq!(
             (tail.len(), tail.end_seq, tail.flags),
             (12, Seq(42), TcpFlags::empty())
         );
         tail.flags = TcpFlags::FIN;
-        assert_eq!(q.grow_tail(50, append(b"x")), 0);
-        assert!(q.advance(Instant::ZERO, 9).is_some() && !q.has_unsent());
-        assert_eq!(q.grow_tail(50, append(b"x")), 0);
+        assert_eq!(q.grow_tail((50, 50), 0, append(b"x")), 0);
+        assert!(q.advance(Instant::ZERO, MSS).is_some() && !q.has_unsent());
+        assert_eq!(q.grow_tail((50, 50), 0, append(b"x")), 0);
+    }
+
+    #[test]
+    fn an_entry_without_free_places_ends_with_a_whole_segment() {
+        let mut q = WriteQueue::default();
+        q.push(entry(0, b"abc"));
+        let mut rooms = Vec::new();
+        for places in [1, 7, 8] {
+            q.grow_tail((1000, 10), places, |_, most| {
+                rooms.push(most);
+                (0, 0)
+            });
+        }
+        assert_eq!(
+            rooms,
+            [997, 7],
+            "with the last place, to the end of the segment; no ninth"
+        );
     }
 
     #[test]
     fn the_acknowledged_part_goes_from_the_front() {
+        let mut pool = SkbPool::new(0);
         let mut q = queue();
-        q.trim_head(Seq(3));
+        assert_eq!(q.trim_head(Seq(3), &mut pool), 0, "the segment is still out");
         let head = q.rtx_head().unwrap();
         assert_eq!((head.seq, head.len(), head.end_seq), (Seq(3), 7, Seq(10)));
+        let mut q = run();
+        let before = q.wmem_queued;
+        assert_eq!(q.trim_head(Seq(20), &mut pool), 2);
+        assert_eq!((q.packets_out(), q.wmem_queued), (3, before - 12));
+        assert_eq!(q.trim_head(Seq(25), &mut pool), 1, "17 bytes are two segments");
+        assert_eq!(q.get(0).unwrap().payload.bytes(), (25..42).collect::<Vec<u8>>());
     }
 }

@@ -63,18 +63,18 @@ pub(super) enum Class {
 
 /// What is kept of a segment's headers; the rest is compared in the packets themselves.
 pub(super) struct Segment {
-    pf: NfProto,
+    pub(super) pf: NfProto,
     /// Offset of the TCP header from the network header.
-    l4: usize,
+    pub(super) l4: usize,
     /// Of the TCP header, options included.
-    header_len: usize,
+    pub(super) header_len: usize,
     pub(super) seq: u32,
     /// Bytes of payload.
     pub(super) len: usize,
     /// Identification of IPv4.
     pub(super) id: Option<u16>,
-    dont_fragment: bool,
-    flags: TcpFlags,
+    pub(super) dont_fragment: bool,
+    pub(super) flags: TcpFlags,
 }
 
 /// Looks at a frame that starts at its network header. A transport checksum that nobody has verified is.
@@ -194,7 +194,7 @@ impl Segment {
     }
 
     /// How the identifications run if this segment's is the next.
-    fn ids_after(&self, held: &Held) -> Option<Ids> {
+    pub(super) fn ids_after(&self, held: &Held) -> Option<Ids> {
         let (Some(first), Some(id)) = (held.head.id, self.id) else {
             return Some(Ids::None);
         };
@@ -205,76 +205,6 @@ impl Segment {
             Ids::Unknown | Ids::Fixed if fixed => Some(Ids::Fixed),
             _ => None,
         }
-    }
-
-    /// The segment of a frame that is what the held packet lets expect: what [`classify`] and
-    /// [`Segment::continues`] find out, from one comparison of the headers. None for any other frame, which may
-    /// be of the flow all the same.
-    pub(super) fn predicted(skb: &mut SkBuff, held: &Held) -> Option<(Self, Ids)> {
-        let head = &held.head;
-        let (a, b) = (held.skb.data(), skb.data());
-        let id = match head.pf {
-            NfProto::Ipv4 => {
-                let (a, b) = (a.first_chunk::<IPV4_HLEN>()?, b.first_chunk::<IPV4_HLEN>()?);
-                let same = a[..2] == b[..2] && a[6..10] == b[6..10] && a[12..] == b[12..];
-                let whole = usize::from(u16::from_be_bytes([b[2], b[3]])) == skb.len();
-                if !same || !whole || !Sum::ZERO.add_array(b).is_valid() {
-                    return None;
-                }
-                Some(u16::from_be_bytes([b[4], b[5]]))
-            }
-            NfProto::Ipv6 => {
-                let (a, b) = (a.first_chunk::<IPV6_HLEN>()?, b.first_chunk::<IPV6_HLEN>()?);
-                let same = a[..4] == b[..4] && a[6..] == b[6..];
-                let whole = usize::from(u16::from_be_bytes([b[4], b[5]])) + IPV6_HLEN == skb.len();
-                if !same || !whole {
-                    return None;
-                }
-                None
-            }
-        };
-        let (th_a, options_a) = a.get(head.l4..)?.split_first_chunk::<TCP_HLEN>()?;
-        let (th, rest) = b.get(head.l4..)?.split_first_chunk::<TCP_HLEN>()?;
-        // Ports; acknowledgment, length and reserved bits; window; urgent pointer and options.
-        let same = th[..4] == th_a[..4]
-            && th[8..12] == th_a[8..12]
-            && th[12] == th_a[12]
-            && th[14..16] == th_a[14..16]
-            && th[18..] == th_a[18..];
-        let (options, payload) = rest.split_at_checked(head.header_len - TCP_HLEN)?;
-        let same = same && options == options_a.get(..options.len())?;
-        let segment = Self {
-            pf: head.pf,
-            l4: head.l4,
-            header_len: head.header_len,
-            seq: u32::from_be_bytes([th[4], th[5], th[6], th[7]]),
-            len: payload.len(),
-            id,
-            dont_fragment: head.dont_fragment,
-            flags: TcpFlags::from_bits_retain(th[13]),
-        };
-        let expected = segment.seq == held.next_seq
-            && (1..=head.len).contains(&segment.len)
-            && (segment.flags ^ head.flags) - (TcpFlags::FIN | TcpFlags::PSH) == TcpFlags::empty()
-            && th[16..18] != [0xff, 0xff];
-        let same_link = *skb.mac_header()?.first_chunk::<ETH_HLEN>()? == held.link;
-        if !same || !expected || !same_link || skb.is_nonlinear() || skb.gso().is_some() {
-            return None;
-        }
-        let ids = segment.ids_after(held)?;
-        match skb.ip_summed() {
-            IpSummed::Unnecessary => {}
-            IpSummed::None => {
-                let l4 = b.get(head.l4..)?;
-                let sum = held.pseudo.add_u16(l4.len() as u16).add_bytes(l4);
-                if !sum.is_valid() {
-                    return None;
-                }
-                skb.set_ip_summed(IpSummed::Unnecessary);
-            }
-            IpSummed::Complete(_) | IpSummed::Partial { .. } => return None,
-        }
-        Some((segment, ids))
     }
 
     /// FIN and PSH of the last segment are those of the packet.

@@ -154,8 +154,14 @@ fn skb(frame: &[u8]) -> SkBuff {
     let mut skb = SkBuff::with_capacity(66 + frame.len());
     skb.reserve(66).unwrap();
     skb.put_slice(frame).unwrap();
+    to_network_header(skb)
+}
+
+fn to_network_header(mut skb: SkBuff) -> SkBuff {
+    let frame = skb.data();
+    let ether_type = u16::from_be_bytes([frame[12], frame[13]]);
     skb.reset_mac_header();
-    skb.set_protocol(EtherType(u16::from_be_bytes([frame[12], frame[13]])));
+    skb.set_protocol(EtherType(ether_type));
     skb.set_pkt_type(PktType::Host);
     skb.pull(14).unwrap();
     skb
@@ -165,9 +171,16 @@ fn skb(frame: &[u8]) -> SkBuff {
 fn run(napi: &mut NapiGro, frames: impl IntoIterator<Item = Vec<u8>>) -> Vec<SkBuff> {
     let mut up = Vec::new();
     for frame in frames {
-        let mut next = Some(skb(&frame));
+        let mut next = Some(SkBuff::from_slice(&frame));
         while let Some(skb) = next.take() {
-            match napi.receive(skb, Instant::ZERO) {
+            // As `napi_gro_receive`, and from the network header on if another packet had to leave first.
+            let at_link = skb.mac_header().is_none();
+            let gro = match if at_link { napi.receive_next(skb) } else { Err(skb) } {
+                Ok(gro) => gro,
+                Err(skb) if at_link => napi.receive(to_network_header(skb), Instant::ZERO),
+                Err(skb) => napi.receive(skb, Instant::ZERO),
+            };
+            match gro {
                 Gro::Held => {}
                 Gro::Deliver(skb) => up.push(skb),
                 Gro::Before { held, skb } => {

@@ -160,21 +160,15 @@ impl SkBuff {
         Ok(())
     }
 
-    /// Takes the last of the other buffers with its bytes away.
-    pub fn pop_frag(&mut self) -> Option<SkBuff> {
-        let skb = self.0.frag_list.pop()?;
-        self.0.data_len = self.0.data_len.saturating_sub(skb.len() as u32);
-        self.0.data_truesize = self.0.data_truesize.saturating_sub(skb.truesize() as u32);
-        Some(skb)
+    /// Takes a packet that is done with apart: its other buffers.
+    pub(crate) fn drain_frag_list(&mut self) -> std::vec::Drain<'_, SkBuff> {
+        self.0.frag_list.drain(..)
     }
 
-    /// Takes the last part of a page away.
+    /// The same: the last part of a page.
+    #[inline]
     pub(crate) fn pop_page_frag(&mut self) -> Option<Frag> {
-        let frag = self.0.frags.pop()?;
-        let len = frag.len() as u32;
-        self.0.data_len = self.0.data_len.saturating_sub(len);
-        self.0.data_truesize = self.0.data_truesize.saturating_sub(len);
-        Some(frag)
+        self.0.frags.pop()
     }
 
     /// Copies the packet's bytes from `offset` on, as many as there are and fit, to `to`; the number copied

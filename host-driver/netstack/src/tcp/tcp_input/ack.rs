@@ -217,7 +217,7 @@ impl TcpSock {
         let Some(head) = self.queue.send_head() else {
             return;
         };
-        if !head.end_seq.after(self.wnd_end()) {
+        if !head.first_end(self.current_mss()).after(self.wnd_end()) {
             self.rtt.backoff = 0;
             self.probes_since = None;
             if matches!(self.timer, Some((_, TimerKind::Probe0))) {
@@ -239,48 +239,51 @@ impl TcpSock {
         let mut reord: Option<Seq> = None;
         let mut pkts_acked = 0u32;
         let prior_sacked = self.queue.sacked_out;
-        // Of segments that were sent together the last is the latest.
-        let mut latest: Option<(Sacked, Seq, Instant)> = None;
-        while self
-            .queue
-            .rtx_head()
-            .is_some_and(|head| !head.end_seq.after(self.snd_una))
-        {
-            let Some(head) = self.queue.pop_acked() else { break };
-            if head.sacked.contains(Sacked::EVER_RETRANS) {
+        while let Some(head) = self.queue.rtx_head().filter(|h| h.seq.before(self.snd_una)) {
+            let (sacked, seq, end_seq, stamp) = (head.sacked, head.seq, head.end_seq, head.stamp);
+            let syn = head.flags.contains(TcpFlags::SYN);
+            let whole = !end_seq.after(self.snd_una);
+            let acked = if !whole {
+                self.queue.trim_head(self.snd_una, net.pool)
+            } else if let Some(head) = self.queue.pop_acked() {
+                let segs = head.segs();
+                head.free(net.pool);
+                segs
+            } else {
+                0
+            };
+            if acked == 0 {
+                break;
+            }
+            if sacked.contains(Sacked::EVER_RETRANS) {
                 flag |= AckFlag::RETRANS_DATA_ACKED;
-            } else if !head.sacked.contains(Sacked::ACKED) {
-                last_ackt = Some(head.stamp);
+            } else if !sacked.contains(Sacked::ACKED) {
+                last_ackt = Some(stamp);
                 first_ackt = first_ackt.or(last_ackt);
-                if head.seq.before(prior_fack) {
-                    reord = Some(reord.map_or(head.seq, |r| r.min(head.seq)));
+                if seq.before(prior_fack) {
+                    reord = Some(reord.map_or(seq, |r| r.min(seq)));
                 }
-                if !head.end_seq.after(self.high_seq) {
+                if !end_seq.after(self.high_seq) {
                     flag |= AckFlag::ORIG_SACK_ACKED;
                 }
             }
-            if !head.sacked.contains(Sacked::ACKED) {
-                self.delivered = self.delivered.wrapping_add(1);
-                if let Some((sacked, end_seq, stamp)) = latest
-                    && (stamp != head.stamp || sacked != head.sacked)
-                {
+            if !sacked.contains(Sacked::ACKED) {
+                self.delivered = self.delivered.wrapping_add(acked);
+                if self.rx_opt.sack_ok {
                     self.rack_advance(net.now, sacked, end_seq, stamp);
                 }
-                latest = Some((head.sacked, head.end_seq, head.stamp)).filter(|_| self.rx_opt.sack_ok);
             }
-            pkts_acked += 1;
-            if head.flags.contains(TcpFlags::SYN) {
+            pkts_acked += acked;
+            if syn {
                 flag |= AckFlag::SYN_ACKED;
                 self.retrans_stamp = 0;
             } else {
                 flag |= AckFlag::DATA_ACKED;
             }
-            head.free(net.pool);
+            if !whole {
+                break;
+            }
         }
-        if let Some((sacked, end_seq, stamp)) = latest {
-            self.rack_advance(net.now, sacked, end_seq, stamp);
-        }
-        self.queue.trim_head(self.snd_una);
         if self
             .queue
             .rtx_head()

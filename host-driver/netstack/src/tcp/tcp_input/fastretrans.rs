@@ -112,26 +112,25 @@ impl TcpSock {
     fn newreno_mark_lost(&mut self, advanced: bool) {
         let begin = self.ca_state < CaState::Recovery && self.queue.sacked_out >= self.reordering;
         if begin || self.ca_state == CaState::Recovery && advanced {
-            if self
-                .queue
-                .rtx_head()
-                .is_some_and(|h| h.sacked.contains(Sacked::LOST))
-            {
+            let Some(head) = self.queue.rtx_head() else { return };
+            if head.sacked.contains(Sacked::LOST) {
                 return;
             }
+            let mss = head.mss();
+            self.queue.split(0, mss);
             self.mark_skb_lost(0);
         }
     }
 
     /// Marks a segment lost, or its retransmission (`tcp_mark_skb_lost`).
     pub(crate) fn mark_skb_lost(&mut self, at: usize) {
-        let Some(seg) = self.queue.get(at) else { return };
-        let (sacked, seq) = (seg.sacked, seg.seq);
+        let Some(entry) = self.queue.get(at) else { return };
+        let (sacked, seq) = (entry.sacked, entry.seq);
         if sacked.contains(Sacked::ACKED) {
             return;
         }
         if !sacked.contains(Sacked::LOST) || sacked.contains(Sacked::RETRANS) {
-            self.lost = self.lost.wrapping_add(1);
+            self.lost = self.lost.wrapping_add(entry.segs());
         }
         self.queue.mark(at, Sacked::LOST, Sacked::RETRANS);
         self.queue.retransmit_hint = if self.queue.retransmit_hint.before(self.snd_una) {
@@ -199,14 +198,14 @@ impl TcpSock {
             .rtx_head()
             .is_some_and(|h| h.sacked.contains(Sacked::ACKED));
         if reneged {
-            for at in 0..self.queue.packets_out() as usize {
+            for at in 0..self.queue.sent() {
                 self.queue.mark(at, Sacked::empty(), Sacked::ACKED);
             }
             self.sack_cache = Default::default();
         } else {
             self.reset_reno_sack();
         }
-        for at in 0..self.queue.packets_out() as usize {
+        for at in 0..self.queue.sent() {
             let Some(seg) = self.queue.get(at) else { break };
             // RFC 8985 section 6.3: what was sent just now is not lost yet.
             let recent = self.rx_opt.sack_ok && at > 0 && self.rack_skb_timeout(now, seg.stamp, 0) > 0;
@@ -261,7 +260,7 @@ impl TcpSock {
     /// `tcp_undo_cwnd_reduction`.
     fn undo_cwnd_reduction(&mut self, net: &mut Net<'_>, unmark: bool) {
         if unmark {
-            for at in 0..self.queue.packets_out() as usize {
+            for at in 0..self.queue.sent() {
                 self.queue.mark(at, Sacked::empty(), Sacked::LOST);
             }
         }

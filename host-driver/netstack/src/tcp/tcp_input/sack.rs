@@ -74,18 +74,27 @@ impl TcpSock {
         }
     }
 
-    /// Marks the segments that lie between.
+    /// Marks the segments that lie between. Runs of which only some do are cut there (`tcp_match_skb_to_sack`).
     fn sacktag_walk(&mut self, start: Seq, end: Seq, state: &mut SackState) {
         let mut at = self.queue.find(start);
-        while let Some(seg) = self
-            .queue
-            .get(at)
-            .filter(|_| at < self.queue.packets_out() as usize)
+        while at < self.queue.sent()
+            && let Some(entry) = self.queue.get(at)
         {
-            if seg.end_seq.after(end) {
-                break;
-            }
-            if !seg.seq.before(start) {
+            let mss = entry.mss().max(1);
+            if entry.seq.before(start) {
+                let before = start.since(entry.seq) as usize;
+                self.queue.split(at, before.next_multiple_of(mss));
+            } else {
+                if entry.end_seq.after(end) {
+                    let inside = if end.after(entry.seq) {
+                        end.since(entry.seq) as usize
+                    } else {
+                        0
+                    };
+                    if !self.queue.split(at, inside - inside % mss) {
+                        break;
+                    }
+                }
                 self.sacktag_one(at, state);
             }
             at += 1;
@@ -94,8 +103,9 @@ impl TcpSock {
 
     /// `tcp_sacktag_one`.
     fn sacktag_one(&mut self, at: usize, state: &mut SackState) {
-        let Some(seg) = self.queue.get(at) else { return };
-        let (sacked, seq, end_seq, stamp) = (seg.sacked, seg.seq, seg.end_seq, seg.stamp);
+        let Some(entry) = self.queue.get(at) else { return };
+        let (sacked, seq, end_seq, stamp) = (entry.sacked, entry.seq, entry.end_seq, entry.stamp);
+        let segs = entry.segs();
         if !end_seq.after(self.snd_una) || sacked.contains(Sacked::ACKED) {
             return;
         }
@@ -122,8 +132,8 @@ impl TcpSock {
         }
         self.queue.mark(at, Sacked::ACKED, clear);
         state.flag |= AckFlag::DATA_SACKED;
-        self.delivered = self.delivered.wrapping_add(1);
-        if self.queue.sacked_out == 1 || seq.after(self.highest_sack) {
+        self.delivered = self.delivered.wrapping_add(segs);
+        if self.queue.sacked_out == segs || seq.after(self.highest_sack) {
             self.highest_sack = seq;
         }
     }
