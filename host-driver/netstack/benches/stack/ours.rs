@@ -1,6 +1,5 @@
 //! This stack: two hosts, and a wire between their cards.
 
-use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant as WallClock};
 
@@ -43,7 +42,7 @@ impl Offload {
 struct Card {
     mac: MacAddr,
     features: Features,
-    ring: VecDeque<SkBuff>,
+    ring: Vec<SkBuff>,
     done: Vec<SkBuff>,
 }
 
@@ -64,7 +63,7 @@ impl NetDevice for Card {
         self.features
     }
     fn start_xmit(&mut self, skb: SkBuff) -> Result<(), TxBusy> {
-        self.ring.push_back(skb);
+        self.ring.push(skb);
         Ok(())
     }
     fn reclaim(&mut self, pool: &mut SkbPool) {
@@ -89,7 +88,7 @@ impl Host {
         let card = Card {
             mac: [2, 0, 0, 0, 0, n].into(),
             features,
-            ring: VecDeque::new(),
+            ring: Vec::new(),
             done: Vec::new(),
         };
         let ifindex = stack.add_interface(&card);
@@ -103,7 +102,7 @@ impl Host {
 
 /// What hardware does: reads the pieces of packets from one host's memory, writes them to buffers of the other's.
 #[inline(never)]
-fn dma(from: &VecDeque<SkBuff>, to: &mut VecDeque<SkBuff>) -> Duration {
+fn dma(from: &[SkBuff], to: &mut [SkBuff]) -> Duration {
     let start = WallClock::now();
     for (from, to) in from.iter().zip(to) {
         let room = to.put(from.len()).expect("a buffer that is large enough");
@@ -116,7 +115,7 @@ fn dma(from: &VecDeque<SkBuff>, to: &mut VecDeque<SkBuff>) -> Duration {
 struct Wire {
     offload: Offload,
     /// Buffers that the receiver has posted.
-    posted: VecDeque<SkBuff>,
+    posted: Vec<SkBuff>,
     /// Time that was the hardware's.
     dma: Duration,
 }
@@ -131,10 +130,10 @@ impl Wire {
                 let buffer = to.stack.skb_pool().alloc(NET_IP_ALIGN + skb.len());
                 let mut buffer = buffer.expect("memory");
                 buffer.reserve(NET_IP_ALIGN).expect("an empty buffer");
-                self.posted.push_back(buffer);
+                self.posted.push(buffer);
             }
             self.dma += dma(&from.card.ring, &mut self.posted);
-            while let Some((skb, mut received)) = from.card.ring.pop_front().zip(self.posted.pop_front()) {
+            for (skb, mut received) in from.card.ring.drain(..).zip(self.posted.drain(..)) {
                 if self.offload != Offload::None {
                     received.set_ip_summed(IpSummed::Unnecessary);
                     received.set_gso(skb.gso());
@@ -158,7 +157,7 @@ pub fn run(bytes: usize, offload: Offload, idle: usize) -> Transfer {
     let mut now = Instant::from_secs(1);
     let mut wire = Wire {
         offload,
-        posted: VecDeque::new(),
+        posted: Vec::new(),
         dma: Duration::ZERO,
     };
     let mut tick = |a: &mut Host, b: &mut Host| {

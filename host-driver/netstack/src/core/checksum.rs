@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 /// A partial one's complement sum, not yet folded or complemented (Linux's `__wsum`).
 ///
-/// Sums of parts add up to the sum of the whole as long as every part but the last has an even length.
+/// Sums of parts add up to the sum of the whole as long as every part but the last has an even length. RFC 1071
+/// section 2(B) lets the words be added in any byte order: they are in that of memory here, and swapped once at the
+/// end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sum(u64);
 
@@ -14,23 +16,22 @@ impl Sum {
 
     /// A sum from its folded 16-bit value.
     pub const fn from_folded(value: u16) -> Self {
-        Self(value as u64)
+        Self(value.to_be() as u64)
     }
 
     /// Adds the bytes of `data`, taken as big-endian 16-bit words padded with a zero byte
     /// (`csum_partial`).
     ///
-    /// RFC 1071 section 2(B) lets the words be added in any byte order and swapped once at the end, and 2(C)
-    /// lets them be added wider than 16 bits: the loop is a chain of 64-bit additions, each with the carry of
-    /// the one before.
+    /// RFC 1071 section 2(C) lets the words be added wider than 16 bits: the loop is a chain of 64-bit additions,
+    /// each with the carry of the one before.
     #[must_use]
     pub fn add_bytes(self, data: &[u8]) -> Self {
-        let (blocks, rest) = data.as_chunks::<256>();
+        let (blocks, rest) = data.as_chunks::<512>();
         let mut sum = 0u64;
         for block in blocks {
             sum = add_words(sum, block.as_chunks::<8>().0);
         }
-        let (blocks, rest) = rest.as_chunks::<64>();
+        let (blocks, rest) = rest.as_chunks::<128>();
         for block in blocks {
             sum = add_words(sum, block.as_chunks::<8>().0);
         }
@@ -52,7 +53,7 @@ impl Sum {
             let last = u64::from(fours) + u64::from(twos) + u64::from(one);
             sum = add_words(sum, &[last.to_ne_bytes()]);
         }
-        Self(self.0 + u64::from(u16::from_be(fold64(sum))))
+        Self(self.0 + (sum & 0xffff_ffff) + (sum >> 32))
     }
 
     /// As [`Sum::add_bytes`] for a length known beforehand, such as that of a header.
@@ -60,11 +61,8 @@ impl Sum {
     #[inline]
     pub fn add_array<const N: usize>(self, data: &[u8; N]) -> Self {
         const { assert!(N.is_multiple_of(4)) };
-        let mut sum = 0u64;
-        for word in data.as_chunks::<4>().0 {
-            sum += u64::from(u32::from_ne_bytes(*word));
-        }
-        Self(self.0 + u64::from(u16::from_be(fold64(sum))))
+        let words = data.as_chunks::<4>().0.iter();
+        Self(words.fold(self.0, |sum, word| sum + u64::from(u32::from_ne_bytes(*word))))
     }
 
     /// Adds the bytes of `data` behind others, whose number may be `odd` (`csum_block_add`): then each byte
@@ -74,7 +72,7 @@ impl Sum {
     pub fn add_after(self, odd: bool, data: &[u8]) -> Self {
         if odd {
             let sum = Self::ZERO.add_bytes(data).folded();
-            self.add_u16(sum.swap_bytes())
+            self.add(Self::from_folded(sum.swap_bytes()))
         } else {
             self.add_bytes(data)
         }
@@ -87,20 +85,20 @@ impl Sum {
         reason = "the name that sums have everywhere here"
     )]
     pub const fn add(self, other: Self) -> Self {
-        Self(self.0 + fold64(other.0) as u64)
+        Self(self.0 + other.0)
     }
 
     /// Adds two 16-bit words at once.
     #[must_use]
     pub const fn add_u32(self, words: u32) -> Self {
         // 2^16 is 1 modulo 2^16 - 1, so the upper word needs no shift.
-        Self(self.0 + words as u64)
+        Self(self.0 + words.to_be() as u64)
     }
 
     /// Adds one 16-bit word.
     #[must_use]
     pub const fn add_u16(self, word: u16) -> Self {
-        Self(self.0 + word as u64)
+        Self(self.0 + word.to_be() as u64)
     }
 
     fn add_addr(self, addr: IpAddr) -> Self {
@@ -128,12 +126,12 @@ impl Sum {
 
     /// The sum folded to 16 bits, not complemented.
     pub const fn folded(self) -> u16 {
-        fold64(self.0)
+        u16::from_be(fold64(self.0))
     }
 
     /// The checksum: the complement of the folded sum (`csum_fold`).
     pub const fn finish(self) -> u16 {
-        !fold64(self.0)
+        !self.folded()
     }
 
     /// Whether a sum over data that includes its checksum field says that the data is intact.

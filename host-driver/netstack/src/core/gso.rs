@@ -209,7 +209,7 @@ impl Cut {
     fn fill(&mut self, skb: &mut SkBuff, segment: &mut SkBuff, len: usize) -> Result<(), SkbError> {
         let flags = self.flags(len);
         if self.made != Some((len, flags)) {
-            self.make_headers(skb.data_mut(), len, flags);
+            self.make_headers(skb, len, flags);
         }
         segment.begin_as(skb, self.headers)?;
         let payload = if self.share {
@@ -220,15 +220,6 @@ impl Cut {
             Sum::ZERO.add_bytes(if self.checksum { room } else { &[] })
         };
         self.number(segment.data_mut(), payload);
-        segment.set_gso(None);
-        segment.set_ip_summed(if self.checksum {
-            IpSummed::None
-        } else {
-            IpSummed::Partial {
-                start: (segment.headroom() + ETH_HLEN + self.view.l4) as u32,
-                offset: TCP_CHECK_OFFSET,
-            }
-        });
         Ok(())
     }
 
@@ -245,10 +236,21 @@ impl Cut {
         flags
     }
 
-    /// Makes the headers of `frame` those of segments with `len` bytes of payload, but for what numbers them.
-    fn make_headers(&mut self, frame: &mut [u8], len: usize, flags: TcpFlags) {
+    /// Makes the frame's headers, and what is known of it, those of segments with `len` bytes of payload, but for
+    /// what numbers them.
+    fn make_headers(&mut self, skb: &mut SkBuff, len: usize, flags: TcpFlags) {
+        skb.set_gso(None);
+        skb.set_ip_summed(if self.checksum {
+            IpSummed::None
+        } else {
+            IpSummed::Partial {
+                start: (skb.headroom() + ETH_HLEN + self.view.l4) as u32,
+                offset: TCP_CHECK_OFFSET,
+            }
+        });
         let l4_len = (self.headers - ETH_HLEN - self.view.l4 + len) as u16;
-        let Some((l3, l4)) = frame
+        let Some((l3, l4)) = skb
+            .data_mut()
             .get_mut(ETH_HLEN..self.headers)
             .and_then(|headers| headers.split_at_mut_checked(self.view.l4))
         else {

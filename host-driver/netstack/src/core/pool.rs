@@ -161,6 +161,7 @@ impl SkbPool {
     }
 
     /// Gives up a page (`put_page`). Whoever is the last to do so gives it back.
+    #[inline]
     pub(crate) fn put_page(&mut self, frag: Frag) {
         let page = frag.into_page();
         if !page.is_last() {
@@ -191,7 +192,7 @@ impl SkbPool {
 
     /// Takes a packet back, all its buffers (`consume_skb`). Its charge to a socket ends.
     pub fn recycle(&mut self, mut skb: SkBuff) {
-        for frag in skb.drain_frag_list() {
+        while let Some(frag) = skb.pop_frag() {
             self.recycle_head(frag);
         }
         self.recycle_head(skb);
@@ -216,6 +217,7 @@ impl SkbPool {
         Ok(linear)
     }
 
+    #[inline]
     fn recycle_head(&mut self, mut skb: SkBuff) {
         while let Some(frag) = skb.pop_page_frag() {
             self.put_page(frag);

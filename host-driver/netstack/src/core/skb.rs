@@ -116,11 +116,13 @@ struct Inner {
     frags: Vec<Frag>,
     /// Buffers that hold the rest of the packet (`skb_shinfo(skb)->frag_list`). None has one itself.
     frag_list: Vec<SkBuff>,
+    packet_id: u64,
+    wmem: Option<WmemCharge>,
     meta: Meta,
 }
 
-/// What `skb_init` resets.
-#[derive(Default)]
+/// What a packet that is made from another takes over (`headers` of `struct sk_buff`).
+#[derive(Clone, Copy, Default)]
 struct Meta {
     protocol: EtherType,
     pkt_type: PktType,
@@ -131,11 +133,9 @@ struct Meta {
     mark: u32,
     rx_queue: u16,
     delivery_time: Option<Instant>,
-    packet_id: u64,
     hash: Option<u32>,
     gso: Option<Gso>,
     nfct: Option<NfCt>,
-    wmem: Option<WmemCharge>,
 }
 
 /// A packet and what the stack knows about it (`struct sk_buff`).
@@ -162,6 +162,8 @@ impl SkBuff {
             data_truesize: 0,
             frags: Vec::new(),
             frag_list: Vec::new(),
+            packet_id: 0,
+            wmem: None,
             meta: Meta::default(),
         }))
     }
@@ -209,6 +211,7 @@ impl SkBuff {
     }
 
     /// Makes the buffer as good as new: empty, no headroom, no metadata, no charge to a socket.
+    #[inline]
     pub fn reset(&mut self) {
         let s = &mut *self.0;
         (s.data, s.tail) = (0, 0);
@@ -216,6 +219,8 @@ impl SkBuff {
         (s.data_len, s.data_truesize) = (0, 0);
         s.frags.clear();
         s.frag_list.clear();
+        s.packet_id = 0;
+        s.wmem = None;
         s.meta = Meta::default();
     }
 
@@ -519,12 +524,12 @@ impl SkBuff {
 
     /// Identity of the packet in trace points ([`packet_id`](super::trace::packet_id)); 0 if nobody traced it.
     pub fn packet_id(&self) -> u64 {
-        self.0.meta.packet_id
+        self.0.packet_id
     }
 
     /// Gives the packet an identity for trace points.
     pub fn set_packet_id(&mut self, id: u64) {
-        self.0.meta.packet_id = id;
+        self.0.packet_id = id;
     }
 
     /// When the packet shall leave at the earliest (EDT, `skb->tstamp` with a delivery time).
@@ -584,22 +589,22 @@ impl SkBuff {
 
     /// Charges the buffer to a socket's send buffer until it is recycled or dropped (`skb_set_owner_w`).
     pub(crate) fn set_owner_w(&mut self, charge: WmemCharge) {
-        self.0.meta.wmem = Some(charge);
+        self.0.wmem = Some(charge);
     }
 
     /// Charges the buffer to the socket that `other` is charged to, if any.
     pub(crate) fn share_owner_w(&mut self, other: &SkBuff) {
-        self.0.meta.wmem = other.0.meta.wmem.as_ref().map(|w| w.charge_also(self.truesize()));
+        self.0.wmem = other.0.wmem.as_ref().map(|w| w.charge_also(self.truesize()));
     }
 
     /// Takes over the charge of another buffer to its sender's socket.
     pub(crate) fn take_owner_of(&mut self, other: &mut SkBuff) {
-        self.0.meta.wmem = other.0.meta.wmem.take();
+        self.0.wmem = other.0.wmem.take();
     }
 
     /// Ends the charge to the sending socket (`skb_orphan`).
     pub fn orphan(&mut self) {
-        self.0.meta.wmem = None;
+        self.0.wmem = None;
     }
 }
 

@@ -90,6 +90,7 @@ pub fn packet_id(frame: &[u8]) -> u64 {
 }
 
 /// Whether somebody listens.
+#[inline]
 pub fn enabled() -> bool {
     tracing::enabled!(target: PACKET, tracing::Level::TRACE)
 }

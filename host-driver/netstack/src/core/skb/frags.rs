@@ -107,18 +107,17 @@ impl SkBuff {
         &mut self,
         from: &SkBuff,
         cursor: &mut FragCursor,
-        mut len: usize,
+        len: usize,
         want_sum: bool,
     ) -> Result<Sum, SkbError> {
-        let (mut sum, mut odd) = (Sum::ZERO, false);
-        let error = SkbError {
-            wanted: len,
-            available: from.data_len(),
-        };
-        while len > 0 {
-            let frag = from.0.frags.get(cursor.frag).ok_or(error)?;
-            let part = frag.slice(cursor.offset, len);
-            len -= part.len();
+        let (mut sum, mut odd, mut left) = (Sum::ZERO, false, len);
+        while left > 0 {
+            let frag = from.0.frags.get(cursor.frag).ok_or(SkbError {
+                wanted: len,
+                available: len - left,
+            })?;
+            let part = frag.slice(cursor.offset, left);
+            left -= part.len();
             cursor.offset += part.len();
             if cursor.offset == frag.len() {
                 *cursor = FragCursor {
@@ -130,8 +129,10 @@ impl SkBuff {
                 sum = sum.add_after(odd, part.bytes());
                 odd ^= part.len() % 2 == 1;
             }
-            self.add_frag(part).map_err(|_| error)?;
+            self.0.frags.push(part);
         }
+        self.0.data_len = self.0.data_len.saturating_add(len as u32);
+        self.0.data_truesize = self.0.data_truesize.saturating_add(len as u32);
         Ok(sum)
     }
 
@@ -145,6 +146,7 @@ impl SkBuff {
     ///
     /// # Errors
     /// `frag` itself, if it goes on in other buffers or the packet would be longer than 4 GiB.
+    #[inline]
     pub fn append_frag(&mut self, frag: SkBuff) -> Result<(), SkBuff> {
         let len = self.0.data_len.checked_add(frag.len() as u32);
         let Some(len) = len.filter(|_| !frag.has_frag_list()) else {
@@ -160,9 +162,10 @@ impl SkBuff {
         Ok(())
     }
 
-    /// Takes a packet that is done with apart: its other buffers.
-    pub(crate) fn drain_frag_list(&mut self) -> std::vec::Drain<'_, SkBuff> {
-        self.0.frag_list.drain(..)
+    /// Takes a packet that is done with apart: the last of its other buffers.
+    #[inline]
+    pub(crate) fn pop_frag(&mut self) -> Option<SkBuff> {
+        self.0.frag_list.pop()
     }
 
     /// The same: the last part of a page.
@@ -207,18 +210,9 @@ impl SkBuff {
     }
 
     /// What is known of a packet, but for what lies where (`__copy_skb_header`).
+    #[inline]
     pub(crate) fn copy_meta(&mut self, from: &SkBuff) {
-        let (to, from) = (&mut *self.0, &*from.0);
-        to.meta.protocol = from.meta.protocol;
-        to.meta.pkt_type = from.meta.pkt_type;
-        to.meta.ip_summed = from.meta.ip_summed;
-        to.meta.tstamp = from.meta.tstamp;
-        to.meta.dev = from.meta.dev;
-        to.meta.priority = from.meta.priority;
-        to.meta.mark = from.meta.mark;
-        to.meta.hash = from.meta.hash;
-        to.meta.gso = from.meta.gso;
-        to.meta.nfct = from.meta.nfct;
+        self.0.meta = from.0.meta;
     }
 
     /// Keeps the first `len` bytes behind `tail`. What the rest costs stays charged until the packet goes.
