@@ -84,6 +84,8 @@ pub struct StackConfig {
     pub tcp_sack: bool,
     /// Scaled windows (net.ipv4.tcp_window_scaling, RFC 7323).
     pub tcp_window_scaling: bool,
+    /// Find out whether a timeout was for nothing, by new data (F-RTO, RFC 5682; net.ipv4.tcp_frto, 0 is no).
+    pub tcp_frto: u8,
     /// Algorithm of congestion control of new sockets (net.ipv4.tcp_congestion_control).
     pub tcp_congestion_control: CongestionAlgorithm,
     /// Times that a SYN is sent again (net.ipv4.tcp_syn_retries).
@@ -158,6 +160,7 @@ impl Default for StackConfig {
             tcp_timestamps: true,
             tcp_sack: true,
             tcp_window_scaling: true,
+            tcp_frto: 2,
             tcp_congestion_control: CongestionAlgorithm::Cubic,
             tcp_syn_retries: 6,
             tcp_synack_retries: 5,

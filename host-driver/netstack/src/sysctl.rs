@@ -277,6 +277,7 @@ settings! {
     "net.ipv4.tcp_challenge_ack_limit" => tcp_challenge_ack_limit, number(0..=i32::MAX as u32);
     "net.ipv4.tcp_congestion_control" => tcp_congestion_control, congestion;
     "net.ipv4.tcp_fin_timeout" => tcp_fin_timeout, seconds;
+    "net.ipv4.tcp_frto" => tcp_frto, number(0..=2);
     "net.ipv4.tcp_keepalive_intvl" => tcp_keepalive_intvl, seconds;
     "net.ipv4.tcp_keepalive_probes" => tcp_keepalive_probes, number(1..=127);
     "net.ipv4.tcp_keepalive_time" => tcp_keepalive_time, seconds;

@@ -311,6 +311,8 @@ mib! {
         dsack_undo = "TCPDSACKUndo",
         /// Timeouts that were for nothing.
         loss_undo = "TCPLossUndo",
+        /// Timeouts of which F-RTO found that they were for nothing.
+        spurious_rtos = "TCPSpuriousRTOs",
         /// Segments queued out of order.
         ofo_queue = "TCPOFOQueue",
         /// Segments out of order dropped for want of memory.

@@ -31,6 +31,7 @@ mod sendmsg;
 mod seq;
 mod sock;
 mod socket;
+mod state;
 mod syncookies;
 mod tcp_cong;
 mod tcp_cubic;

@@ -204,7 +204,7 @@ impl TcpSock {
         if self.retransmits == 0 {
             net.mib.tcp_ext.timeouts += 1;
         }
-        self.enter_loss(net.now);
+        self.enter_loss(net);
         self.retransmits = self.retransmits.saturating_add(1);
         if u32::from(self.retransmits) > net.config.tcp_retries1 {
             // RFC 1122 section 4.2.3.5: ask for another route.

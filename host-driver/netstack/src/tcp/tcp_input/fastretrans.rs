@@ -3,7 +3,7 @@
 
 use super::ack::AckFlag;
 use crate::core::time::Instant;
-use crate::tcp::sock::{CaState, Prr, Segment, TcpSock};
+use crate::tcp::sock::{CaState, Frto, Prr, Segment, TcpSock};
 use crate::tcp::write_queue::Sacked;
 use crate::tcp::*;
 
@@ -168,7 +168,9 @@ impl TcpSock {
     }
 
     /// A timeout (RFC 5681 section 3.1, `tcp_enter_loss`).
-    pub(crate) fn enter_loss(&mut self, now: Instant) {
+    pub(crate) fn enter_loss(&mut self, net: &Net<'_>) {
+        let now = net.now;
+        let new_recovery = self.ca_state < CaState::Recovery;
         self.timeout_mark_lost(now);
         let new = self.ca_state <= CaState::Disorder
             || !self.high_seq.after(self.snd_una)
@@ -189,6 +191,9 @@ impl TcpSock {
         self.set_ca_state(CaState::Loss);
         self.high_seq = self.snd_nxt;
         self.tlp_high_seq = None;
+        // RFC 5682 section 2.1 step 1: not in the middle of a recovery that began otherwise.
+        let applies = net.config.tcp_frto > 0 && (new_recovery || self.retransmits > 0);
+        self.frto = if applies { Frto::FirstSent } else { Frto::Off };
     }
 
     /// `tcp_timeout_mark_lost`.
@@ -226,8 +231,27 @@ impl TcpSock {
     fn process_loss(&mut self, net: &mut Net<'_>, flag: AckFlag, num_dupack: u32, seg: &Segment) {
         let recovered = !self.snd_una.before(self.high_seq);
         let advanced = flag.contains(AckFlag::SND_UNA_ADVANCED);
-        if advanced && self.try_undo_loss(net, seg) {
-            return;
+        if advanced && self.may_undo(seg) {
+            return self.undo_loss(net, false);
+        }
+        // RFC 5682 section 2.1 step 3b: what was sent only once has arrived.
+        if self.frto != Frto::Off && flag.contains(AckFlag::ORIG_SACK_ACKED) {
+            net.mib.tcp_ext.spurious_rtos += 1;
+            return self.undo_loss(net, true);
+        }
+        if self.frto != Frto::Off && self.snd_nxt.after(self.high_seq) {
+            // Step 3a: new data has left, and still the peer waits for the old.
+            if flag.contains(AckFlag::DATA_SACKED) || num_dupack > 0 {
+                self.frto = Frto::Off;
+            }
+        } else if self.frto != Frto::Off && advanced && !recovered {
+            self.high_seq = self.snd_nxt;
+            // Step 2b: new data, if there is some.
+            let fits = self.queue.has_unsent() && self.wnd_end().after(self.snd_nxt);
+            self.frto = if fits { Frto::NewData } else { Frto::Off };
+            if fits {
+                return;
+            }
         }
         if recovered {
             self.try_undo_recovery(net, seg);
@@ -294,18 +318,20 @@ impl TcpSock {
         false
     }
 
-    /// `tcp_try_undo_loss`.
-    fn try_undo_loss(&mut self, net: &mut Net<'_>, seg: &Segment) -> bool {
-        if !self.may_undo(seg) {
-            return false;
-        }
+    /// A timeout was for nothing (`tcp_try_undo_loss`).
+    fn undo_loss(&mut self, net: &mut Net<'_>, by_frto: bool) {
         self.undo_cwnd_reduction(net, true);
         net.mib.tcp_ext.loss_undo += 1;
         self.retransmits = 0;
-        if self.rx_opt.sack_ok {
+        self.frto = Frto::Off;
+        if by_frto || self.rx_opt.sack_ok {
             self.set_ca_state(CaState::Open);
         }
-        true
+    }
+
+    /// Whether F-RTO waits for what new data tells: nothing is sent again meanwhile (`tcp_xmit_recovery`).
+    pub(crate) fn frto_waits(&self) -> bool {
+        self.ca_state == CaState::Loss && self.frto == Frto::NewData
     }
 
     /// `tcp_try_undo_partial`.
