@@ -84,6 +84,8 @@ pub struct StackConfig {
     pub tcp_sack: bool,
     /// Scaled windows (net.ipv4.tcp_window_scaling, RFC 7323).
     pub tcp_window_scaling: bool,
+    /// Explicit congestion notification (RFC 3168; net.ipv4.tcp_ecn): 0 no, 1 offered and accepted, 2 accepted.
+    pub tcp_ecn: u8,
     /// Find out whether a timeout was for nothing, by new data (F-RTO, RFC 5682; net.ipv4.tcp_frto, 0 is no).
     pub tcp_frto: u8,
     /// Algorithm of congestion control of new sockets (net.ipv4.tcp_congestion_control).
@@ -160,6 +162,7 @@ impl Default for StackConfig {
             tcp_timestamps: true,
             tcp_sack: true,
             tcp_window_scaling: true,
+            tcp_ecn: 2,
             tcp_frto: 2,
             tcp_congestion_control: CongestionAlgorithm::Cubic,
             tcp_syn_retries: 6,

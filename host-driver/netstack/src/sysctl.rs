@@ -276,6 +276,7 @@ settings! {
     "net.ipv4.route.mtu_expires" => ip_mtu_expires, seconds;
     "net.ipv4.tcp_challenge_ack_limit" => tcp_challenge_ack_limit, number(0..=i32::MAX as u32);
     "net.ipv4.tcp_congestion_control" => tcp_congestion_control, congestion;
+    "net.ipv4.tcp_ecn" => tcp_ecn, number(0..=2);
     "net.ipv4.tcp_fin_timeout" => tcp_fin_timeout, seconds;
     "net.ipv4.tcp_frto" => tcp_frto, number(0..=2);
     "net.ipv4.tcp_keepalive_intvl" => tcp_keepalive_intvl, seconds;

@@ -80,10 +80,6 @@ impl Sum {
 
     /// Adds a sum of bytes that follow an even number of others (`csum_add`).
     #[must_use]
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "the name that sums have everywhere here"
-    )]
     pub const fn add(self, other: Self) -> Self {
         Self(self.0 + other.0)
     }

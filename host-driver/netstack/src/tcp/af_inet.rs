@@ -170,7 +170,8 @@ impl Stack {
         sk.shutdown = Shut::empty();
         sk.state = TcpState::SynSent;
         sk.sock.err = None;
-        sk.queue.push(TcpSkb::control(isn, TcpFlags::SYN, net.now));
+        let flags = sk.ecn_send_syn(net.config);
+        sk.queue.push(TcpSkb::control(isn, flags, net.now));
         net.mib.tcp.active_opens += 1;
         if hold == PortHold::None {
             sk.port = PortHold::Shared(local.port());

@@ -36,6 +36,7 @@ mod syncookies;
 mod tcp_cong;
 mod tcp_cubic;
 mod tcp_diag;
+mod tcp_ecn;
 mod tcp_input;
 mod tcp_ipv4;
 mod tcp_minisocks;

@@ -5,19 +5,55 @@ use std::time::Duration;
 
 use super::socket::{TcpKeepalive, TcpListener, TcpSocket, TcpStream};
 use super::tcp_cong::CongestionAlgorithm;
+use super::tcp_ecn::INET_ECN_MASK;
 use crate::stack::Stack;
 
 macro_rules! common {
     ($($kind:ident)*) => { $(
         impl $kind {
-            /// Sets the type of service or traffic class of what is sent (`IP_TOS`, `IPV6_TCLASS`). It chooses the
-            /// class in a queueing discipline too.
+            /// Sets the type of service or traffic class of what is sent (`IP_TOS`, `IPV6_TCLASS`), but for its ECN
+            /// field, which is TCP's own. It chooses the class in a queueing discipline too.
             ///
             /// # Errors
             /// EBADF if the socket is not of this stack.
             pub fn set_tos(&self, stack: &mut Stack, tos: u8) -> io::Result<()> {
-                stack.tcp.socks.get_mut(self.id())?.opts.tos = tos;
+                stack.tcp.socks.get_mut(self.id())?.opts.tos = tos & !INET_ECN_MASK;
                 Ok(())
+            }
+
+            /// Class of what is sent, for the queueing discipline (`SO_PRIORITY`); `None`, the default, is the one
+            /// that its type of service says. Accepted connections have that of the listener.
+            ///
+            /// # Errors
+            /// EBADF if the socket is not of this stack.
+            pub fn set_priority(&self, stack: &mut Stack, priority: Option<u32>) -> io::Result<()> {
+                stack.tcp.socks.get_mut(self.id())?.opts.priority = priority;
+                Ok(())
+            }
+
+            /// Class of what is sent; `None`: what its type of service says.
+            ///
+            /// # Errors
+            /// EBADF if the socket is not of this stack.
+            pub fn priority(&self, stack: &Stack) -> io::Result<Option<u32>> {
+                Ok(stack.tcp.socks.get(self.id())?.opts.priority)
+            }
+
+            /// Mark of what is sent, for rules (`SO_MARK`). Accepted connections have that of the listener.
+            ///
+            /// # Errors
+            /// EBADF if the socket is not of this stack.
+            pub fn set_mark(&self, stack: &mut Stack, mark: u32) -> io::Result<()> {
+                stack.tcp.socks.get_mut(self.id())?.opts.mark = mark;
+                Ok(())
+            }
+
+            /// Mark of what is sent.
+            ///
+            /// # Errors
+            /// EBADF if the socket is not of this stack.
+            pub fn mark(&self, stack: &Stack) -> io::Result<u32> {
+                Ok(stack.tcp.socks.get(self.id())?.opts.mark)
             }
 
             /// Time to live of what is sent (`IP_TTL`).

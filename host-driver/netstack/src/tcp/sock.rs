@@ -9,6 +9,7 @@ use super::seq::Seq;
 pub use super::state::TcpState;
 pub(crate) use super::state::{CaState, Frto, Shut, TimerKind};
 use super::tcp_cong::CongestionControl;
+use super::tcp_ecn::EcnFlags;
 use super::write_queue::WriteQueue;
 use super::*;
 use crate::core::dst::DstEntry;
@@ -33,6 +34,10 @@ pub(crate) struct TcpSockOpts {
     pub linger: Option<Duration>,
     pub ttl: Option<u8>,
     pub tos: u8,
+    /// `SO_PRIORITY`; `None`: what the type of service says.
+    pub priority: Option<u32>,
+    /// `SO_MARK`.
+    pub mark: u32,
     /// `TCP_MAXSEG`.
     pub user_mss: Option<u16>,
     /// The owner chose the size: no autotuning (`SOCK_SNDBUF_LOCK`, `SOCK_RCVBUF_LOCK`).
@@ -55,6 +60,8 @@ impl TcpSockOpts {
             linger: None,
             ttl: None,
             tos: 0,
+            priority: None,
+            mark: 0,
             user_mss: None,
             sndbuf_locked: false,
             rcvbuf_locked: false,
@@ -68,6 +75,7 @@ pub(crate) struct RxOpt {
     pub tstamp_ok: bool,
     pub sack_ok: bool,
     pub wscale_ok: bool,
+    pub ecn_ok: bool,
     pub snd_wscale: u8,
     pub rcv_wscale: u8,
     /// The peer's timestamp to be echoed, and when it came.
@@ -95,6 +103,8 @@ pub(crate) struct Segment {
     pub len: usize,
     /// What it was on the wire, if several segments were merged into it.
     pub gso: Option<Gso>,
+    /// ECN field of the IP header.
+    pub ecn: u8,
     pub opt: TcpOptions,
 }
 
@@ -304,6 +314,7 @@ pub(crate) struct TcpSock {
     pub prr: Prr,
     pub high_seq: Seq,
     pub frto: Frto,
+    pub ecn: EcnFlags,
     pub undo_marker: Option<Seq>,
     pub undo_retrans: i32,
     pub retrans_stamp: u32,
@@ -456,6 +467,7 @@ impl TcpSock {
             prr: Prr::default(),
             high_seq: Seq(0),
             frto: Frto::Off,
+            ecn: EcnFlags::empty(),
             undo_marker: None,
             undo_retrans: 0,
             retrans_stamp: 0,

@@ -11,6 +11,7 @@ use super::poll::tcp_poll;
 use super::recvmsg::Peek;
 use super::sock::{PortHold, TcpSock, TcpState};
 use super::tcp_cong::{CongestionAlgorithm, CongestionControl};
+use super::tcp_ecn::EcnFlags;
 use crate::core::netdevice::IfIndex;
 use crate::errno::Errno;
 use crate::socket::Readiness;
@@ -41,6 +42,8 @@ pub struct TcpInfo {
     pub timestamps: bool,
     /// SACK is used (RFC 2018).
     pub sack: bool,
+    /// Explicit congestion notification is used (RFC 3168).
+    pub ecn: bool,
     /// Shifts of the windows, ours of the peer's first, if they are scaled (RFC 7323).
     pub wscale: Option<(u8, u8)>,
     /// Retransmission timeout.
@@ -130,6 +133,7 @@ fn tcp_get_info(sk: &TcpSock) -> TcpInfo {
         peer: sk.peer,
         timestamps: sk.rx_opt.tstamp_ok,
         sack: sk.rx_opt.sack_ok,
+        ecn: sk.ecn.contains(EcnFlags::OK),
         wscale: sk
             .rx_opt
             .wscale_ok

@@ -1,7 +1,7 @@
 //! SYN cookies: handshakes without memory (RFC 4987 section 3.6; net/ipv4/syncookies.c).
 //!
 //! What is needed to know later is in the sequence number of the SYN-ACK (the minute, and the segment size to
-//! two bits) and in the low bits of its timestamp (window shift, SACK).
+//! two bits) and in the low bits of its timestamp (window shift, SACK, ECN).
 
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
@@ -23,6 +23,7 @@ const TSBITS: u32 = 6;
 const TSMASK: u32 = (1 << TSBITS) - 1;
 const TS_OPT_WSCALE_MASK: u32 = 0xf;
 const TS_OPT_SACK: u32 = 1 << 4;
+const TS_OPT_ECN: u32 = 1 << 5;
 
 /// Minutes since the origin of the clock (`tcp_cookie_time`).
 fn cookie_time(now: Instant) -> u32 {
@@ -116,7 +117,8 @@ pub(crate) fn cookie_init_timestamp(rx_opt: &RxOpt, ts_now: u32) -> u32 {
         TS_OPT_WSCALE_MASK
     };
     let sack = if rx_opt.sack_ok { TS_OPT_SACK } else { 0 };
-    let ts = (ts_now & !TSMASK) | wscale | sack;
+    let ecn = if rx_opt.ecn_ok { TS_OPT_ECN } else { 0 };
+    let ts = (ts_now & !TSMASK) | wscale | sack | ecn;
     if ts > ts_now {
         ts.wrapping_sub(TSMASK + 1)
     } else {
@@ -165,6 +167,7 @@ impl Stack {
             rx_opt.tstamp_ok = true;
             rx_opt.ts_recent = ts.val;
             rx_opt.sack_ok = bits & TS_OPT_SACK != 0;
+            rx_opt.ecn_ok = bits & TS_OPT_ECN != 0 && self.config.tcp_ecn > 0;
             rx_opt.wscale_ok = bits & TS_OPT_WSCALE_MASK != TS_OPT_WSCALE_MASK;
             rx_opt.snd_wscale = if rx_opt.wscale_ok {
                 (bits & TS_OPT_WSCALE_MASK) as u8
@@ -203,12 +206,14 @@ mod tests {
                 wscale_ok,
                 snd_wscale,
                 sack_ok,
+                ecn_ok: !sack_ok,
                 ..RxOpt::default()
             };
             for now in [0u32, 5, 1_000_000, u32::MAX] {
                 let ts = cookie_init_timestamp(&rx, now);
                 assert!((now.wrapping_sub(ts)) <= 2 * TSMASK + 1, "not in the future");
                 assert_eq!(ts & TS_OPT_SACK != 0, sack_ok);
+                assert_eq!(ts & TS_OPT_ECN != 0, !sack_ok);
                 assert_eq!(
                     ts & TS_OPT_WSCALE_MASK,
                     if wscale_ok { snd_wscale.into() } else { 15 }

@@ -9,6 +9,7 @@ use zerocopy::IntoBytes;
 use super::inet_hashtables::{FlowKey, TcpSlot, TcpSockId};
 use super::seq::Seq;
 use super::sock::{RxOpt, Segment, TcpState};
+use super::tcp_ecn::{INET_ECN_MASK, ecn_wanted};
 use super::tcp_input::{read_options, win_from_space};
 use super::tcp_minisocks::{Control, RequestSock};
 use super::tcp_output::{MAX_TCP_HEADER, tcp_pseudo};
@@ -24,7 +25,7 @@ use crate::wire::tcp::{
 };
 
 /// The segment of a packet that starts at its TCP header, if that is all right.
-fn parse(skb: &SkBuff) -> Option<Segment> {
+fn parse(skb: &SkBuff, ip: &IpIn) -> Option<Segment> {
     let th = *skb.header::<TcpHdr>()?;
     let header_len = th.header_len();
     let len = skb.len().checked_sub(header_len)?;
@@ -46,6 +47,7 @@ fn parse(skb: &SkBuff) -> Option<Segment> {
         header_len,
         len,
         gso: skb.gso(),
+        ecn: ip.tos & INET_ECN_MASK,
         opt: TcpOptions::default(),
     })
 }
@@ -66,7 +68,7 @@ impl Stack {
         if ip.dst != AddrType::Local {
             return self.kfree_skb(skb, SkbDropReason::InvalidProto);
         }
-        let Some(seg) = parse(&skb) else {
+        let Some(seg) = parse(&skb, ip) else {
             self.mib.tcp.in_errs += 1;
             return self.kfree_skb(skb, SkbDropReason::PktTooSmall);
         };
@@ -183,13 +185,14 @@ impl Stack {
             ts_recent_stamp: ts.map(|_| now),
             sack_ok: seg.opt.sack_ok && config.tcp_sack,
             wscale_ok: wscale.is_some(),
+            ecn_ok: ecn_wanted(config, seg),
             snd_wscale: wscale.unwrap_or(0),
             rcv_wscale: 0,
             mss_clamp: seg.opt.mss.unwrap_or(TCP_MSS_DEFAULT),
         };
         if cookie && ts.is_none() {
             // There is no place to remember them in.
-            (rx_opt.wscale_ok, rx_opt.snd_wscale, rx_opt.sack_ok) = (false, 0, false);
+            (rx_opt.wscale_ok, rx_opt.snd_wscale, rx_opt.sack_ok, rx_opt.ecn_ok) = (false, 0, false, false);
         }
         let Some(mut req) = self.tcp_request(listener, seg.ports, ip, seg.seq, rx_opt) else {
             self.mib.tcp_ext.listen_drops += 1;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::inet_hashtables::{FlowKey, TcpSlot, TcpSockId};
 use super::seq::Seq;
 use super::sock::{PortHold, RxOpt, Segment, TcpSock, TcpState};
+use super::tcp_ecn::EcnFlags;
 use super::tcp_input::{Verdict, oow_rate_limited, read_options};
 use super::*;
 use crate::core::dst::IpIn;
@@ -116,7 +117,11 @@ impl RequestSock {
             peer: self.peer,
             seq: self.snt_isn,
             ack: self.rcv_isn + 1,
-            flags: TcpFlags::SYN | TcpFlags::ACK,
+            flags: if self.rx_opt.ecn_ok {
+                TcpFlags::SYN | TcpFlags::ACK | TcpFlags::ECE
+            } else {
+                TcpFlags::SYN | TcpFlags::ACK
+            },
             window: self.rcv_wnd.min(0xffff) as u16,
             opt,
         }
@@ -285,6 +290,7 @@ impl Stack {
         sk.window_clamp = req.window_clamp;
         sk.advmss = req.advmss;
         sk.rx_opt = req.rx_opt;
+        sk.ecn.set(EcnFlags::OK, req.rx_opt.ecn_ok);
         sk.ts_offset = req.ts_offset;
         if let Some(ts) = ts_recent.filter(|_| sk.rx_opt.tstamp_ok) {
             sk.rx_opt.ts_recent = ts;

@@ -69,7 +69,8 @@ impl Stack {
             let Some((skb, kind)) = sk.next_xmit(&mut net) else {
                 break;
             };
-            let (ttl, tos) = (sk.opts.ttl, sk.opts.tos);
+            let new_data = matches!(kind, XmitKind::New(_)) && skb.is_nonlinear();
+            let (ttl, tos) = (sk.opts.ttl, sk.opts.tos | sk.ecn_field(new_data));
             let ipc = self.tcp_ipcm(&dst, ttl, tos);
             trace!(kind = ?kind, len = skb.len(), "tcp_transmit_skb");
             let segs = skb.gso().map_or(1, |gso| gso.segs);

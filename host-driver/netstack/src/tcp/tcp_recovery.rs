@@ -106,7 +106,7 @@ impl TcpSock {
         let prior_inflight = self.queue.in_flight();
         let _ = self.rack_detect_loss(net.now);
         if prior_inflight != self.queue.in_flight() && self.ca_state != CaState::Recovery {
-            self.enter_recovery(net);
+            self.enter_recovery(net, false);
         }
         if matches!(self.timer, None | Some((_, TimerKind::ReoTimeout))) {
             self.rearm_rto(net.now);

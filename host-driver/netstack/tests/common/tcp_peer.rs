@@ -17,6 +17,8 @@ pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 pub struct Seg {
     pub header: TcpHeader,
     pub payload: Vec<u8>,
+    /// ECN field of the IP header.
+    pub ecn: u8,
 }
 
 /// Our host at [`A`] and the wire to the peer at [`B`].
@@ -37,18 +39,26 @@ impl TcpPeer {
     }
 
     /// The peer sends a segment; its checksum is made here and then spoilt with `damage`.
-    pub fn send(&mut self, mut header: TcpHeader, payload: &[u8], damage: u16) {
+    pub fn send(&mut self, header: TcpHeader, payload: &[u8], damage: u16) {
+        self.send_marked(header, payload, damage, 0);
+    }
+
+    /// The same with an ECN field in the IP header.
+    pub fn send_marked(&mut self, mut header: TcpHeader, payload: &[u8], damage: u16, ecn: u8) {
         header.checksum = header
             .calc_checksum_ipv4_raw(B.octets(), A.octets(), payload)
             .unwrap();
         header.checksum ^= damage;
         let segment = [&header.to_bytes()[..], payload].concat();
-        self.send_ip(6, &segment);
+        self.send_ip(6, &segment, ecn);
     }
 
     /// The peer sends a datagram.
-    pub fn send_ip(&mut self, protocol: u8, payload: &[u8]) {
-        let frame = ethernet(OUR_MAC, PEER_MAC, 0x0800, &ipv4(B, A, protocol, payload, |_| {}));
+    pub fn send_ip(&mut self, protocol: u8, payload: &[u8], ecn: u8) {
+        let packet = ipv4(B, A, protocol, payload, |ip| {
+            ip.ecn = etherparse::IpEcn::try_new(ecn).unwrap();
+        });
+        let frame = ethernet(OUR_MAC, PEER_MAC, 0x0800, &packet);
         self.host.receive(&frame, self.now);
     }
 
@@ -65,6 +75,7 @@ impl TcpPeer {
                 Some(Seg {
                     header: tcp.to_header(),
                     payload: tcp.payload().to_vec(),
+                    ecn: ip.header().ecn().value(),
                 })
             })
             .collect()

@@ -17,7 +17,7 @@
 //! to the millisecond. Nothing else may be sent than what `out` lines say.
 //!
 //! - Segments: control bits, first:behind-the-last byte of the payload counted from the initial sequence number, `ack`,
-//!   `win`, `urg`, `<options>` in their order. What `out` does not say of `win` is not looked at, `<...>` are any
+//!   `win`, `urg`, `ect0`, `ect1` or `ce` of the IP header, `<options>` in their order. What `out` does not say of `win` is not looked at, `<...>` are any
 //!   options; `in` repeats the last `win`. `TS value ecr echo` counts our clock from its first value. `=0:0` is not
 //!   relative. `in damaged` has a wrong checksum.
 //! - `@port` behind the event is the peer's port, 4000 without; `fresh` counts its numbers from the next connection on.

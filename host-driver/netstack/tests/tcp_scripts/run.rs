@@ -138,6 +138,8 @@ pub fn run(lines: &[Line]) -> Result<(), String> {
 fn sysctl(config: &mut StackConfig, name: &str, value: u64) -> Result<(), String> {
     let small = value as u32;
     match name {
+        "tcp_ecn" => config.tcp_ecn = value as u8,
+        "tcp_frto" => config.tcp_frto = value as u8,
         "tcp_sack" => config.tcp_sack = value != 0,
         "tcp_timestamps" => config.tcp_timestamps = value != 0,
         "tcp_window_scaling" => config.tcp_window_scaling = value != 0,
@@ -241,7 +243,9 @@ impl Run {
     fn read(&self, port: u16, seg: &crate::common::tcp_peer::Seg, absolute: bool) -> Segment {
         let flow = &self.flows[&port];
         let known = flow.isn.is_some() && !absolute;
-        Segment::read(&seg.header, seg.payload.len(), known, &flow.ours())
+        let mut segment = Segment::read(&seg.header, seg.payload.len(), known, &flow.ours());
+        segment.ecn = seg.ecn;
+        segment
     }
 
     fn nothing_pending(&self) -> Result<(), String> {
@@ -315,7 +319,8 @@ impl Run {
             .map(|at| byte_at(PEER_SALT, (at - 1) as usize))
             .collect();
         self.note("in", self.peer.now, port, segment);
-        self.peer.send(header, &payload, u16::from(damaged));
+        self.peer
+            .send_marked(header, &payload, u16::from(damaged), segment.ecn);
         Ok(())
     }
 
@@ -333,7 +338,7 @@ impl Run {
         quote.extend(flow.our_port.to_be_bytes());
         quote.extend(port.to_be_bytes());
         quote.extend(flow.isn.unwrap_or(0).wrapping_add(seq as u32).to_be_bytes());
-        self.peer.send_ip(1, &icmp(kind, &quote));
+        self.peer.send_ip(1, &icmp(kind, &quote), 0);
     }
 
     fn call(&mut self, port: u16, call: &Call) -> Result<String, String> {

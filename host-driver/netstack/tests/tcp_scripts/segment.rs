@@ -15,6 +15,8 @@ const FLAGS: [(char, u8); 8] = [
     ('E', 0x40),
     ('C', 0x80),
 ];
+/// Names of the ECN fields of the IP header that say something.
+const ECN: [(&str, u8); 3] = [("ect1", 1), ("ect0", 2), ("ce", 3)];
 const ACK: u8 = 0x10;
 const URG: u8 = 0x20;
 
@@ -56,6 +58,8 @@ pub struct Segment {
     pub ack: Option<i64>,
     pub win: Option<u16>,
     pub urg: Option<u16>,
+    /// ECN field of the IP header.
+    pub ecn: u8,
     /// `None` is any.
     pub options: Option<Vec<Opt>>,
 }
@@ -232,6 +236,7 @@ impl Segment {
             ack: None,
             win: None,
             urg: None,
+            ecn: 0,
             options,
         };
         while let Some(word) = words.next() {
@@ -239,7 +244,10 @@ impl Segment {
                 "ack" => segment.ack = Some(number(word, words.next())?),
                 "win" => segment.win = Some(number(word, words.next())?),
                 "urg" => segment.urg = Some(number(word, words.next())?),
-                _ => return Err(format!("a segment has no `{word}`")),
+                _ => {
+                    let field = ECN.iter().find(|e| e.0 == word);
+                    segment.ecn = field.ok_or_else(|| format!("a segment has no `{word}`"))?.1;
+                }
             }
         }
         if segment.ack.is_some() != (flags & ACK != 0) {
@@ -264,6 +272,7 @@ impl Segment {
             ack: (flags & ACK != 0).then(|| relative(header.acknowledgment_number, base.ack)),
             win: Some(header.window_size),
             urg: (flags & URG != 0).then_some(header.urgent_pointer),
+            ecn: 0,
             options: Some(Opt::read(options, base)),
         }
     }
@@ -298,7 +307,7 @@ impl Segment {
     }
 
     /// The fields as a table row; those that may be anything are empty.
-    pub fn columns(&self) -> [String; 6] {
+    pub fn columns(&self) -> [String; 7] {
         let flags = FLAGS
             .iter()
             .filter(|f| self.flags & f.1 != 0)
@@ -320,12 +329,15 @@ impl Segment {
             field("ack", self.ack),
             field("win", self.win.map(i64::from)),
             field("urg", self.urg.map(i64::from)),
+            ECN.iter()
+                .find(|e| e.1 == self.ecn)
+                .map_or(String::new(), |e| e.0.into()),
             options,
         ]
     }
 
     /// Which of the [`Segment::columns`] of a segment that was sent are not as expected.
-    pub fn differences(&self, sent: &Self) -> [bool; 6] {
+    pub fn differences(&self, sent: &Self) -> [bool; 7] {
         let options = match (&self.options, &sent.options) {
             (Some(a), Some(b)) => a.len() != b.len() || a.iter().zip(b).any(|(a, b)| !a.matches(b)),
             _ => false,
@@ -336,6 +348,7 @@ impl Segment {
             self.ack != sent.ack,
             self.win.is_some() && self.win != sent.win,
             self.urg != sent.urg,
+            self.ecn != sent.ecn,
             options,
         ]
     }

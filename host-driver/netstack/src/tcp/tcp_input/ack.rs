@@ -27,6 +27,8 @@ bitflags! {
         const SYN_ACKED = 0x10;
         /// It SACKs new data.
         const DATA_SACKED = 0x20;
+        /// It tells of congestion.
+        const ECE = 0x40;
         /// It was not expected in the fast path.
         const SLOWPATH = 0x100;
         /// Original segments, not retransmissions, were (S)ACKed.
@@ -48,7 +50,7 @@ bitflags! {
         const NOT_DUP = Self::DATA.bits() | Self::WIN_UPDATE.bits() | Self::ACKED.bits();
         const FORWARD_PROGRESS = Self::ACKED.bits() | Self::DATA_SACKED.bits();
         /// Loss recovery must look at it (`FLAG_CA_ALERT`).
-        const CA_ALERT = Self::DATA_SACKED.bits() | Self::DSACKING_ACK.bits();
+        const CA_ALERT = Self::DATA_SACKED.bits() | Self::ECE.bits() | Self::DSACKING_ACK.bits();
     }
 }
 
@@ -145,6 +147,7 @@ impl TcpSock {
                 net.mib.tcp_ext.pure_acks += 1;
             }
             flag |= self.ack_update_window(seg);
+            flag.set(AckFlag::ECE, self.ecn_rcv_echo(seg));
             if !seg.opt.sacks.is_empty() && self.rx_opt.sack_ok {
                 self.sacktag_write_queue(net, seg, prior_una, &mut state);
                 flag |= state.flag;

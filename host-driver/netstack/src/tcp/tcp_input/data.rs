@@ -21,6 +21,7 @@ impl TcpSock {
         if seg.seq == seg.end_seq {
             return net.pool.recycle(skb);
         }
+        self.ecn_accept_cwr(seg);
         if !seg.end_seq.after(self.rcv_nxt) {
             // RFC 2883 section 4: tell of what came twice.
             net.mib.tcp_ext.delayed_ack_lost += 1;
@@ -146,6 +147,7 @@ impl TcpSock {
     /// A segment beyond a hole (`tcp_data_queue_ofo`).
     fn data_queue_ofo(&mut self, net: &mut Net<'_>, skb: SkBuff, seg: &Segment) {
         self.pred_flags = 0;
+        self.ecn_check_ce(seg);
         // RFC 5681 section 4.2: a duplicate acknowledgment at once.
         self.ack.sched = true;
         self.ack.now = true;
@@ -365,6 +367,7 @@ impl TcpSock {
             }
         }
         self.ack.lrcvtime = Some(now);
+        self.ecn_check_ce(seg);
         if len >= 128 {
             self.grow_window();
         }

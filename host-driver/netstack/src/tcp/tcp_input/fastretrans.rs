@@ -21,6 +21,10 @@ impl TcpSock {
         if self.queue.packets_out() == 0 {
             self.queue.sacked_out = 0;
         }
+        if flag.contains(AckFlag::ECE) {
+            // Congestion is certain, whatever becomes of losses.
+            self.prior_ssthresh = 0;
+        }
         if flag.contains(AckFlag::SACK_RENEGING) {
             // RFC 2018 section 8: what was SACKed may be gone again; the timer sorts it out.
             net.mib.tcp_ext.sack_reneging += 1;
@@ -57,11 +61,11 @@ impl TcpSock {
                     return;
                 }
                 if self.try_undo_dsack(net) {
-                    self.try_to_open();
+                    self.try_to_open(*flag);
                 }
                 self.identify_packet_loss(net, flag);
                 if self.ca_state != CaState::Recovery && !self.snd_una.before(self.high_seq) {
-                    self.try_to_open();
+                    self.try_to_open(*flag);
                 }
                 return;
             }
@@ -87,9 +91,9 @@ impl TcpSock {
         }
         self.identify_packet_loss(net, flag);
         if self.queue.lost_out == 0 {
-            self.try_to_open();
+            self.try_to_open(*flag);
         } else {
-            self.enter_recovery(net);
+            self.enter_recovery(net, flag.contains(AckFlag::ECE));
         }
     }
 
@@ -141,7 +145,7 @@ impl TcpSock {
     }
 
     /// `tcp_enter_recovery`.
-    pub(crate) fn enter_recovery(&mut self, net: &mut Net<'_>) {
+    pub(crate) fn enter_recovery(&mut self, net: &mut Net<'_>, congestion_met: bool) {
         if self.rx_opt.sack_ok {
             net.mib.tcp_ext.sack_recovery += 1;
         } else {
@@ -151,7 +155,9 @@ impl TcpSock {
         self.rack.reo_wnd_persist = self.rack.reo_wnd_persist.saturating_sub(1);
         self.init_undo();
         if !matches!(self.ca_state, CaState::Cwr | CaState::Recovery) {
-            self.prior_ssthresh = self.current_ssthresh();
+            if !congestion_met {
+                self.prior_ssthresh = self.current_ssthresh();
+            }
             self.init_cwnd_reduction();
         }
         self.high_seq = self.snd_nxt;
@@ -191,6 +197,7 @@ impl TcpSock {
         self.set_ca_state(CaState::Loss);
         self.high_seq = self.snd_nxt;
         self.tlp_high_seq = None;
+        self.ecn_queue_cwr();
         // RFC 5682 section 2.1 step 1: not in the middle of a recovery that began otherwise.
         let applies = net.config.tcp_frto > 0 && (new_recovery || self.retransmits > 0);
         self.frto = if applies { Frto::FirstSent } else { Frto::Off };
@@ -291,6 +298,7 @@ impl TcpSock {
         if self.prior_ssthresh > 0 {
             self.snd_cwnd = self.snd_cwnd.max(self.prior_cwnd);
             self.snd_ssthresh = self.snd_ssthresh.max(self.prior_ssthresh);
+            self.ecn_withdraw_cwr();
         }
         self.cwnd_stamp = net.now;
         self.undo_marker = None;
@@ -387,9 +395,12 @@ impl TcpSock {
     }
 
     /// `tcp_try_to_open`.
-    fn try_to_open(&mut self) {
+    fn try_to_open(&mut self, flag: AckFlag) {
         if !self.any_retrans_done() {
             self.retrans_stamp = 0;
+        }
+        if flag.contains(AckFlag::ECE) {
+            self.enter_cwr();
         }
         if self.ca_state != CaState::Cwr {
             self.try_keep_open();
@@ -404,6 +415,7 @@ impl TcpSock {
         self.prior_cwnd = self.snd_cwnd;
         self.prr = Prr::default();
         self.snd_ssthresh = self.ca.ssthresh(self.snd_cwnd);
+        self.ecn_queue_cwr();
     }
 
     /// Proportional rate reduction (RFC 6937 section 3; `tcp_cwnd_reduction`).

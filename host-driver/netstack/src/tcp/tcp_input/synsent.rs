@@ -32,6 +32,7 @@ impl TcpSock {
             return Verdict::Done;
         }
         self.take_syn_options(net, seg);
+        self.ecn_rcv_syn(seg);
         self.irs = seg.seq;
         self.rcv_nxt = seg.seq + 1;
         self.rcv_wup = self.rcv_nxt;

@@ -24,6 +24,8 @@ impl TcpSock {
         if self.state != TcpState::SynSent {
             flags |= TcpFlags::ACK;
         }
+        let new_data = len > 0 && !seq.before(self.snd_nxt);
+        flags = self.ecn_flags(flags, new_data);
         if len > mss {
             skb.set_gso(Some(Gso {
                 size: mss as u16,
@@ -36,7 +38,8 @@ impl TcpSock {
 
     /// A segment without payload.
     pub(super) fn pure_ack(&mut self, net: &mut Net<'_>) -> Option<(SkBuff, XmitKind)> {
-        self.control(net, self.acceptable_seq(), TcpFlags::ACK)
+        let flags = self.ecn_flags(TcpFlags::ACK, false);
+        self.control(net, self.acceptable_seq(), flags)
     }
 
     fn control(&mut self, net: &mut Net<'_>, seq: Seq, flags: TcpFlags) -> Option<(SkBuff, XmitKind)> {
@@ -171,6 +174,8 @@ impl TcpSock {
         fixed.copy_from_slice(th.as_bytes());
         rest.copy_from_slice(options);
         skb.set_checksum_partial(TCP_CHECK_OFFSET);
+        skb.set_priority(self.opts.priority.unwrap_or(0));
+        skb.set_mark(self.opts.mark);
         skb.set_owner_w(self.sock.wmem.charge(skb.truesize()));
         if flags.contains(TcpFlags::ACK) {
             self.event_ack_sent();
