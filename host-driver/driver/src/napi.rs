@@ -347,8 +347,8 @@ impl Softnet {
             let backlog = stack.backlog_stats(CpuId(cpu)).unwrap_or_default();
             let (mut columns, squeezed) = ([0; 13], softnet.stats.time_squeeze);
             (columns[0], columns[1], columns[2]) = (backlog.processed, backlog.dropped, squeezed);
-            (columns[9], columns[11], columns[12]) =
-                (backlog.received_rps, backlog.backlog_len as u64, cpu as u64);
+            (columns[9], columns[10]) = (backlog.received_rps, backlog.flow_limit_count);
+            (columns[11], columns[12]) = (backlog.backlog_len as u64, cpu as u64);
             let line: Vec<_> = columns.iter().map(|n| format!("{n:08x}")).collect();
             lines += &line.join(" ");
             lines.push('\n');

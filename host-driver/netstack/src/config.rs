@@ -48,6 +48,9 @@ pub struct StackConfig {
     pub wmem_max: usize,
     /// Packets that the receive backlog of a CPU holds (net.core.netdev_max_backlog).
     pub netdev_max_backlog: usize,
+    /// Flows that the limit of a backlog tells apart, of CPUs that get one from now on
+    /// (net.core.flow_limit_table_len; [`Stack::set_flow_limit_cpus`](crate::Stack::set_flow_limit_cpus)).
+    pub flow_limit_table_len: usize,
     /// Packets that the queue of an interface holds (txqueuelen).
     pub tx_queue_len: usize,
     /// Time between two ICMP errors to one host, with a burst of six (net.ipv4.icmp_ratelimit).
@@ -145,6 +148,7 @@ impl Default for StackConfig {
             rmem_max: 32 << 20,
             wmem_max: 32 << 20,
             netdev_max_backlog: 1000,
+            flow_limit_table_len: 4096,
             tx_queue_len: 1000,
             icmp_ratelimit: Duration::from_secs(1),
             icmp_ratemask: 0x1818,

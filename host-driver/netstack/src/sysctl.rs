@@ -256,6 +256,7 @@ macro_rules! settings {
 }
 
 settings! {
+    "net.core.flow_limit_table_len" => flow_limit_table_len, number(1..=1 << 20);
     "net.core.netdev_max_backlog" => netdev_max_backlog, number(1..=1 << 20);
     "net.core.rmem_default" => rmem_default, number(2048..=i32::MAX as usize);
     "net.core.rmem_max" => rmem_max, number(2048..=i32::MAX as usize);

@@ -12,7 +12,7 @@ use common::two_hosts::kind;
 use common::{Host, Impairment, MemDevice, frames};
 use hematite_netstack::{
     CongestionAlgorithm, Domain, Errno, Features, IfIndex, Instant, NetDevice, PingSocket, PmtuDisc, Route,
-    SkBuff, StackConfig, TcpKeepalive, TcpListener, TcpStream, UdpSocket,
+    SkBuff, StackConfig, TcpKeepalive, TcpListener, TcpSocket, TcpStream, UdpSocket,
 };
 
 const NOW: Instant = Instant::from_millis(1000);
@@ -336,4 +336,20 @@ fn a_socket_chooses_the_class_of_its_packets() {
     assert_eq!(sent(0x08, None, 0), (2, 0), "throughput");
     assert_eq!(sent(0x18, None, 0), (4, 0));
     assert_eq!(sent(0x10, Some(1), 0), (1, 0));
+    let tcp = TcpSocket::new(&mut host.stack);
+    tcp.set_tos(&mut host.stack, 0x11).unwrap();
+    assert_eq!(tcp.tos(&host.stack).unwrap(), 0x10, "ECN is TCP's own");
+    tcp.set_mark(&mut host.stack, 9).unwrap();
+    let tcp = tcp.connect(&mut host.stack, (B, 80)).unwrap();
+    let mut syn = |now| {
+        host.stack.poll(now);
+        host.stack.qdisc_run(host.ifindex, &mut host.dev, now);
+        let skb = host.dev.ring.pop_front().unwrap();
+        tcp.set_priority(&mut host.stack, Some(3)).unwrap();
+        (skb.priority(), skb.mark())
+    };
+    assert_eq!(syn(NOW), (6, 9));
+    assert_eq!(syn(NOW + Duration::from_secs(2)), (3, 9), "sent again");
+    assert_eq!(tcp.priority(&host.stack).unwrap(), Some(3));
+    assert_eq!(tcp.mark(&host.stack).unwrap(), 9);
 }

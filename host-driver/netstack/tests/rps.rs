@@ -107,6 +107,38 @@ fn a_full_backlog_drops_and_counts() {
     assert_eq!(host.stack.snmp().udp.no_ports, 101);
 }
 
+/// With a flow limit, of a backlog that is half full the flow that sends most loses what it sends, and the
+/// others lose nothing.
+#[test]
+fn a_flow_over_its_limit_loses_before_others_do() {
+    let mut host = host(2);
+    let stack = &mut host.stack;
+    stack.set_sysctl("net.core.netdev_max_backlog", "400").unwrap();
+    stack.set_sysctl("net.core.flow_limit_table_len", "1000").unwrap();
+    assert_eq!(stack.set_flow_limit_cpus(CpuMask(0b100)), Err(Errno::Inval));
+    stack.set_flow_limit_cpus(CpuMask(0b10)).unwrap();
+    assert_eq!(stack.flow_limit_cpus(), CpuMask(0b10));
+    stack.set_rps_cpus(host.ifindex, 0, CpuMask(0b10)).unwrap();
+    // Three of four packets are of one flow.
+    for n in 0..480u16 {
+        let from = if n % 4 == 0 { 3000 + n } else { 2000 };
+        poll(&mut host, &frame(from, 7, b"x"));
+    }
+    let stats = host.stack.backlog_stats(CpuId(1)).unwrap();
+    assert!(stats.flow_limit_count > 100, "{stats:?}");
+    assert_eq!(stats.dropped, stats.flow_limit_count, "the queue was never full");
+    let socket = UdpSocket::bind(&mut host.stack, (A, 7)).unwrap();
+    socket.set_recv_buffer_size(&mut host.stack, 1 << 24).unwrap();
+    host.stack.process_backlog(CpuId(1), 1000);
+    let mut others = 0;
+    while let Ok((_, from)) = socket.recv_from(&mut host.stack, &mut [0; 8]) {
+        others += usize::from(from.port() != 2000);
+    }
+    assert_eq!(others, 120);
+    host.stack.set_flow_limit_cpus(CpuMask::EMPTY).unwrap();
+    assert_eq!(host.stack.flow_limit_cpus(), CpuMask::EMPTY);
+}
+
 #[test]
 fn settings_are_checked() {
     let mut host = host(2);

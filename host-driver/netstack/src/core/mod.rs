@@ -8,6 +8,7 @@ pub mod drop_reason;
 pub(crate) mod dst;
 mod ethtool;
 pub mod filter;
+mod flow_limit;
 pub(crate) mod fnhe;
 pub mod gro;
 pub mod gso;

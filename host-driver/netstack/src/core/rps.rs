@@ -268,7 +268,7 @@ impl Stack {
 }
 
 /// The hash of a packet's flow: the device's, or computed from the headers and kept (`skb_get_hash`).
-fn skb_get_hash(skb: &mut SkBuff) -> Option<u32> {
+pub(super) fn skb_get_hash(skb: &mut SkBuff) -> Option<u32> {
     if let Some(hash) = skb.hash() {
         return Some(hash);
     }

@@ -17,7 +17,9 @@ use std::fmt;
 
 use super::dev::eth_type_trans;
 use super::drop_reason::SkbDropReason;
+use super::flow_limit::FlowLimit;
 use super::netdevice::IfIndex;
+use super::rps::skb_get_hash;
 use super::skb::{PktType, SkBuff};
 use crate::errno::Errno;
 use crate::stack::Stack;
@@ -38,8 +40,10 @@ impl fmt::Display for CpuId {
 pub struct BacklogStats {
     /// Packets that went through the receive path there.
     pub processed: u64,
-    /// Packets dropped because the backlog was full (`netdev_max_backlog`).
+    /// Packets dropped because the backlog was full (`netdev_max_backlog`) or their flow over its limit.
     pub dropped: u64,
+    /// Of those the ones whose flow was over its limit.
+    pub flow_limit_count: u64,
     /// Times that another CPU woke it for steered packets.
     pub received_rps: u64,
     /// Packets that wait now.
@@ -55,6 +59,7 @@ pub(crate) struct SoftnetData {
     head: u32,
     tail: u32,
     stats: BacklogStats,
+    flow_limit: Option<FlowLimit>,
     /// It was told that there is work, and has not found the queue empty since.
     scheduled: bool,
 }
@@ -98,6 +103,11 @@ impl Softnet {
         self.cpus.iter().any(|c| !c.input_pkt_queue.is_empty())
     }
 
+    /// The flow limit of a CPU.
+    pub(super) fn flow_limit(&mut self, cpu: CpuId) -> Option<&mut Option<FlowLimit>> {
+        self.cpus.get_mut(cpu.0).map(|c| &mut c.flow_limit)
+    }
+
     /// A packet went through the receive path on the CPU that runs.
     pub(crate) fn count_processed(&mut self) {
         if let Some(cpu) = self.cpus.get_mut(self.this.0) {
@@ -107,12 +117,20 @@ impl Softnet {
 
     /// Queues a packet for a CPU (`enqueue_to_backlog`). The number of it in the queue since the beginning, or the
     /// packet if the queue is full.
-    fn enqueue(&mut self, cpu: CpuId, skb: SkBuff, max_backlog: usize) -> Result<u32, SkBuff> {
+    fn enqueue(&mut self, cpu: CpuId, mut skb: SkBuff, max_backlog: usize) -> Result<u32, SkBuff> {
         let this = self.this;
         let Some(sd) = self.cpus.get_mut(cpu.0) else {
             return Err(skb);
         };
-        if sd.input_pkt_queue.len() > max_backlog {
+        let qlen = sd.input_pkt_queue.len();
+        let over_limit = match &mut sd.flow_limit {
+            Some(limit) if qlen >= max_backlog / 2 => {
+                skb_get_hash(&mut skb).is_some_and(|h| limit.is_over(h))
+            }
+            _ => false,
+        };
+        sd.stats.flow_limit_count += u64::from(over_limit);
+        if over_limit || qlen > max_backlog {
             sd.stats.dropped += 1;
             return Err(skb);
         }
