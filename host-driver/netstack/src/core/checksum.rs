@@ -26,23 +26,17 @@ impl Sum {
     /// each with the carry of the one before.
     #[must_use]
     pub fn add_bytes(self, data: &[u8]) -> Self {
-        let (blocks, rest) = data.as_chunks::<512>();
         let mut sum = 0u64;
+        let (blocks, mut rest) = data.as_chunks::<256>();
         for block in blocks {
             sum = add_words(sum, block.as_chunks::<8>().0);
         }
-        let (blocks, rest) = rest.as_chunks::<128>();
-        for block in blocks {
-            sum = add_words(sum, block.as_chunks::<8>().0);
-        }
-        let (blocks, rest) = rest.as_chunks::<32>();
-        for block in blocks {
-            sum = add_words(sum, block.as_chunks::<8>().0);
-        }
-        let (words, rest) = rest.as_chunks::<8>();
-        for word in words {
-            sum = add_words(sum, &[*word]);
-        }
+        // What is left, by its bits.
+        sum = add_first::<128>(sum, &mut rest);
+        sum = add_first::<64>(sum, &mut rest);
+        sum = add_first::<32>(sum, &mut rest);
+        sum = add_first::<16>(sum, &mut rest);
+        sum = add_first::<8>(sum, &mut rest);
         if !rest.is_empty() {
             // Up to four, two and one bytes, each where it may be added as it is: at an even offset.
             let (fours, rest) = rest.as_chunks::<4>();
@@ -148,6 +142,16 @@ fn add_words(mut sum: u64, words: &[[u8; 8]]) -> u64 {
     }
     let (sum, carry) = sum.overflowing_add(u64::from(carry));
     sum + u64::from(carry)
+}
+
+/// Adds the first `N` bytes, if there are so many.
+#[inline(always)]
+fn add_first<const N: usize>(sum: u64, bytes: &mut &[u8]) -> u64 {
+    let Some((block, rest)) = bytes.split_first_chunk::<N>() else {
+        return sum;
+    };
+    *bytes = rest;
+    add_words(sum, block.as_chunks::<8>().0)
 }
 
 const fn fold64(mut sum: u64) -> u16 {

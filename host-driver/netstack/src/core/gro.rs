@@ -177,6 +177,7 @@ impl NapiGro {
     }
 
     /// Appends a segment that continues the packet at a place.
+    #[inline]
     fn merge(&mut self, bucket: usize, at: usize, skb: SkBuff, segment: &Segment, ids: Ids) -> Gro {
         let held = &mut self.buckets[bucket][at];
         if let Err(skb) = held.merge(skb, segment, ids) {

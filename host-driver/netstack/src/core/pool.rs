@@ -310,7 +310,8 @@ mod tests {
         pool.put_page(whole);
         assert_eq!((pool.stats().pages_recycled, pool.stats().in_use()), (0, (0, 1)));
         let mut skb = pool.alloc(1).unwrap();
-        skb.add_frag(part).unwrap();
+        skb.add_frag_ref(&part).unwrap();
+        pool.put_page(part);
         pool.recycle(skb);
         assert_eq!((pool.stats().pages_recycled, pool.stats().in_use()), (1, (0, 0)));
         assert!(pool.alloc_page(1, 1).is_some());

@@ -90,8 +90,14 @@ pub fn packet_id(frame: &[u8]) -> u64 {
 }
 
 /// Whether somebody listens.
-#[inline]
+#[inline(always)]
 pub fn enabled() -> bool {
+    // The first is one load.
+    tracing::level_filters::LevelFilter::current() == tracing::Level::TRACE && target_enabled()
+}
+
+#[cold]
+fn target_enabled() -> bool {
     tracing::enabled!(target: PACKET, tracing::Level::TRACE)
 }
 

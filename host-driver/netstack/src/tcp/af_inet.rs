@@ -11,7 +11,6 @@ use super::*;
 use crate::core::dst::AddrType;
 use crate::core::netdevice::{Features, IfIndex};
 use crate::errno::Errno;
-use crate::wire::tcp::TcpFlags;
 
 impl Stack {
     /// A new socket (`tcp_v4_init_sock`).

@@ -13,7 +13,7 @@ use crate::netfilter::packet::NfProto;
 use crate::wire::ethernet::ETH_HLEN;
 use crate::wire::ipv4::IPV4_HLEN;
 use crate::wire::ipv6::IPV6_HLEN;
-use crate::wire::tcp::{TCP_HLEN, TcpFlags};
+use crate::wire::tcp::{TCP_HLEN, TCPOLEN_TSTAMP_ALIGNED, TcpFlags};
 
 /// All headers but TCP options.
 const V4_LEN: usize = ETH_HLEN + IPV4_HLEN + TCP_HLEN;
@@ -61,6 +61,16 @@ fn same<'a, const N: usize>(frame: &'a [u8], held: &[u8], mask: &[u8; N]) -> Opt
     (different == 0).then_some(frame)
 }
 
+/// Whether TCP options are the same; mostly they are an aligned timestamp.
+#[inline]
+fn same_options(a: &[u8], b: &[u8]) -> bool {
+    type Timestamp = [u8; TCPOLEN_TSTAMP_ALIGNED];
+    match (Timestamp::try_from(a), Timestamp::try_from(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    }
+}
+
 /// The segment of a frame that starts at its link-layer header, if it is what the held packet lets expect. A
 /// checksum that nobody has verified is.
 pub(super) fn predicted(skb: &mut SkBuff, held: &Held) -> Option<(Segment, Ids)> {
@@ -102,7 +112,7 @@ pub(super) fn predicted(skb: &mut SkBuff, held: &Held) -> Option<(Segment, Ids)>
     let follows = segment.seq == held.next_seq
         && held.has_room(segment.len)
         && (1..=head.len).contains(&segment.len)
-        && first.get(l4 + TCP_HLEN..l4 + head.header_len) == Some(options);
+        && same_options(options, first.get(l4 + TCP_HLEN..l4 + head.header_len)?);
     if alone || !follows {
         return None;
     }

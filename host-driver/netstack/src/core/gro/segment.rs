@@ -194,6 +194,7 @@ impl Segment {
     }
 
     /// How the identifications run if this segment's is the next.
+    #[inline]
     pub(super) fn ids_after(&self, held: &Held) -> Option<Ids> {
         let (Some(first), Some(id)) = (held.head.id, self.id) else {
             return Some(Ids::None);

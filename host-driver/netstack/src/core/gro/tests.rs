@@ -349,7 +349,7 @@ fn frame(skb: &SkBuff, bytes: &[u8], in_pages: bool) -> SkBuff {
     for part in [first, second].into_iter().filter(|p| !p.is_empty()) {
         if in_pages {
             let page = Page::new(Storage::Heap(part.into()));
-            frame.add_frag(Frag::new(page, 0, part.len())).unwrap();
+            frame.add_frag_ref(&Frag::new(page, 0, part.len())).unwrap();
         } else {
             frame.append_frag(SkBuff::from_slice(part)).unwrap();
         }

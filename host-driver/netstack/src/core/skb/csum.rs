@@ -82,7 +82,7 @@ mod tests {
             let mut skb = SkBuff::from_slice(&parts[0]);
             for part in &parts[1..] {
                 let page = Page::new(Storage::Heap(part.as_slice().into()));
-                skb.add_frag(Frag::new(page, 0, part.len())).unwrap();
+                skb.add_frag_ref(&Frag::new(page, 0, part.len())).unwrap();
             }
             let whole = parts.concat();
             let expect = Sum::ZERO.add_bytes(whole.get(start..).unwrap_or(&[]));

@@ -61,25 +61,11 @@ impl SkBuff {
             .chain(list)
     }
 
-    /// Lets the packet go on with part of a page (`skb_add_rx_frag`, `skb_fill_page_desc`).
+    /// Lets the packet go on with part of a page (`skb_fill_page_desc`), which has one more holder then, or none
+    /// where the packet's last part only grows.
     ///
     /// # Errors
-    /// The part itself, if the packet goes on in other buffers already or would be longer than 4 GiB.
-    pub(crate) fn add_frag(&mut self, frag: Frag) -> Result<(), Frag> {
-        let Some(len) = self.0.data_len.checked_add(frag.len() as u32) else {
-            return Err(frag);
-        };
-        if !self.0.frag_list.is_empty() {
-            return Err(frag);
-        }
-        self.0.data_len = len;
-        self.0.data_truesize = self.0.data_truesize.saturating_add(frag.len() as u32);
-        self.0.frags.push(frag);
-        Ok(())
-    }
-
-    /// As [`SkBuff::add_frag`] for a part that somebody keeps: one more holder, or none where the packet's last
-    /// part only grows.
+    /// If the packet goes on in other buffers already or would be longer than 4 GiB.
     pub(crate) fn add_frag_ref(&mut self, frag: &Frag) -> Result<(), SkbError> {
         let inner = &mut *self.0;
         let len = frag.len() as u32;
