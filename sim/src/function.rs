@@ -143,8 +143,8 @@ impl<C: CardPins, E: WireEndpoint, M: HostMemory> SimFunction<C, E, M> {
     }
 
     /// Function-level reset as `pcie_flr` does it: requests stopped, outstanding ones waited for, reset, 100 ms of the
-    /// specification shortened to 100 us of virtual time (the card needs cycles, not milliseconds). Afterwards all of
-    /// configuration space is at its defaults, the BARs too.
+    /// specification shortened to what the card takes, at most 100 us of virtual time. Afterwards all of configuration
+    /// space is at its defaults, the BARs too.
     ///
     /// # Errors
     /// [`BusError::Malformed`] when the function has no such reset; what the accesses reported.
@@ -179,11 +179,17 @@ impl<C: CardPins, E: WireEndpoint, M: HostMemory> SimFunction<C, E, M> {
         self.settle()
     }
 
+    /// Until nothing is on the link or outstanding for longer than the card takes to reset itself.
     fn settle(&mut self) -> Result<(), BusError> {
+        const QUIET: u32 = 512;
         let mut machine = self.machine.borrow_mut();
-        machine
-            .run_for(SimTime::from_us(100))
-            .map_err(|error| bus_error(error.into()))
+        let limit = machine.now() + SimTime::from_us(100);
+        let mut quiet = 0;
+        while quiet < QUIET && machine.now() < limit {
+            machine.step().map_err(|error| bus_error(error.into()))?;
+            quiet = if machine.rc.is_idle() { quiet + 1 } else { 0 };
+        }
+        Ok(())
     }
 
     /// Offset of Device Control in configuration space.

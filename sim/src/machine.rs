@@ -107,6 +107,11 @@ impl<C: CardPins, E: WireEndpoint, M: HostMemory> Machine<C, E, M> {
         self.cycles
     }
 
+    /// Whether the card will act by itself, though nothing is on its pins.
+    pub fn is_holding(&self) -> bool {
+        self.card.is_holding()
+    }
+
     /// What has the pins.
     pub fn card_mut(&mut self) -> &mut C {
         &mut self.card

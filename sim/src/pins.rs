@@ -117,6 +117,10 @@ pub trait CardPins {
     fn drive_gmii(&mut self, symbol: GmiiSymbol);
     /// The transmit GMII.
     fn sample_gmii(&self) -> GmiiSymbol;
+    /// The card will act by itself, later.
+    fn is_holding(&self) -> bool {
+        false
+    }
     /// Lets the model settle; `now` in picoseconds stamps waves.
     fn eval(&mut self, now: u64) -> Result<(), CardFault>;
 }

@@ -41,6 +41,7 @@ struct Ports {
     credit_posted: Port<u8>,
     credit_nonposted: Port<u8>,
     credit_completion: Port<u8>,
+    holding: Port<u8>,
 }
 
 impl Ports {
@@ -98,6 +99,7 @@ impl VerilatedCard {
             credit_posted: model.input("pcie_credit_posted")?,
             credit_nonposted: model.input("pcie_credit_nonposted")?,
             credit_completion: model.input("pcie_credit_completion")?,
+            holding: model.port("holding")?,
         };
         Ok(VerilatedCard {
             model,
@@ -212,6 +214,10 @@ impl CardPins for VerilatedCard {
             valid: self.model.get(self.ports.gmii_tx_en) != 0,
             error: self.model.get(self.ports.gmii_tx_er) != 0,
         }
+    }
+
+    fn is_holding(&self) -> bool {
+        self.model.get(self.ports.holding) != 0
     }
 
     fn eval(&mut self, now: u64) -> Result<(), CardFault> {

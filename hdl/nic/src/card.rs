@@ -138,6 +138,9 @@ pub struct Card<
     pub pcie_credit_nonposted: Signal<In, Bit>,
     /// The link has room for one more completion.
     pub pcie_credit_completion: Signal<In, Bit>,
+    /// The card holds an interrupt back for a time that its driver set, and then acts by itself. For whoever would stop
+    /// its clock when nothing is on its pins.
+    pub holding: Signal<Out, Bit>,
     port: GigabitPort,
     lost_frames: LostFrames<{ receive_end::COUNT }>,
     steering: Steering<PAIRS>,
@@ -154,6 +157,7 @@ pub struct Card<
     transmit_offload: TransmitOffload,
     /// Fundamental reset or no link.
     down: Reg<Bit>,
+    held: Reg<Bit>,
     /// That, or the function says so.
     data_path_reset: Reg<Bit>,
 }
@@ -341,6 +345,10 @@ impl<
         };
         self.receive_queues.microsecond.next = self.microsecond.q.val();
         self.transmit_queues.microsecond.next = self.microsecond.q.val();
+
+        registers!(self.core_clock => self.held);
+        self.held.d.next = self.function.interrupt_held.val();
+        self.holding.next = self.held.q.val();
 
         // What the driver is told. GMII carries no link state, so the link counts as up.
         self.function.link_up.next = true;

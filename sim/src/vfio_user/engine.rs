@@ -20,7 +20,7 @@ use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
 /// Cycles without a sign of life at the pins after which the card has nothing more to do: 65 us, longer than any of its
-/// delays with no read outstanding.
+/// delays with no read outstanding, but for those that it tells of itself.
 const QUIET: u64 = 8192;
 /// Cycles between looks at the commands.
 const SLICE: u64 = 16;
@@ -184,7 +184,7 @@ impl<C: CardPins, E: ServedEndpoint> Engine<C, E> {
     /// Whether anything is under way, or was until a moment ago.
     fn is_busy(&mut self) -> bool {
         let machine = self.machine.borrow();
-        if !machine.rc.is_idle() || !machine.wire.is_quiet() {
+        if !machine.rc.is_idle() || !machine.wire.is_quiet() || machine.is_holding() {
             self.busy_at = machine.cycles();
         }
         machine.cycles() - self.busy_at < QUIET

@@ -9,7 +9,7 @@ use crate::pins::{Beat, Clock, GmiiSymbol, PcieInputs, PcieOutputs};
 use crate::verilated::VerilatedCard;
 use crate::wire::loopback::Loopback;
 use hematite_bus::{DmaSpace, PciFunction, Width, pci};
-use hematite_driver::{NapiReceive, Options, VirtioNet};
+use hematite_driver::{CoalesceParam, NapiReceive, Options, VirtioNet};
 use hematite_netstack::{Instant, NetDevice, SkBuff, SkbPool};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -65,6 +65,9 @@ impl CardPins for Watched {
             trace.line.push(symbol.data);
         }
         symbol
+    }
+    fn is_holding(&self) -> bool {
+        self.card.is_holding()
     }
     fn eval(&mut self, now: u64) -> Result<(), CardFault> {
         self.card.eval(now)
@@ -359,6 +362,21 @@ fn neither_rest_nor_the_shape_of_maps_changes_what_the_card_does() {
         run(seed, how) == plain,
         "seed {seed}: the card did something else"
     );
+}
+
+#[test]
+fn a_moderated_interrupt_comes_before_the_rest() {
+    let mut bench = Bench::new(1, How::default());
+    let slow = CoalesceParam {
+        rx_usecs: 700,
+        rx_max_frames: 64,
+        ..CoalesceParam::default()
+    };
+    bench.net.set_coalesce(slow).expect("a control queue");
+    // The first is told of at once. The others wait, for ten times what the pins are watched for.
+    for burst in [1, 1, 3] {
+        bench.exchange(burst);
+    }
 }
 
 #[test]

@@ -9,8 +9,8 @@
 //! root complex looks the card's own TLPs up in, MSI-X messages become eventfd writes, and a reset is a function-level
 //! reset. What a real root port answers for a failed read, all ones, is answered here.
 //!
-//! Virtual time passes only while something is under way at the card's pins (or was until a moment ago, longer than any
-//! delay inside of the card); then the thread sleeps. The card counts cycles and knows no other time, so it does the
+//! Virtual time passes only while something is under way at the card's pins (or was until a moment ago), or the card says
+//! that it holds something back for a time (an interrupt that is moderated, say); then the thread sleeps. The card counts cycles and knows no other time, so it does the
 //! same as without the pause. The far end of the wire lives in real time, as the client does.
 
 mod backend;

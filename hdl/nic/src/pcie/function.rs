@@ -68,6 +68,8 @@ pub struct Function<const QUEUES: usize, const SOURCES: usize, const A: usize> {
     pub queues: [QueueConfigOut; QUEUES],
     /// Interrupts of the queue engines.
     pub interrupts: [InterruptIn; QUEUES],
+    /// One of them will be asked for when its time has come.
+    pub interrupt_held: Signal<Out, Bit>,
     /// MSI-X messages, to a client port of the write engine.
     pub message_request: WriteRequestOut,
     /// Their four bytes.
@@ -182,6 +184,7 @@ impl<const QUEUES: usize, const SOURCES: usize, const A: usize> Logic for Functi
             self.interrupts[q].link(&mut self.msix.interrupts[q]);
         }
         self.registers.interrupt.join(&mut self.msix.interrupts[QUEUES]);
+        self.interrupt_held.next = self.msix.held.val();
         self.registers.mac_address.next = self.mac_address.val();
         self.registers.mtu.next = self.mtu.val();
         self.registers.link_up.next = self.link_up.val();

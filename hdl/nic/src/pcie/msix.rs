@@ -50,6 +50,8 @@ pub struct Msix<const VECTORS: usize, const A: usize, const SOURCES: usize> {
     pub message: StreamOut,
     /// No message is under way.
     pub idle: Signal<Out, Bit>,
+    /// A source will ask when its time has come.
+    pub held: Signal<Out, Bit>,
     /// A queue asked for an interrupt while MSI-X was disabled.
     pub unsignaled: Signal<Out, Bit>,
     /// A message was handed to the write engine.
@@ -159,10 +161,12 @@ impl<const VECTORS: usize, const A: usize, const SOURCES: usize> Logic for Msix<
 
         // Requests: the first source that asks is taken.
         let mut found_source = false;
+        let mut held = false;
         self.asked_of_queue.d.next = false;
         self.asked_vector.d.next = bits::<16>(0xffff);
         for s in 0..SOURCES {
             self.interrupts[s].ready.next = !found_source;
+            held = held || self.interrupts[s].held.val();
             if self.interrupts[s].valid.val() && !found_source {
                 found_source = true;
                 self.asked_of_queue.d.next = s + 1 < SOURCES;
@@ -170,6 +174,7 @@ impl<const VECTORS: usize, const A: usize, const SOURCES: usize> Logic for Msix<
             }
         }
         self.asked.d.next = found_source;
+        self.held.next = held;
         let taken = self.asked.q.val();
         let of_queue = self.asked_of_queue.q.val();
         let vector = self.asked_vector.q.val();

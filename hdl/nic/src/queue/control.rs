@@ -158,6 +158,7 @@ impl Logic for ControlEngine {
         self.write_data.valid.next = false;
         self.interrupt.vector.next = self.config.vector.val();
         self.interrupt.valid.next = false;
+        self.interrupt.held.next = false;
         self.command.start.next = false;
         self.command.byte.next = self.word.q.val().get_bits::<8>(0);
         self.command.byte_valid.next = false;

@@ -106,6 +106,7 @@ impl<const INTERVAL: usize> Logic for Notifier<INTERVAL> {
         self.response.ready.next = false;
         self.interrupt.vector.next = self.vector.val();
         self.interrupt.valid.next = false;
+        self.interrupt.held.next = false;
         self.quiet.next = false;
         self.failed.next = false;
 
@@ -143,6 +144,8 @@ impl<const INTERVAL: usize> Logic for Notifier<INTERVAL> {
                         || self.ahead.q.val()
                     {
                         self.state.d.next = NotifyState::Grant;
+                    } else {
+                        self.interrupt.held.next = self.pending.q.val();
                     }
                 }
             }

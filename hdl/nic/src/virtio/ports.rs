@@ -65,6 +65,8 @@ pub struct InterruptOut {
     pub vector: Signal<Out, Bits<16>>,
     /// A message is asked for.
     pub valid: Signal<Out, Bit>,
+    /// One will be asked for when its time has come, with nothing happening before that.
+    pub held: Signal<Out, Bit>,
     /// The request is taken; every write whose `done` was seen before reaches the host first.
     pub ready: Signal<In, Bit>,
 }
@@ -77,6 +79,8 @@ pub struct InterruptIn {
     pub vector: Signal<In, Bits<16>>,
     /// A message is asked for.
     pub valid: Signal<In, Bit>,
+    /// One will be asked for when its time has come, with nothing happening before that.
+    pub held: Signal<In, Bit>,
     /// The request is taken; every write whose `done` was seen before reaches the host first.
     pub ready: Signal<Out, Bit>,
 }

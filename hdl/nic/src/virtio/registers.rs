@@ -229,6 +229,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         // What the device has to tell.
         self.interrupt.vector.next = self.config_vector.q.val();
         self.interrupt.valid.next = self.notify.q.val();
+        self.interrupt.held.next = false;
         if self.interrupt.ready.val() {
             self.notify.d.next = false;
         }
