@@ -1,10 +1,10 @@
 //! Packed rings without a driver: a test writes whatever descriptors it likes.
 
 use crate::lab::{Function, LabMachine};
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use hematite_bus::{DmaRegion, PciFunction};
 use hematite_driver::features;
-use hematite_driver::transport::{Doorbell, QueueAreas, VirtioPci};
+use hematite_driver::transport::{Doorbell, NO_VECTOR, QueueAreas, VirtioPci};
 use hematite_sim::BarPlacement;
 use virtio_spec::DeviceStatus;
 use virtio_spec::net::F;
@@ -27,6 +27,8 @@ pub mod flag {
 pub const RX: usize = 0;
 /// The transmit queue.
 pub const TX: usize = 1;
+/// Index of the control queue.
+const CONTROL: u16 = 2;
 
 /// Bytes of a queue's buffer area.
 pub const DATA: usize = 1 << 16;
@@ -125,8 +127,12 @@ impl RawRing {
 pub struct RawSetup {
     /// Descriptors in each ring.
     pub size: u16,
-    /// Accepted of what is offered, besides what the card requires.
+    /// Accepted of what is offered and the driver knows, besides what the card requires.
     pub features: F,
+    /// Accepted of what is offered, whether the driver knows it or not.
+    pub beyond: F,
+    /// With a control queue, which has no vector.
+    pub control: bool,
     /// MSI-X vectors of configuration changes, receive and transmit queue.
     pub vectors: [u16; 3],
 }
@@ -137,6 +143,8 @@ impl RawSetup {
         RawSetup {
             size,
             features: F::all(),
+            beyond: F::empty(),
+            control: false,
             vectors: [0, 1, 2],
         }
     }
@@ -157,8 +165,9 @@ impl RawSetup {
         transport.reset()?;
         transport.add_status(DeviceStatus::ACKNOWLEDGE)?;
         transport.add_status(DeviceStatus::DRIVER)?;
-        let wanted = features::negotiate(transport.device_features()?, F::empty())?;
-        transport.set_driver_features(wanted & (self.features | features::REQUIRED))?;
+        let offered = transport.device_features()?;
+        let known = features::negotiate(offered, F::empty())? & (self.features | features::REQUIRED);
+        transport.set_driver_features(known | offered & self.beyond)?;
         transport.add_status(DeviceStatus::FEATURES_OK)?;
         transport.function().enable_msix(3)?;
         transport.set_config_vector(vectors[0])?;
@@ -168,14 +177,27 @@ impl RawSetup {
             queue.doorbell = Some(doorbell);
             transport.enable_queue(index)?;
         }
-        Ok(RawRings { queues, transport })
+        let mut control = None;
+        if self.control {
+            let mut ring = RawRing::new(transport.function(), size)?;
+            ring.doorbell = Some(transport.setup_queue(CONTROL, size, ring.areas(), NO_VECTOR)?);
+            transport.enable_queue(CONTROL)?;
+            control = Some(ring);
+        }
+        Ok(RawRings {
+            queues,
+            control,
+            transport,
+        })
     }
 }
 
-/// The card at `DRIVER_OK` with two raw rings.
+/// The card at `DRIVER_OK` with raw rings.
 pub struct RawRings {
     /// Receive and transmit.
     pub queues: [RawRing; 2],
+    /// With [`RawSetup::control`].
+    control: Option<RawRing>,
     /// The accessors of the virtio structures.
     pub transport: VirtioPci<Function>,
 }
@@ -193,6 +215,37 @@ impl RawRings {
         let mut rings = RawSetup::new(size).prepare(machine, areas)?;
         rings.transport.add_status(DeviceStatus::DRIVER_OK)?;
         Ok(rings)
+    }
+
+    /// Has a control command carried out: its bytes in one element, then one of `reply` bytes; what the card made of
+    /// them.
+    ///
+    /// # Errors
+    /// What the bus reported; no control queue; no answer.
+    pub fn command(&mut self, bytes: &[u8], reply: usize) -> Result<Vec<u8>> {
+        /// Reads of a register, each some hundred nanoseconds.
+        const PATIENCE: usize = 10_000;
+        let ring = self.control.as_mut().context("no control queue")?;
+        let at = ring.data.iova();
+        ring.data.copy_from_slice(0, bytes)?;
+        ring.data.copy_from_slice(bytes.len(), &vec![0xa5; reply])?;
+        let (head, wrap) = (ring.next, ring.wrap);
+        let length = bytes.len() as u32;
+        ring.put(at, length, flag::NEXT)?;
+        ring.put(at + u64::from(length), reply as u32, flag::WRITE)?;
+        if let Some(doorbell) = ring.doorbell {
+            self.transport.notify(doorbell)?;
+        }
+        for _ in 0..PATIENCE {
+            let flags = ring.ring.load_acquire_u16(usize::from(head) * 16 + 14)?;
+            if (flags & flag::AVAIL != 0) == wrap && (flags & flag::USED != 0) == wrap {
+                let mut answer = vec![0; reply];
+                ring.data.copy_to_slice(bytes.len(), &mut answer)?;
+                return Ok(answer);
+            }
+            self.transport.status()?;
+        }
+        bail!("no answer to {bytes:02x?}")
     }
 
     /// Rings a queue's doorbell.

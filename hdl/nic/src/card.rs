@@ -10,7 +10,6 @@ use crate::mac::LostFrames;
 use crate::mac::port::GigabitPort;
 use crate::offload::TransmitOffload;
 use crate::parse::Steering;
-use crate::parse::filter::ReceiveMode;
 use crate::pcie::Function;
 use crate::queue::gro::coalesce::GroEnable;
 use crate::queue::{ControlEngine, ReceiveEngine, TransmitEngine};
@@ -212,11 +211,11 @@ impl<
             self.steering.run[p].next = self.function.queues[2 * p].run.val();
         }
         self.receive_queues.patient.next = self.commands.single.val();
-        self.receive_queues.negotiated.next = self.function.negotiated.val();
+        self.receive_queues.negotiated.next = self.commands.active.val();
         self.receive_queues.gro.next = GroEnable {
-            ipv4: self.function.negotiated.val().guest_tso4,
-            ipv6: self.function.negotiated.val().guest_tso6,
-            ecn: self.function.negotiated.val().guest_ecn,
+            ipv4: self.commands.active.val().guest_tso4,
+            ipv6: self.commands.active.val().guest_tso6,
+            ecn: self.commands.active.val().guest_ecn,
         };
         self.receive_queues.gro_timeout.next = bits::<20>(GRO_TIMEOUT);
         self.receive_queues.gro_idle.next = bits::<16>(GRO_IDLE);
@@ -228,25 +227,7 @@ impl<
         // Without the check sequence, with a tag.
         self.transmit_offload.max_frame.next = bits::<16>(MAX_FRAME);
 
-        // Every frame is wanted until a driver can say which.
-        self.port.filter.mode.next = ReceiveMode {
-            promiscuous: true,
-            all_multicast: false,
-            all_unicast: false,
-            no_multicast: false,
-            no_unicast: false,
-            no_broadcast: false,
-            vlan_filter: false,
-        };
-        self.port.filter.mac.next = bits::<48>(MAC);
-        self.port.filter.addresses.next = bits::<5>(0);
-        self.port.filter.entry.next = bits::<4>(0);
-        self.port.filter.address.next = bits::<48>(0);
-        self.port.filter.address_write.next = false;
-        self.port.filter.vlan.next = bits::<12>(0);
-        self.port.filter.vlan_member.next = false;
-        self.port.filter.vlan_write.next = false;
-        self.port.filter.vlan_clear.next = false;
+        self.commands.filter.join(&mut self.port.filter);
         self.commands.key.join(&mut self.port.hash_key);
         self.port.hash_types.next = self.commands.hash_types.val();
 
@@ -352,7 +333,9 @@ impl<
 
         // What the driver is told. GMII carries no link state, so the link counts as up.
         self.function.link_up.next = true;
-        self.function.mac_address.next = bits::<48>(MAC);
+        self.commands.permanent_mac.next = bits::<48>(MAC);
+        self.function.mac_address.next = self.commands.filter.mac.val();
+        self.function.mac_set.next = self.commands.mac_set.val();
         self.function.mtu.next = bits::<16>(MTU);
 
         // What is counted; the function adds its own.

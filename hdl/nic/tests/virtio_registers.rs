@@ -14,7 +14,9 @@ use rand::RngExt;
 const FEATURES_OK: u32 = 8;
 
 /// The feature bits (virtio 1.3 section 5.1.3) of `Negotiated`, field by field.
-const NEGOTIATED: [u32; 12] = [1, 15, 53, 52, 7, 8, 9, 61, 0, 11, 12, 13];
+const NEGOTIATED: [u32; 20] = [
+    1, 15, 53, 52, 7, 8, 9, 61, 0, 11, 12, 13, 22, 60, 57, 18, 20, 19, 23, 2,
+];
 
 /// 2.2, 3.1.1, 6.1: what is offered, and who gets FEATURES_OK.
 #[test]
@@ -41,6 +43,11 @@ fn features_are_negotiated() {
             | 1 << 15
             | 1 << 16
             | 1 << 17
+            | 1 << 2
+            | 1 << 18
+            | 1 << 19
+            | 1 << 20
+            | 1 << 23
             | 1 << 52
             | 1 << 53
             | 1 << 61
@@ -287,6 +294,15 @@ fn configuration_changes_are_told() {
         assert_ne!(host.read(STATUS + 1, 1)?, generation, "config_generation (2.5.3)");
         assert_eq!(host.read(bar0::ISR, 1)?, 2);
         assert_eq!(host.read(bar0::ISR, 1)?, 0, "reading clears");
+        // A command has set the address: the driver asked for it, so nothing tells it.
+        let generation = host.read(STATUS + 1, 1)?;
+        host.bench.set("mac_address", 0x0a09_0807_0602)?;
+        host.bench.set("mac_set", 1)?;
+        host.bench.tick()?;
+        host.bench.set("mac_set", 0)?;
+        assert_eq!(host.read(bar0::DEVICE + 2, 2)?, 0x0807);
+        assert_ne!(host.read(STATUS + 1, 1)?, generation, "config_generation (2.5.3)");
+        assert_eq!(host.read(bar0::ISR, 1)?, 0);
         let engine = host.engines[rng.random_range(0..2)];
         host.bench[engine].fail = true;
         host.bench.run_until(10_000, |bench| bench[sink].len() == 2)?;

@@ -38,6 +38,13 @@ pub enum Command {
     Udp(TransferOptions),
     /// A byte stream to an echo server and back, checked byte by byte.
     Tcp(TransferOptions),
+    /// Settings and counters, as of ethtool: -k -K (features), -c -C (coalescing), -g -G (rings), -S (statistics), -i
+    /// (driver), -t (test); several in turn, as in `ethtool -C rx-usecs 8 -c`.
+    Ethtool {
+        /// Options and what belongs to them.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     /// Takes a PCI function from its kernel driver and gives it to vfio-pci.
     Bind {
         /// Domain, bus, device, function: 0000:01:00.0
@@ -100,6 +107,11 @@ impl Arguments {
             None if device == "system" => Device::System,
             None => Device::Function(device),
         })
+    }
+
+    /// Where the device is.
+    pub fn bus(&self) -> &str {
+        self.device.as_deref().unwrap_or_default()
     }
 
     pub fn address(&self) -> Result<Ipv4Cidr> {

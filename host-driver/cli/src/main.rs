@@ -4,6 +4,7 @@
 //! a panic, SIGTERM), the function is left with bus mastering and interrupts off and no memory mapped.
 
 mod arguments;
+mod ethtool;
 mod os;
 mod pci;
 mod ping;
@@ -48,13 +49,16 @@ fn run(arguments: &Arguments) -> Result<bool> {
 }
 
 fn on_card<P: Port>(function: VfioFunction<P>, arguments: &Arguments, command: &Command) -> Result<bool> {
+    if let Command::Ethtool { words } = command {
+        return ethtool::run(function, arguments.bus(), words);
+    }
     let mut session = Session::start(function, arguments.address()?)?;
     let done = match command {
         Command::Up { seconds, port } => session.serve(*seconds, *port),
         Command::Ping(options) => ping::run(&mut session, options),
         Command::Udp(options) => transfer::udp(&mut session, options),
         Command::Tcp(options) => transfer::tcp(&mut session, options),
-        Command::Bind { .. } | Command::Unbind { .. } => Ok(true),
+        Command::Ethtool { .. } | Command::Bind { .. } | Command::Unbind { .. } => Ok(true),
     };
     let ended = session.end();
     Ok(done? && ended?)

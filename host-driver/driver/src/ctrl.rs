@@ -38,6 +38,12 @@ mod guest_offloads {
     pub const SET: u8 = 0;
 }
 
+/// `VIRTIO_NET_CTRL_ANNOUNCE` and its command (5.1.6.5.4).
+mod announce {
+    pub const CLASS: u8 = 3;
+    pub const ACK: u8 = 0;
+}
+
 /// The control queue of a device that has one (`VIRTIO_NET_F_CTRL_VQ`).
 pub(crate) struct CtrlQueue {
     vq: Virtqueue<()>,
@@ -113,12 +119,46 @@ impl CtrlQueue {
 impl<P: PciFunction> VirtioNet<P> {
     /// Sends a command. One that the device refuses is an error and nothing more; any other failure stops the
     /// device.
-    fn command(&mut self, class: u8, command: u8, data: &[u8], result: &mut [u8]) -> Result<(), Error> {
+    pub(crate) fn command(
+        &mut self,
+        class: u8,
+        command: u8,
+        data: &[u8],
+        result: &mut [u8],
+    ) -> Result<(), Error> {
+        self.try_command(class, command, data, result)
+            .map_err(|error| self.unless_refused(error))
+    }
+
+    /// The same, where any failure is left to the caller.
+    pub(crate) fn try_command(
+        &mut self,
+        class: u8,
+        command: u8,
+        data: &[u8],
+        result: &mut [u8],
+    ) -> Result<(), Error> {
         let ctrl = self.queues.as_mut().and_then(|queues| queues.ctrl.as_mut());
         let ctrl = ctrl.ok_or(Error::NotSupported("the control queue"))?;
-        match ctrl.command(&mut self.transport, class, command, data, result) {
-            Err(error @ Error::ControlRefused { .. }) => Err(error),
-            other => other.map_err(|error| self.fail(error)),
+        ctrl.command(&mut self.transport, class, command, data, result)
+    }
+
+    /// Stops the device after `error`, unless it is but a refusal.
+    pub(crate) fn unless_refused(&mut self, error: Error) -> Error {
+        match error {
+            Error::ControlRefused { .. } | Error::NotSupported(_) => error,
+            error => self.fail(error),
+        }
+    }
+
+    /// The device's wish for announcements is heard; a failure is left to the caller.
+    pub(crate) fn ack_announce(&mut self) -> Result<(), Error> {
+        match self.try_command(announce::CLASS, announce::ACK, &[], &mut []) {
+            Err(error @ Error::ControlRefused { .. }) => {
+                tracing::warn!(interface = %self.options.name, %error, "announcement");
+                Ok(())
+            }
+            result => result,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the driver reports: set-up errors, and the ways in which a device breaks the protocol.
 
 use hematite_bus::{AllocError, BusError, OutOfBounds};
+use hematite_netstack::MacAddr;
 use virtio_spec::net;
 
 /// Anything that stops the device from being brought up or kept running.
@@ -69,6 +70,12 @@ pub enum Error {
         /// Most that the device allows, bytes.
         max: u16,
     },
+    /// It addresses a group, or nobody.
+    #[error("{0} can't be a station's address")]
+    MacAddress(MacAddr),
+    /// No VLAN has this identifier.
+    #[error("VLAN {0} is not possible: 0 to 4095")]
+    VlanId(u16),
     /// The device (or a queue) didn't finish its reset.
     #[error("the device did not finish its reset")]
     ResetTimeout,

@@ -29,7 +29,11 @@ pub const SUPPORTED: F = REQUIRED
     .union(F::CTRL_VQ)
     .union(F::CTRL_GUEST_OFFLOADS)
     .union(F::NOTF_COAL)
-    .union(F::VQ_NOTF_COAL);
+    .union(F::VQ_NOTF_COAL)
+    .union(F::CTRL_RX)
+    .union(F::CTRL_VLAN)
+    .union(F::CTRL_MAC_ADDR)
+    .union(F::GUEST_ANNOUNCE);
 
 /// Those with which the device may merge received TCP segments (`VIRTIO_OFFLOAD_GUEST..`, `rx-gro-hw`).
 pub const GRO_HW: F = F::GUEST_TSO4.union(F::GUEST_TSO6);
@@ -129,6 +133,6 @@ mod tests {
         let whole = F::CSUM | F::HOST_TSO4 | F::HOST_ECN | F::MAC;
         assert_eq!(closed(whole), whole);
         assert_eq!(closed(whole & !F::CSUM), F::MAC);
-        assert_eq!(closed(F::CTRL_RX | F::CSUM | F::HOST_ECN), F::CSUM);
+        assert_eq!(closed(F::CTRL_VLAN | F::CSUM | F::HOST_ECN), F::CSUM);
     }
 }

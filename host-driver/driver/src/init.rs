@@ -24,6 +24,8 @@ mod config {
 
 /// `VIRTIO_NET_S_LINK_UP`.
 const LINK_UP: u64 = virtio_spec::net::S::LINK_UP.bits().to_ne() as u64;
+/// `VIRTIO_NET_S_ANNOUNCE`.
+const ANNOUNCE: u64 = virtio_spec::net::S::ANNOUNCE.bits().to_ne() as u64;
 
 impl<F: PciFunction> VirtioNet<F> {
     /// Device initialisation (3.1.1) up to `DRIVER_OK`.
@@ -92,7 +94,7 @@ impl<F: PciFunction> VirtioNet<F> {
         if coalesce != CoalesceParam::default() {
             self.set_coalesce(coalesce)?;
         }
-        Ok(())
+        self.restore_filter()
     }
 
     /// Configuration, receive and transmit vectors; with only two, the queues share the second, and with one all
@@ -146,7 +148,7 @@ impl<F: PciFunction> VirtioNet<F> {
         if !features.intersects(wanted) {
             return Ok(());
         }
-        let (mac, max_mtu, link_up) = self.transport.device_config(|device| {
+        let (mac, max_mtu, status) = self.transport.device_config(|device| {
             let mut mac = fallback;
             if features.contains(net::F::MAC) {
                 for (at, byte) in mac.0.iter_mut().enumerate() {
@@ -158,9 +160,12 @@ impl<F: PciFunction> VirtioNet<F> {
             } else {
                 ETH_DATA_LEN
             };
-            let link_up =
-                !features.contains(net::F::STATUS) || device.read(config::STATUS, Width::U16)? & LINK_UP != 0;
-            Ok((mac, mtu, link_up))
+            let status = if features.contains(net::F::STATUS) {
+                device.read(config::STATUS, Width::U16)?
+            } else {
+                LINK_UP
+            };
+            Ok((mac, mtu, status))
         })?;
         if max_mtu < ETH_MIN_MTU {
             return Err(Error::Mtu {
@@ -168,7 +173,10 @@ impl<F: PciFunction> VirtioNet<F> {
                 max: u16::MAX,
             });
         }
-        (self.info.mac, self.info.max_mtu, self.info.link_up) = (mac, max_mtu, link_up);
+        (self.info.mac, self.info.max_mtu) = (mac, max_mtu);
+        self.info.link_up = status & LINK_UP != 0;
+        // It may ask for announcements from the start (`virtnet_probe`).
+        self.config_pending |= features.contains(net::F::GUEST_ANNOUNCE) && status & ANNOUNCE != 0;
         self.mtu = self.mtu.min(max_mtu);
         Ok(())
     }
@@ -200,21 +208,28 @@ impl<F: PciFunction> VirtioNet<F> {
         })
     }
 
-    /// A configuration change (2.4): does the device ask for a reset, and how is the link?
-    pub(crate) fn config_changed(&mut self) -> Result<(), Error> {
+    /// A configuration change (2.4): does the device ask for a reset, how is the link, and is this host to announce
+    /// itself (5.1.6.5.4)? That is what comes back.
+    pub(crate) fn config_changed(&mut self) -> Result<bool, Error> {
         let failed = matches!(self.state, State::Failed(_));
         if !std::mem::take(&mut self.config_pending) || failed {
-            return Ok(());
+            return Ok(false);
         }
         self.needs_reset()?;
-        if self.features.contains(net::F::STATUS) {
-            let up = self
-                .transport
-                .device_config(|device| Ok(device.read(config::STATUS, Width::U16)? & LINK_UP != 0))?;
-            self.link_changes += u64::from(up != self.info.link_up);
-            self.info.link_up = up;
+        if !self.features.contains(net::F::STATUS) {
+            return Ok(false);
         }
-        Ok(())
+        let status = self
+            .transport
+            .device_config(|device| device.read(config::STATUS, Width::U16))?;
+        let up = status & LINK_UP != 0;
+        self.link_changes += u64::from(up != self.info.link_up);
+        self.info.link_up = up;
+        let announce = self.features.contains(net::F::GUEST_ANNOUNCE) && status & ANNOUNCE != 0;
+        if announce {
+            self.ack_announce()?;
+        }
+        Ok(announce)
     }
 }
 

@@ -33,6 +33,7 @@ pub mod packed;
 mod poll;
 mod queue;
 pub mod rx;
+mod rx_mode;
 pub mod transport;
 pub mod tx;
 mod upper;

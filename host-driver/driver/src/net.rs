@@ -18,6 +18,7 @@ use crate::ethtool::{CoalesceParam, EthtoolStats, IrqStats, RingParam};
 use crate::features::GRO_HW;
 use crate::napi::{NapiParms, NetdevBudget, Softnet};
 use crate::rx::{HDR_LEN, MERGEABLE_LEN, MERGED_LEN, RxQueue, RxStats};
+use crate::rx_mode::RxFilter;
 use crate::transport::VirtioPci;
 use crate::tx::{TxQueue, TxStats};
 
@@ -153,6 +154,8 @@ pub struct VirtioNet<F> {
     pub(crate) link_changes: u64,
     /// What was set; the device forgets it when it is reset.
     pub(crate) coalesce: CoalesceParam,
+    /// What is wanted of it besides its own address.
+    pub(crate) filter: RxFilter,
     /// With `adaptive_rx`.
     pub(crate) dim: Option<Dim>,
     /// Counters of queues that are gone.
@@ -202,6 +205,7 @@ impl<F: PciFunction> VirtioNet<F> {
             rearm_races: 0,
             link_changes: 0,
             coalesce: CoalesceParam::default(),
+            filter: RxFilter::default(),
             dim: None,
             rx_past: RxStats::default(),
             tx_past: TxStats::default(),

@@ -2,7 +2,7 @@
 
 use hematite_bus::PciFunction;
 use hematite_netstack::{
-    DeviceFlags, Features, GsoType, MacAddr, NetDevice, RtnlLinkStats64, SkBuff, SkbPool, TxBusy,
+    DeviceFlags, Features, GsoType, MacAddr, NetDevice, RtnlLinkStats64, RxMode, SkBuff, SkbPool, TxBusy,
 };
 use virtio_spec::net::F as VirtioFeatures;
 
@@ -163,6 +163,17 @@ impl<F: PciFunction> NetDevice for VirtioNet<F> {
             && let Err(error) = queues.tx.clean(|skb| pool.recycle(skb))
         {
             self.note(error);
+        }
+    }
+
+    /// A device that doesn't take it goes on as it was, and the next round reports one that broke.
+    fn set_rx_mode(&mut self, mode: &RxMode) {
+        match self.change_rx_mode(mode) {
+            Ok(()) => {}
+            Err(error @ Error::ControlRefused { .. }) => {
+                tracing::warn!(interface = %self.options.name, %error, "receive mode");
+            }
+            Err(error) => self.note(error),
         }
     }
 

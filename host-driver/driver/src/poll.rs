@@ -229,7 +229,10 @@ impl<F: PciFunction> VirtioNet<F> {
         run: impl FnOnce(&mut Softnet, &mut Poller<'_, F, S>, NetdevBudget) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let pending = self.pending_fault.take().map_or(Ok(()), Err);
-        let done = pending.and_then(|()| self.config_changed()).and_then(|()| {
+        let done = pending.and_then(|()| self.config_changed()).and_then(|announce| {
+            if announce {
+                stack.netdev_notify_peers();
+            }
             let Some(queues) = self.queues.as_mut().filter(|_| self.state == State::Up) else {
                 return Ok(R::default());
             };

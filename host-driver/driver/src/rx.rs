@@ -55,6 +55,9 @@ pub trait NapiReceive {
         Err(skb)
     }
 
+    /// Tells the link where this host is: the device asks for it (`netdev_notify_peers`).
+    fn netdev_notify_peers(&mut self) {}
+
     /// The backlogs of the CPUs, if it has any.
     fn backlogs(&mut self) -> Option<&mut dyn Backlogs> {
         None

@@ -33,6 +33,11 @@ impl NapiReceive for StackReceive<'_> {
         self.stack.xdp_do_redirect(to, skb)
     }
 
+    fn netdev_notify_peers(&mut self) {
+        // Without the interface there is nobody to be told.
+        let _ = self.stack.netdev_notify_peers(self.ifindex);
+    }
+
     fn backlogs(&mut self) -> Option<&mut dyn Backlogs> {
         Some(&mut *self.stack)
     }

@@ -81,6 +81,7 @@ pub use config::StackConfig;
 pub use core::addr::{Cidr, InetAddr, Ipv4Cidr, Ipv6Cidr};
 pub use core::af_packet::{PacketMeta, PacketSocket};
 pub use core::dev::{QdiscRun, QdiscState};
+pub use core::dev_addr_lists::RxMode;
 pub use core::drop_reason::{DropCounters, SkbDropReason};
 pub use core::dst::PmtuDisc;
 pub use core::filter::{BpfError, BpfProgram, SockFilter, SocketFilter};

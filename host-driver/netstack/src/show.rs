@@ -40,6 +40,7 @@ impl Stack {
             (DeviceFlags::MULTICAST, "MULTICAST"),
             (DeviceFlags::NOARP, "NOARP"),
             (DeviceFlags::PROMISC, "PROMISC"),
+            (DeviceFlags::ALLMULTI, "ALLMULTI"),
             (DeviceFlags::UP, "UP"),
             (DeviceFlags::LOWER_UP, "LOWER_UP"),
         ];

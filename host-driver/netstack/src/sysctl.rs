@@ -39,6 +39,7 @@ impl Stack {
     pub fn set_ipv6_devconf(&mut self, ifindex: IfIndex, conf: Ipv6DevConf) -> Result<(), Errno> {
         let dev = self.devs.get_mut(ifindex).ok_or(Errno::NoDev)?;
         let was_disabled = std::mem::replace(&mut dev.in6_dev.conf, conf).disable_ipv6;
+        dev.rx_mode.changed();
         match (was_disabled, conf.disable_ipv6) {
             (true, false) => self.enable_ipv6(ifindex),
             (false, true) => self.disable_ipv6(ifindex),
@@ -107,9 +108,10 @@ impl Stack {
             "net.ipv6.conf.all.forwarding" => {
                 let forwarding = flag(value)?;
                 self.config.ipv6_forwarding = forwarding;
-                self.devs
-                    .iter_mut()
-                    .for_each(|d| d.in6_dev.conf.forwarding = forwarding);
+                for dev in self.devs.iter_mut() {
+                    dev.in6_dev.conf.forwarding = forwarding;
+                    dev.rx_mode.changed();
+                }
             }
             "net.core.rps_sock_flow_entries" => {
                 return self.set_rps_sock_flow_entries(number(0..=usize::MAX)(value)?);

@@ -1,7 +1,9 @@
 //! What virtio 1.3 asks of the whole card, on rings that the test writes itself. The table in
 //! `tests/virtio-conformance.md` names these tests.
 
+mod filters;
 mod net;
+mod offloads;
 
 use anyhow::{Result, ensure};
 use hematite_bus::PciFunction;

@@ -2,10 +2,15 @@
 
 use hematite_lang::prelude::*;
 
+use super::address::Addresses;
 use super::class::{KEPT, Step, either, verdict};
 use super::coalescing::Coalescing;
 use super::multiqueue::MultiQueue;
+use super::offloads::GuestOffloads;
+use super::receive_mode::{self, ReceiveModes};
+use super::vlan::Vlans;
 use crate::parse::classifier::HashTypes;
+use crate::parse::filter::{FilterConfigOut, ReceiveMode};
 use crate::parse::steering::{Steer, TableOut};
 use crate::parse::toeplitz::KeyOut;
 use crate::virtio::features::Negotiated;
@@ -64,10 +69,22 @@ pub struct Commands<const PAIRS: usize, const QUEUES: usize> {
     pub key: KeyOut,
     /// What is hashed.
     pub hash_types: Signal<Out, HashTypes>,
+    /// The same, less the offloads on receive that are turned off.
+    pub active: Signal<Out, Negotiated>,
+    /// The card's address after a reset, its first octet in bits 7..0.
+    pub permanent_mac: Signal<In, Bits<48>>,
+    /// Which frames the driver wants; its address is part of it.
+    pub filter: FilterConfigOut,
+    /// The driver has set the address: high for one cycle.
+    pub mac_set: Signal<Out, Bit>,
     /// Counter event: a command was refused.
     pub refused: Signal<Out, Bit>,
     coalescing: Coalescing<QUEUES>,
     multiqueue: MultiQueue<PAIRS>,
+    receive_modes: ReceiveModes,
+    addresses: Addresses,
+    vlans: Vlans,
+    offloads: GuestOffloads,
     state: Reg<CommandState>,
     class: Reg<Bits<8>>,
     code: Reg<Bits<8>>,
@@ -100,6 +117,8 @@ pub struct Commands<const PAIRS: usize, const QUEUES: usize> {
 impl<const PAIRS: usize, const QUEUES: usize> Logic for Commands<PAIRS, QUEUES> {
     fn update(&mut self) {
         clocked!(self.clock, self.reset => self.coalescing, self.multiqueue);
+        clocked!(self.clock, self.reset => self.receive_modes, self.addresses, self.vlans);
+        clocked!(self.clock, self.reset => self.offloads);
         registers!(self.clock, self.reset => self.state);
         registers!(self.clock => self.class, self.code, self.count, self.length, self.again, self.read);
         registers!(self.clock => self.position, self.tail, self.fresh, self.started, self.ok);
@@ -185,6 +204,47 @@ impl<const PAIRS: usize, const QUEUES: usize> Logic for Commands<PAIRS, QUEUES> 
         self.key.link(&mut self.multiqueue.key);
         self.hash_types.next = self.multiqueue.hash_types.val();
         answer = either(answer, self.multiqueue.answer.val());
+
+        self.receive_modes.step.next = step;
+        self.receive_modes.negotiated.next = self.negotiated.val();
+        answer = either(answer, self.receive_modes.answer.val());
+
+        self.addresses.step.next = step;
+        self.addresses.negotiated.next = self.negotiated.val();
+        self.addresses.permanent.next = self.permanent_mac.val();
+        self.mac_set.next = self.addresses.mac_set.val();
+        self.filter.mac.next = self.addresses.mac.val();
+        self.filter.bank.next = self.addresses.bank.val();
+        self.filter.addresses.next = self.addresses.count.val();
+        self.filter.entry.next = self.addresses.entry.val();
+        self.filter.address.next = self.addresses.address.val();
+        self.filter.address_write.next = self.addresses.write.val();
+        answer = either(answer, self.addresses.answer.val());
+
+        self.vlans.step.next = step;
+        self.vlans.negotiated.next = self.negotiated.val();
+        self.filter.vlan.next = self.vlans.vlan.val();
+        self.filter.vlan_member.next = self.vlans.member.val();
+        self.filter.vlan_write.next = self.vlans.write.val();
+        self.filter.vlan_clear.next = self.vlans.clear.val();
+        self.vlans.clearing.next = self.filter.vlan_busy.val();
+        answer = either(answer, self.vlans.answer.val());
+
+        self.offloads.step.next = step;
+        self.offloads.negotiated.next = self.negotiated.val();
+        self.active.next = self.offloads.active.val();
+        answer = either(answer, self.offloads.answer.val());
+
+        let modes = self.receive_modes.modes.val();
+        self.filter.mode.next = ReceiveMode {
+            promiscuous: modes.get_bit(receive_mode::PROMISC),
+            all_multicast: modes.get_bit(receive_mode::ALLMULTI) || self.addresses.many_multicast.val(),
+            all_unicast: modes.get_bit(receive_mode::ALLUNI) || self.addresses.many_unicast.val(),
+            no_multicast: modes.get_bit(receive_mode::NOMULTI),
+            no_unicast: modes.get_bit(receive_mode::NOUNI),
+            no_broadcast: modes.get_bit(receive_mode::NOBCAST),
+            vlan_filter: self.negotiated.val().ctrl_vlan,
+        };
 
         // The reply.
         let ahead = answer.ahead.resize::<16>();

@@ -8,10 +8,14 @@
 //! A new class is a block with a port `step: Signal<In, Step>` and a port `answer: Signal<Out, Answer>`, a field of
 //! [`Commands`] and three lines in its `update`.
 
+pub mod address;
 pub mod class;
 pub mod coalescing;
 pub mod commands;
 pub mod multiqueue;
+pub mod offloads;
+pub mod receive_mode;
+pub mod vlan;
 
 pub use class::{Answer, Step};
 pub use commands::Commands;

@@ -26,7 +26,7 @@ pub struct ReceiveMode {
 }
 
 /// What the filter goes by, from the control queue. A frame that is under way at a change is judged by either
-/// state.
+/// state. A bank that was in use is written 20 cycles later at the earliest: a search is still going on in it.
 #[hw(interface)]
 #[join(FilterConfigIn)]
 pub struct FilterConfigOut {
@@ -34,9 +34,11 @@ pub struct FilterConfigOut {
     pub mode: Signal<Out, ReceiveMode>,
     /// The card's own address, its first octet in bits 7..0.
     pub mac: Signal<Out, Bits<48>>,
-    /// Entries of the address table that count, from the first on.
+    /// The bank of the address table that counts.
+    pub bank: Signal<Out, Bit>,
+    /// Entries of it that count, from the first on.
     pub addresses: Signal<Out, Bits<5>>,
-    /// The entry to write.
+    /// The entry of the other bank to write.
     pub entry: Signal<Out, Bits<4>>,
     /// An individual or group address, its first octet in bits 7..0.
     pub address: Signal<Out, Bits<48>>,
@@ -62,9 +64,11 @@ pub struct FilterConfigIn {
     pub mode: Signal<In, ReceiveMode>,
     /// The card's own address, its first octet in bits 7..0.
     pub mac: Signal<In, Bits<48>>,
-    /// Entries of the address table that count, from the first on.
+    /// The bank of the address table that counts.
+    pub bank: Signal<In, Bit>,
+    /// Entries of it that count, from the first on.
     pub addresses: Signal<In, Bits<5>>,
-    /// The entry to write.
+    /// The entry of the other bank to write.
     pub entry: Signal<In, Bits<4>>,
     /// An individual or group address, its first octet in bits 7..0.
     pub address: Signal<In, Bits<48>>,
@@ -82,7 +86,8 @@ pub struct FilterConfigIn {
     pub vlan_busy: Signal<Out, Bit>,
 }
 
-/// Address and VLAN filter. Exact: 16 further addresses of either kind, every VLAN.
+/// Address and VLAN filter. Exact: 16 further addresses of either kind, every VLAN. The address table has two banks, so
+/// that it changes at once.
 ///
 /// The verdict on an address takes three cycles and one for each entry of the table that counts; that on a VLAN
 /// follows `has_vlan` and `vlan` by two cycles. Promiscuous mode passes everything. A reset empties the VLAN table.
@@ -109,8 +114,11 @@ pub struct Filter {
     /// It is not by its VLAN.
     pub wrong_vlan: Signal<Out, Bit>,
     sought: Reg<Bits<48>>,
-    addresses: LutRam<Bits<48>, 4>,
+    addresses: LutRam<Bits<48>, 5>,
     searching: Reg<Bit>,
+    /// The bank in which is searched, and its entries.
+    bank: Reg<Bit>,
+    limit: Reg<Bits<5>>,
     /// The entry to be looked at.
     entry: Reg<Bits<5>>,
     own: Reg<Bit>,
@@ -130,22 +138,24 @@ impl Logic for Filter {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.searching, self.clearing, self.turn);
         registers!(self.clock => self.sought, self.entry, self.own, self.broadcast, self.found, self.refused);
-        registers!(self.clock => self.stranger);
+        registers!(self.clock => self.stranger, self.bank, self.limit);
         clocked!(self.clock => self.addresses, self.members);
         let mode = self.config.mode.val();
 
         // Addresses.
         self.addresses.write_enable.next = self.config.address_write.val();
-        self.addresses.write_address.next = self.config.entry.val();
+        self.addresses.write_address.next = cat::<5>((!self.config.bank.val(), self.config.entry.val()));
         self.addresses.write_data.next = self.config.address.val();
         let sought = self.sought.q.val();
         let entry = self.entry.q.val();
-        let more = entry < self.config.addresses.val() && !entry.get_bit(4);
-        self.addresses.read_address.next = entry.get_bits::<4>(0);
+        let more = entry < self.limit.q.val() && !entry.get_bit(4);
+        self.addresses.read_address.next = cat::<5>((self.bank.q.val(), entry.get_bits::<4>(0)));
         self.own.d.next = sought == self.config.mac.val();
         self.broadcast.d.next = sought.all();
         if self.start.val() {
             self.sought.d.next = self.destination.val();
+            self.bank.d.next = self.config.bank.val();
+            self.limit.d.next = self.config.addresses.val();
             self.entry.d.next = bits::<5>(0);
             self.found.d.next = false;
             self.searching.d.next = true;

@@ -81,6 +81,8 @@ pub struct Function<const QUEUES: usize, const SOURCES: usize, const A: usize> {
     pub link_up: Signal<In, Bit>,
     /// The MAC address, its first octet in bits 7..0.
     pub mac_address: Signal<In, Bits<48>>,
+    /// A command has changed it: high for one cycle.
+    pub mac_set: Signal<In, Bit>,
     /// Maximum MTU, bytes.
     pub mtu: Signal<In, Bits<16>>,
     /// What was negotiated.
@@ -186,6 +188,7 @@ impl<const QUEUES: usize, const SOURCES: usize, const A: usize> Logic for Functi
         self.registers.interrupt.join(&mut self.msix.interrupts[QUEUES]);
         self.interrupt_held.next = self.msix.held.val();
         self.registers.mac_address.next = self.mac_address.val();
+        self.registers.mac_set.next = self.mac_set.val();
         self.registers.mtu.next = self.mtu.val();
         self.registers.link_up.next = self.link_up.val();
         self.registers.unsignaled.next = self.msix.unsignaled.val();

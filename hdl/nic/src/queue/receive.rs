@@ -40,7 +40,7 @@ pub struct ReceiveEngine<const N: usize, const USED_HOLD: usize, const EVENT_INT
     pub coalesce: [Signal<In, Coalesce>; N],
     /// High for one cycle each microsecond.
     pub microsecond: Signal<In, Bit>,
-    /// What was negotiated; stable while a queue runs.
+    /// What was negotiated, and of the offloads on receive those that are on; all else is stable while the queue runs.
     pub negotiated: Signal<In, Negotiated>,
     /// Which segments are merged, with VIRTIO_NET_F_MRG_RXBUF.
     pub gro: Signal<In, GroEnable>,
@@ -186,7 +186,7 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         }
 
         // What becomes of frames.
-        // From registers of its own: what was negotiated lies at the other end of the card, and does not change.
+        // From registers of its own: what was negotiated lies at the other end of the card, and hardly ever changes.
         self.told.d.next = self.negotiated.val();
         self.merges.d.next = self.gro.val();
         let told = self.told.q.val();

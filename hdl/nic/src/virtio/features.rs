@@ -21,6 +21,11 @@ pub const OFFERED: u64 = REQUIRED
     | bit(F::RSC_EXT)
     | bit(F::MRG_RXBUF)
     | bit(F::CTRL_VQ)
+    | bit(F::CTRL_RX)
+    | bit(F::CTRL_VLAN)
+    | bit(F::CTRL_RX_EXTRA)
+    | bit(F::CTRL_MAC_ADDR)
+    | bit(F::CTRL_GUEST_OFFLOADS)
     | bit(F::NOTF_COAL)
     | bit(F::VQ_NOTF_COAL);
 
@@ -46,6 +51,16 @@ pub const MRG_RXBUF: usize = bit(F::MRG_RXBUF).trailing_zeros() as usize;
 pub const NOTF_COAL: usize = bit(F::NOTF_COAL).trailing_zeros() as usize;
 /// Number of the VQ_NOTF_COAL bit.
 pub const VQ_NOTF_COAL: usize = bit(F::VQ_NOTF_COAL).trailing_zeros() as usize;
+/// Number of the CTRL_RX bit.
+pub const CTRL_RX: usize = bit(F::CTRL_RX).trailing_zeros() as usize;
+/// Number of the CTRL_VLAN bit.
+pub const CTRL_VLAN: usize = bit(F::CTRL_VLAN).trailing_zeros() as usize;
+/// Number of the CTRL_RX_EXTRA bit.
+pub const CTRL_RX_EXTRA: usize = bit(F::CTRL_RX_EXTRA).trailing_zeros() as usize;
+/// Number of the CTRL_MAC_ADDR bit.
+pub const CTRL_MAC_ADDR: usize = bit(F::CTRL_MAC_ADDR).trailing_zeros() as usize;
+/// Number of the CTRL_GUEST_OFFLOADS bit.
+pub const CTRL_GUEST_OFFLOADS: usize = bit(F::CTRL_GUEST_OFFLOADS).trailing_zeros() as usize;
 /// Number of the GUEST_TSO4 bit.
 pub const GUEST_TSO4: usize = bit(F::GUEST_TSO4).trailing_zeros() as usize;
 /// Number of the GUEST_TSO6 bit.
@@ -98,6 +113,16 @@ pub struct Negotiated {
     pub rss: Bit,
     /// VIRTIO_NET_F_HASH_REPORT: a received packet's header has its hash.
     pub hash_report: Bit,
+    /// VIRTIO_NET_F_CTRL_RX: the driver may set promiscuous and all-multicast mode, and the address table.
+    pub ctrl_rx: Bit,
+    /// VIRTIO_NET_F_CTRL_RX_EXTRA: and the other receive modes.
+    pub ctrl_rx_extra: Bit,
+    /// VIRTIO_NET_F_CTRL_VLAN: tagged frames pass by the VLAN table only.
+    pub ctrl_vlan: Bit,
+    /// VIRTIO_NET_F_CTRL_MAC_ADDR: the driver may set the address.
+    pub ctrl_mac_addr: Bit,
+    /// VIRTIO_NET_F_CTRL_GUEST_OFFLOADS: the driver may turn offloads on receive on and off.
+    pub ctrl_guest_offloads: Bit,
 }
 
 /// What queues and commands learn of the features that the driver accepted, once it set FEATURES_OK (`fixed`).
@@ -119,6 +144,11 @@ pub fn negotiated(accepted: Bits<64>, fixed: Bit) -> Negotiated {
         mq: accepted.get_bit(MQ) && fixed,
         rss: accepted.get_bit(RSS) && fixed,
         hash_report: accepted.get_bit(HASH_REPORT) && fixed,
+        ctrl_rx: accepted.get_bit(CTRL_RX) && fixed,
+        ctrl_rx_extra: accepted.get_bit(CTRL_RX_EXTRA) && fixed,
+        ctrl_vlan: accepted.get_bit(CTRL_VLAN) && fixed,
+        ctrl_mac_addr: accepted.get_bit(CTRL_MAC_ADDR) && fixed,
+        ctrl_guest_offloads: accepted.get_bit(CTRL_GUEST_OFFLOADS) && fixed,
     }
 }
 

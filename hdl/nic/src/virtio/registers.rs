@@ -78,6 +78,8 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     pub interrupt: InterruptOut,
     /// The MAC address, its first octet in bits 7..0.
     pub mac_address: Signal<In, Bits<48>>,
+    /// A command has changed it: high for one cycle. The driver knows that without being told.
+    pub mac_set: Signal<In, Bit>,
     /// Maximum MTU of the device, bytes.
     pub mtu: Signal<In, Bits<16>>,
     /// The link is up.
@@ -239,6 +241,9 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
             self.link.d.next = self.link_up.val();
             self.changed.d.next = true;
             change = features.get_bit(features::STATUS);
+        }
+        if self.mac_set.val() {
+            self.changed.d.next = true;
         }
         let mut failed = false;
         for q in 0..QUEUES {

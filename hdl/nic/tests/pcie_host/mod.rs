@@ -198,6 +198,7 @@ impl Host {
             bench.set(name, 1)?;
         }
         bench.set("mac_address", MAC.into())?;
+        bench.set("mac_set", 0)?;
         bench.set("mtu", 9000)?;
         bench.reset(&["reset"], 4)?;
         bench.run(80)?;

@@ -294,7 +294,7 @@ fn configuration_is_of_one_generation() {
         let mut net = VirtioNet::probe(model, small()).unwrap();
         let MacAddr(mac) = net.mac_address();
         assert!(mac.iter().all(|octet| *octet == mac[0]), "{mac:x?}");
-        assert_eq!(mac, net.function().settings.mac);
+        assert_eq!(mac, net.function().mac);
         finish(net);
     }
     let mut model = Model::new(Settings::default(), seeded());

@@ -4,6 +4,7 @@
 
 #![allow(missing_docs)]
 
+mod announce;
 mod coalesce;
 mod conformance;
 mod gro;
@@ -14,6 +15,7 @@ mod model;
 mod offload;
 mod polling;
 mod ring;
+mod rx_mode;
 mod setup;
 mod stack;
 mod traffic;

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use tracing::trace;
 use zerocopy::IntoBytes;
 
+use super::dev_addr_lists::RxModeUsers;
 use super::drop_reason::SkbDropReason;
 use super::gro::NapiGro;
 use super::gso::skb_gso_segment;
@@ -44,6 +45,8 @@ pub(crate) struct NetDev {
     pub napi_gro: Vec<NapiGro>,
     /// Steering of the receive queues, as far as there are settings.
     pub rx_queues: Vec<RxQueue>,
+    /// What is asked of the device's filter.
+    pub rx_mode: RxModeUsers,
     qdisc: Box<dyn Qdisc>,
     /// Packets next for the driver; taps have seen them. The first was refused, or they are segments of one
     /// (`Qdisc::gso_skb`).
@@ -100,6 +103,7 @@ impl NetDevs {
             stats: RtnlLinkStats64::default(),
             napi_gro: Vec::new(),
             rx_queues: Vec::new(),
+            rx_mode: RxModeUsers::default(),
             qdisc: Box::new(Pfifo::new(txqueuelen)),
             requeued: VecDeque::new(),
             requeues: 0,
@@ -210,7 +214,7 @@ impl Stack {
         let was_running = net_dev.running();
         net_dev.mac = dev.mac_address();
         net_dev.mtu = dev.mtu();
-        net_dev.flags = dev.flags();
+        net_dev.flags = dev.flags() | net_dev.rx_mode.flags();
         // What was turned off stays off.
         let off = net_dev.hw_features - net_dev.features;
         let features = dev.features() | SOFT_FEATURES;
@@ -242,6 +246,20 @@ impl Stack {
         while let Some(skb) = self.devs.get_mut(ifindex).and_then(NetDev::dequeue) {
             self.kfree_skb(skb, SkbDropReason::DevReady);
         }
+        Ok(())
+    }
+
+    /// Tells the link where this host is, after it moved or its address changed (`netdev_notify_peers`).
+    ///
+    /// # Errors
+    /// [`Errno::NoDev`] if there is no such interface.
+    pub fn netdev_notify_peers(&mut self, ifindex: IfIndex) -> Result<(), Errno> {
+        let dev = self.devs.get(ifindex).ok_or(Errno::NoDev)?;
+        let v4: Vec<_> = dev.in_dev.addrs.iter().map(|a| a.addr()).collect();
+        let v6 = dev.in6_dev.addrs.iter().filter(|a| a.usable());
+        let v6: Vec<_> = v6.map(|a| a.address.addr()).collect();
+        v4.into_iter().for_each(|addr| self.arp_announce(ifindex, addr));
+        v6.into_iter().for_each(|addr| self.ndisc_announce(ifindex, addr));
         Ok(())
     }
 
@@ -315,9 +333,13 @@ impl Stack {
 
     /// Hands queued frames to the driver until the queue is empty, the device is busy, or a quantum of 64 is
     /// used up (`__qdisc_run`). To be called after anything that may have queued a frame:
-    /// [`Stack::receive`], [`Stack::poll`], a socket's send, and when the device has room again.
+    /// [`Stack::receive`], [`Stack::poll`], a socket's send, and when the device has room again. What has changed of
+    /// the frames that the interface wants, the device is told first ([`NetDevice::set_rx_mode`]).
     pub fn qdisc_run(&mut self, ifindex: IfIndex, device: &mut dyn NetDevice, now: Instant) -> QdiscRun {
         self.set_now(now);
+        if let Some(mode) = self.untold_rx_mode(ifindex) {
+            device.set_rx_mode(&mode);
+        }
         device.reclaim(&mut self.pool);
         self.tcp_tsq();
         let mut run = QdiscRun {

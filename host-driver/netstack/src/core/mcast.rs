@@ -369,12 +369,14 @@ impl Stack {
     ) -> Result<(), Errno> {
         self.devs.get(ifindex).ok_or(Errno::NoDev)?;
         let report = self.mcast_reports(ifindex, group);
+        self.rx_mode_changed(ifindex);
         self.mcast.join((ifindex, group), source, report, self.now)
     }
 
     /// An interface leaves a group (`ip_mc_dec_group`, `ipv6_dev_mc_dec`).
     pub(crate) fn mcast_leave(&mut self, ifindex: IfIndex, group: IpAddr, source: Option<IpAddr>) {
         let report = self.mcast_reports(ifindex, group);
+        self.rx_mode_changed(ifindex);
         self.mcast.leave((ifindex, group), source, report, self.now);
     }
 

@@ -4,6 +4,7 @@ pub mod addr;
 pub mod af_packet;
 pub mod checksum;
 pub mod dev;
+pub mod dev_addr_lists;
 pub mod drop_reason;
 pub(crate) mod dst;
 mod ethtool;

@@ -5,6 +5,7 @@ use std::fmt;
 use bitflags::bitflags;
 use thiserror::Error;
 
+use super::dev_addr_lists::RxMode;
 use super::pool::SkbPool;
 use super::skb::{GsoType, SkBuff};
 use crate::wire::ethernet::MacAddr;
@@ -49,6 +50,8 @@ bitflags! {
         const NOARP = 1 << 7;
         /// Receives all frames (`IFF_PROMISC`).
         const PROMISC = 1 << 8;
+        /// Receives all frames to groups (`IFF_ALLMULTI`).
+        const ALLMULTI = 1 << 9;
         /// Supports multicast (`IFF_MULTICAST`).
         const MULTICAST = 1 << 12;
         /// The driver sees a carrier (`IFF_LOWER_UP`).
@@ -173,6 +176,12 @@ pub trait NetDevice {
     /// packet is charged to its sender's socket until it is given back or dropped.
     fn reclaim(&mut self, pool: &mut SkbPool) {
         let _ = pool;
+    }
+
+    /// Takes over which frames the interface wants, if the device has a filter (`ndo_set_rx_mode`): called before
+    /// anything else of a [`Stack::qdisc_run`](crate::Stack::qdisc_run). A device without one passes everything.
+    fn set_rx_mode(&mut self, mode: &RxMode) {
+        let _ = mode;
     }
 
     /// Counters of the device (`ndo_get_stats64`).

@@ -129,7 +129,7 @@ impl Stack {
         let Some(dev) = self.devs.get(ifindex).filter(|d| d.running()) else {
             return;
         };
-        if dev.flags.contains(DeviceFlags::NOARP) || !self.config.arp_notify {
+        if dev.flags.contains(DeviceFlags::NOARP) {
             return;
         }
         self.mib.arp.out_requests += 1;

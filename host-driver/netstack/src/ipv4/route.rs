@@ -63,7 +63,9 @@ impl Stack {
                 Err(e) => return Err(e),
             }
         }
-        self.arp_announce(ifindex, addr);
+        if self.config.arp_notify {
+            self.arp_announce(ifindex, addr);
+        }
         Ok(())
     }
 

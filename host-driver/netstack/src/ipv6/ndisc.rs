@@ -248,6 +248,11 @@ impl Stack {
         );
     }
 
+    /// Tells the link about an address of ours (an unsolicited advertisement, RFC 4861 section 7.2.6).
+    pub(crate) fn ndisc_announce(&mut self, ifindex: IfIndex, addr: Ipv6Addr) {
+        self.ndisc_send_na(ifindex, ALL_NODES, addr, NA_OVERRIDE);
+    }
+
     fn ndisc_send_na(&mut self, ifindex: IfIndex, daddr: Ipv6Addr, target: Ipv6Addr, flags: u32) {
         let forwarding = self.devs.get(ifindex).is_some_and(|d| d.in6_dev.conf.forwarding);
         let router = if forwarding { NA_ROUTER } else { 0 };

@@ -8,7 +8,13 @@ use virtio_spec::net::F;
 /// Verified checksums on the whole card.
 const CHECKSUMS: &str = "tests/tests/checksums.rs";
 /// The commands of the control queue alone.
-const COMMANDS: &str = "hdl/nic/tests/control_commands.rs";
+const COMMANDS: &str = "hdl/nic/tests/control_commands/coalescing.rs";
+/// The commands that set the filters, alone.
+const FILTER_COMMANDS: &str = "hdl/nic/tests/control_commands/filters.rs";
+/// And on the whole card.
+const FILTERS: &str = "tests/tests/virtio_device/filters.rs";
+/// And by driver and stack.
+const STACK_FILTERS: &str = "tests/tests/filters.rs";
 /// Interrupt moderation on the whole card.
 const MODERATION: &str = "tests/tests/moderation.rs";
 
@@ -86,7 +92,7 @@ pub const SECTIONS: &[Section] = &[
             (
                 14,
                 "SHOULD NOT offer CTRL_RX_EXTRA without CTRL_VQ",
-                NotOffered(F::CTRL_RX_EXTRA),
+                Tests(&[(FILTERS, "receive_modes_decide_which_frames_pass")]),
             ),
         ],
     },
@@ -289,67 +295,70 @@ pub const SECTIONS: &[Section] = &[
             (
                 1,
                 "MUST support the commands for promiscuous and all-multicast mode with CTRL_RX",
-                NotOffered(F::CTRL_RX),
+                Tests(&[(FILTERS, "receive_modes_decide_which_frames_pass")]),
             ),
             (
                 2,
                 "SHOULD receive everything in promiscuous mode",
-                NotOffered(F::CTRL_RX),
+                Tests(&[(FILTERS, "receive_modes_decide_which_frames_pass")]),
             ),
             (
                 3,
                 "SHOULD do so whatever other modes are on",
-                NotOffered(F::CTRL_RX),
+                Tests(&[(FILTERS, "receive_modes_decide_which_frames_pass")]),
             ),
             (
                 4,
                 "SHOULD receive all multicast packets in all-multicast mode",
-                NotOffered(F::CTRL_RX),
+                Tests(&[(FILTERS, "receive_modes_decide_which_frames_pass")]),
             ),
             (
                 5,
                 "MUST support the further commands of CTRL_RX_EXTRA",
-                NotOffered(F::CTRL_RX_EXTRA),
+                Tests(&[
+                    (FILTERS, "receive_modes_decide_which_frames_pass"),
+                    (FILTER_COMMANDS, "receive_modes_are_turned_on_and_off_one_by_one"),
+                ]),
             ),
             (
                 6,
                 "SHOULD receive all unicast packets in all-unicast mode",
-                NotOffered(F::CTRL_RX_EXTRA),
+                Tests(&[(FILTERS, "receive_modes_decide_which_frames_pass")]),
             ),
             (
                 7,
                 "SHOULD NOT pass on multicast packets while they are suppressed",
-                NotOffered(F::CTRL_RX_EXTRA),
+                Tests(&[(FILTERS, "receive_modes_decide_which_frames_pass")]),
             ),
             (
                 8,
                 "SHOULD do so in all-multicast mode, too",
-                NotOffered(F::CTRL_RX_EXTRA),
+                Tests(&[(FILTERS, "receive_modes_decide_which_frames_pass")]),
             ),
             (
                 9,
                 "SHOULD NOT suppress broadcast packets with them",
-                NotOffered(F::CTRL_RX_EXTRA),
+                Tests(&[(FILTERS, "receive_modes_decide_which_frames_pass")]),
             ),
             (
                 10,
                 "SHOULD NOT pass on unicast packets while they are suppressed",
-                NotOffered(F::CTRL_RX_EXTRA),
+                Tests(&[(FILTERS, "receive_modes_decide_which_frames_pass")]),
             ),
             (
                 11,
                 "SHOULD do so in all-unicast mode, too",
-                NotOffered(F::CTRL_RX_EXTRA),
+                Tests(&[(FILTERS, "receive_modes_decide_which_frames_pass")]),
             ),
             (
                 12,
                 "SHOULD NOT pass on broadcast packets while they are suppressed",
-                NotOffered(F::CTRL_RX_EXTRA),
+                Tests(&[(FILTERS, "receive_modes_decide_which_frames_pass")]),
             ),
             (
                 13,
                 "SHOULD do so in all-multicast mode, too",
-                NotOffered(F::CTRL_RX_EXTRA),
+                Tests(&[(FILTERS, "receive_modes_decide_which_frames_pass")]),
             ),
         ],
     },
@@ -359,22 +368,34 @@ pub const SECTIONS: &[Section] = &[
             (
                 1,
                 "MUST have an empty table of MAC addresses on reset",
-                NotOffered(F::CTRL_RX),
+                Tests(&[(
+                    FILTER_COMMANDS,
+                    "a_table_of_addresses_replaces_the_old_one_at_once",
+                )]),
             ),
             (
                 2,
                 "MUST update the table before it uses the buffer of the command for it",
-                NotOffered(F::CTRL_RX),
+                Tests(&[
+                    (
+                        FILTER_COMMANDS,
+                        "a_table_of_addresses_replaces_the_old_one_at_once",
+                    ),
+                    (FILTERS, "the_address_and_the_table_decide_which_frames_pass"),
+                ]),
             ),
             (
                 3,
                 "MUST update `mac` before it uses the buffer of the command for it",
-                NotOffered(F::CTRL_MAC_ADDR),
+                Tests(&[(FILTERS, "the_address_and_the_table_decide_which_frames_pass")]),
             ),
             (
                 4,
                 "SHOULD drop packets to an address that is neither `mac` nor in the table",
-                NotOffered(F::CTRL_RX.union(F::CTRL_MAC_ADDR)),
+                Tests(&[
+                    (FILTERS, "the_address_and_the_table_decide_which_frames_pass"),
+                    (STACK_FILTERS, "a_group_passes_while_the_stack_is_in_it"),
+                ]),
             ),
         ],
     },
@@ -389,7 +410,7 @@ pub const SECTIONS: &[Section] = &[
             (
                 2,
                 "MUST pass on those of VLANs in the table with CTRL_VLAN, SHOULD drop the others",
-                NotOffered(F::CTRL_VLAN),
+                Tests(&[(FILTERS, "vlans_decide_which_frames_pass")]),
             ),
         ],
     },

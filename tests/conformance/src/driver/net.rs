@@ -12,7 +12,11 @@ const STACK: &str = "tests/tests/malformed_frames.rs";
 const OFFLOAD: &str = "host-driver/driver/tests/device/offload.rs";
 /// The same on the whole card.
 const OFFLOAD_CARD: &str = "tests/tests/offload.rs";
-/// The driver's commands for interrupt moderation.
+/// What it does when the device asks for announcements.
+const ANNOUNCE: &str = "host-driver/driver/tests/device/announce.rs";
+/// Its commands for filters.
+const RX_MODE: &str = "host-driver/driver/tests/device/rx_mode.rs";
+/// And for interrupt moderation.
 const COALESCE: &str = "host-driver/driver/tests/device/coalesce.rs";
 
 /// Packets that the device merged.
@@ -290,7 +294,7 @@ pub const SECTIONS: &[Section] = &[
             (
                 1,
                 "MUST NOT send the commands of CTRL_RX without it",
-                NotOffered(F::CTRL_RX),
+                Tests(&[(RX_MODE, "without_a_feature_its_commands_are_not_sent")]),
             ),
             (
                 2,
@@ -305,19 +309,29 @@ pub const SECTIONS: &[Section] = &[
             (
                 1,
                 "MUST NOT send commands for MAC addresses without CTRL_RX",
-                NotOffered(F::CTRL_RX.union(F::CTRL_MAC_ADDR)),
+                Tests(&[(RX_MODE, "without_a_feature_its_commands_are_not_sent")]),
             ),
             (
                 2,
                 "SHOULD tell the device its address with CTRL_RX when it is not `mac`",
-                NotOffered(F::CTRL_RX.union(F::CTRL_MAC_ADDR)),
+                Tests(&[
+                    (RX_MODE, "what_was_set_is_set_again_after_a_reset"),
+                    (
+                        RX_MODE,
+                        "an_address_that_the_device_does_not_have_is_in_its_table",
+                    ),
+                ]),
             ),
             (
                 3,
                 "MUST send the table of addresses as two lists, each behind its length",
-                NotOffered(F::CTRL_RX),
+                Tests(&[(RX_MODE, "groups_and_modes_of_the_stack_reach_the_device")]),
             ),
-            (4, "MAY send empty ones", NotOffered(F::CTRL_RX)),
+            (
+                4,
+                "MAY send empty ones",
+                Tests(&[(RX_MODE, "groups_and_modes_of_the_stack_reach_the_device")]),
+            ),
         ],
     },
     Section {
@@ -326,12 +340,12 @@ pub const SECTIONS: &[Section] = &[
             (
                 1,
                 "SHOULD announce itself when it sees ANNOUNCE with GUEST_ANNOUNCE",
-                NotOffered(F::GUEST_ANNOUNCE),
+                Tests(&[(ANNOUNCE, "the_host_announces_itself_when_the_device_asks")]),
             ),
             (
                 2,
                 "MUST acknowledge that with a command",
-                NotOffered(F::GUEST_ANNOUNCE),
+                Tests(&[(ANNOUNCE, "the_host_announces_itself_when_the_device_asks")]),
             ),
         ],
     },

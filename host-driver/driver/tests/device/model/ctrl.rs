@@ -1,5 +1,7 @@
-//! The control queue: notification coalescing and offloads on receive (virtio 1.3, 5.1.6.5), and VIRTIO_NET_ERR for all
-//! else.
+//! The control queue: notification coalescing, offloads on receive, receive filtering (virtio 1.3, 5.1.6.5), and
+//! VIRTIO_NET_ERR for all else.
+
+use std::collections::BTreeSet;
 
 use virtio_spec::net::F;
 
@@ -8,6 +10,36 @@ use super::ring::UsedElem;
 
 const OK: u8 = 0;
 const ERR: u8 = 1;
+
+/// Which frames come in. After a reset everything does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    pub promisc: bool,
+    pub allmulti: bool,
+    pub unicast: Vec<[u8; 6]>,
+    pub multicast: Vec<[u8; 6]>,
+    pub vlans: BTreeSet<u16>,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self {
+            promisc: true,
+            allmulti: false,
+            unicast: vec![],
+            multicast: vec![],
+            vlans: BTreeSet::new(),
+        }
+    }
+}
+
+/// A `struct virtio_net_ctrl_mac`, and what is behind it.
+fn address_list(bytes: &[u8]) -> Option<(Vec<[u8; 6]>, &[u8])> {
+    let (count, rest) = bytes.split_first_chunk()?;
+    let len = usize::try_from(u32::from_le_bytes(*count)).ok()?.checked_mul(6)?;
+    let (list, rest) = rest.split_at_checked(len)?;
+    Some((list.as_chunks().0.to_vec(), rest))
+}
 
 impl Model {
     /// Carries out what is in the ring; the driver waits for it.
@@ -83,7 +115,49 @@ impl Model {
                 reply
             }
             ([6, 3, ..], _) => vec![0, 0, 0, 0, 0, 0, 0, 0, ERR],
-            _ => vec![ERR],
+            _ => vec![self.filter_command(command).map_or(ERR, |()| OK)],
         }
+    }
+
+    fn filter_command(&mut self, command: &[u8]) -> Option<()> {
+        self.filter_commands.push(command.to_vec());
+        match *command {
+            [0, mode @ (0 | 1), on @ (0 | 1)] if self.has(F::CTRL_RX) => match mode {
+                0 => self.filter.promisc = on == 1,
+                _ => self.filter.allmulti = on == 1,
+            },
+            [1, 0, ref lists @ ..] if self.has(F::CTRL_RX) && !self.small_table => {
+                let (unicast, rest) = address_list(lists)?;
+                let (multicast, rest) = address_list(rest)?;
+                rest.is_empty().then_some(())?;
+                (self.filter.unicast, self.filter.multicast) = (unicast, multicast);
+            }
+            [1, 1, ref mac @ ..] if self.has(F::CTRL_MAC_ADDR) => self.mac = mac.try_into().ok()?,
+            [2, 0, low, high] if self.has(F::CTRL_VLAN) => {
+                self.filter.vlans.insert(u16::from_le_bytes([low, high]));
+            }
+            [2, 1, low, high] if self.has(F::CTRL_VLAN) => {
+                self.filter.vlans.remove(&u16::from_le_bytes([low, high]));
+            }
+            [3, 0] if self.has(F::GUEST_ANNOUNCE) => self.announce = false,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// Whether a frame from the wire passes.
+    pub(super) fn wants(&self, frame: &[u8]) -> bool {
+        let (Some(to), filter) = (frame.first_chunk::<6>(), &self.filter) else {
+            return true;
+        };
+        let listed = filter.unicast.contains(to) || filter.multicast.contains(to);
+        let address = *to == self.mac || *to == [0xff; 6] || listed || filter.allmulti && to[0] & 1 != 0;
+        let vlan = match *frame {
+            [_, _, _, _, _, _, _, _, _, _, _, _, 0x81, 0, high, low, ..] if self.has(F::CTRL_VLAN) => {
+                filter.vlans.contains(&(u16::from_be_bytes([high, low]) & 0xfff))
+            }
+            _ => true,
+        };
+        filter.promisc || address && vlan
     }
 }

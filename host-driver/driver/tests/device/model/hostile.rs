@@ -28,7 +28,7 @@ impl Model {
             7 => self.write_to_buffers(),
             8 => {
                 // The configuration changes, and says so or not.
-                self.settings.mac = self.rng.random();
+                self.mac = self.rng.random();
                 self.settings.mtu = self.rng.random_range(0..4000);
                 self.link_up = self.rng.random();
                 self.generation = self.rng.random();

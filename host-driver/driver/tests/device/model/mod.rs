@@ -4,7 +4,7 @@
 //! chains it uses, in which order, and how it suppresses notifications is random. It records what the driver
 //! does wrong.
 
-mod ctrl;
+pub mod ctrl;
 pub mod gro;
 pub mod hostile;
 pub mod pci;
@@ -43,6 +43,10 @@ pub fn card_features() -> F {
         | F::CTRL_VQ
         | F::NOTF_COAL
         | F::VQ_NOTF_COAL
+        | F::CTRL_RX
+        | F::CTRL_VLAN
+        | F::CTRL_MAC_ADDR
+        | F::GUEST_ANNOUNCE
 }
 
 /// How the device misbehaves once.
@@ -106,6 +110,8 @@ pub struct Model {
     config_vector: u16,
     generation: u8,
     pub link_up: bool,
+    /// The driver is to announce itself.
+    pub announce: bool,
     pub queues: [Queue; QUEUES],
     /// Packets and microseconds, by queue.
     pub coalesce: [(u32, u32); 2],
@@ -120,6 +126,13 @@ pub struct Model {
     pub merged: u64,
     /// The next packet's header says this, up to `num_buffers`.
     pub next_header: Option<[u8; 10]>,
+    pub filter: ctrl::Filter,
+    /// Commands about it, as they came.
+    pub filter_commands: Vec<Vec<u8>>,
+    /// Tables of addresses are refused.
+    pub small_table: bool,
+    /// The address now.
+    pub mac: [u8; 6],
     /// Control commands get no answer.
     pub mute: bool,
     /// Control commands are refused, and what is to be read is nonsense.
@@ -175,7 +188,7 @@ pub struct Model {
 
 impl Model {
     pub fn new(settings: Settings, rng: ChaCha8Rng) -> Self {
-        let max = settings.max_queue;
+        let (max, mac) = (settings.max_queue, settings.mac);
         Self {
             config: ConfigSpace::new(settings.vectors, settings.bar),
             settings,
@@ -187,6 +200,7 @@ impl Model {
             config_vector: 0xffff,
             generation: 0,
             link_up: true,
+            announce: false,
             queues: [(); QUEUES].map(|()| Queue::new(max)),
             coalesce: [(0, 0); 2],
             offloads: None,
@@ -195,6 +209,10 @@ impl Model {
             verified: false,
             merged: 0,
             next_header: None,
+            filter: ctrl::Filter::default(),
+            filter_commands: Vec::new(),
+            small_table: false,
+            mac,
             mute: false,
             refuse: false,
             msix: 0,
@@ -329,6 +347,8 @@ impl Model {
     }
 
     fn receive(&mut self) -> Result<(), DmaFault> {
+        let from_wire = std::mem::take(&mut self.from_wire);
+        self.from_wire = from_wire.into_iter().filter(|frame| self.wants(frame)).collect();
         while let Some(packet) = self.next_packet() {
             if !self.place_frame(&packet)? {
                 break;
@@ -430,6 +450,12 @@ impl Model {
         self.raise(self.config_vector);
     }
 
+    pub fn ask_for_announcement(&mut self) {
+        self.announce = true;
+        self.generation = self.generation.wrapping_add(1);
+        self.raise(self.config_vector);
+    }
+
     pub fn needs_reset(&mut self) {
         self.status |= 0x40;
         self.raise(self.config_vector);
@@ -459,6 +485,8 @@ impl Model {
         self.queues = [(); QUEUES].map(|()| Queue::new(max));
         self.coalesce = [(0, 0); 2];
         self.offloads = None;
+        self.filter = ctrl::Filter::default();
+        self.mac = self.settings.mac;
         (self.status, self.driver_features, self.selects, self.queue_select) = (0, 0, [0; 2], 0);
         self.config_vector = 0xffff;
         self.unfinished = None;
@@ -474,10 +502,11 @@ impl Model {
                 if self.restless > 0 {
                     self.restless -= 1;
                     self.generation = self.generation.wrapping_add(1);
-                    self.settings.mac = [2 | self.generation << 2; 6];
+                    self.mac = [2 | self.generation << 2; 6];
                 }
-                let mut device = self.settings.mac.to_vec();
-                device.extend([u8::from(self.link_up), 0, 1, 0]);
+                let mut device = self.mac.to_vec();
+                let announce = self.announce && self.has(F::GUEST_ANNOUNCE);
+                device.extend([u8::from(self.link_up) | u8::from(announce) << 1, 0, 1, 0]);
                 device.extend(self.settings.mtu.to_le_bytes());
                 let at = (offset - pci::DEVICE) as usize;
                 let field = device.get(at..at + width.bytes()).unwrap_or_default();
