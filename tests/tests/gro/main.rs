@@ -370,7 +370,7 @@ fn n14_a_lone_segment_comes_up_at_once_or_when_the_wire_is_idle() -> Result<()> 
     let [first, last] = [0, PSH].map(|flags| flow.segment(flags, &mut rng));
     rig.host.run_for(SETTLE)?;
     rig.host.take();
-    rig.send(&[first.clone()]);
+    rig.send(std::slice::from_ref(&first));
     let (took, packets) = rig.latency(&last)?;
     ensure!(took <= plain + 150, "{took} cycles, {plain} for another frame");
     ensure!(packets.len() == 1);
