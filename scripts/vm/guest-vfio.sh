@@ -1,5 +1,6 @@
 # Our driver on the kernel's VFIO: on the card, and unchanged on QEMU's own virtio-net-pci, which has a neighbour in its
 # IOMMU group.
+refused "load it: modprobe vfio-pci" hematite bind "${CARDS%% *}"
 modules irqbypass vfio vfio_iommu_type1 vfio-pci-core vfio-pci
 # Each: function, own address with prefix length, peer, port of its echo server, the neighbour.
 while read -r card ip peer port neighbour; do
@@ -9,6 +10,7 @@ while read -r card ip peer port neighbour; do
     [ -e /sys/bus/pci/devices/"$card" ] || fail "no function $card"
     # Whatever is in the way is named with what to do.
     refused "hematite bind $card" card ping "$peer" -c 1
+    refused "root is needed" su -s /bin/sh nobody -c "hematite bind $card"
     check hematite bind "$card"
     if [ -n "$neighbour" ]; then
         refused "$neighbour (virtio-pci) must be bound to vfio-pci" card ping "$peer" -c 1
