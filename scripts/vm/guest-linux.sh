@@ -33,10 +33,12 @@ counter() {
     echo $(($(devmem $((bar + 0x4200 + 8 * index)) 32)))
 }
 [ $(($(devmem $((bar + 0x4000)) 32))) = $((0x4f326546)) ] || fail "no vendor registers at BAR 0 ($bar)"
-# works COUNTER yes|no command...: whether the card did, while the command ran, what the counter counts.
+# works COUNTER yes|no command...: whether the card did, while the command ran, what the counter counts; the command alone
+# on a card that doesn't count it.
 works() {
     name=$1 expected=$2
     shift 2
+    case " $COUNTERS " in *" $name "*) ;; *) "$@"; return ;; esac
     before=$(counter "$name")
     "$@"
     grown=$(($(counter "$name") - before))
