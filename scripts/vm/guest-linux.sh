@@ -56,6 +56,8 @@ for row in tx:tx-checksumming:0:tx_csum tso:tx-tcp-segmentation:11:tx_tso_packet
     offered "$3" || { echo "not offered: $2"; continue; }
     [ "$(offload "$2")" = on ] || fail "$2 is off: $(ethtool -k eth0)"
     works "$4" yes transfer
+    # Without CTRL_GUEST_OFFLOADS what is received can't be changed.
+    ethtool -k eth0 | grep -q "$2: on \[fixed\]" && { echo "OK $2: on, fixed"; continue; }
     check ethtool -K eth0 "$1" off
     [ "$(offload "$2")" = off ] || fail "$2 is still on"
     works "$4" no transfer
