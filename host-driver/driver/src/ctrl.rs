@@ -14,8 +14,6 @@ use crate::packed::{Direction, Element};
 use crate::queue::Virtqueue;
 use crate::transport::VirtioPci;
 
-/// Index of the control queue: behind the one pair that is used (5.1.2).
-pub(crate) const CTRL_QUEUE: u16 = 2;
 /// Descriptors in its ring: one command takes two.
 pub(crate) const CTRL_RING: u16 = 32;
 /// `VIRTIO_NET_OK`.
@@ -209,10 +207,10 @@ impl<P: PciFunction> VirtioNet<P> {
 
     /// Lets the search for the best receive moderation take a step (`virtnet_rx_dim_update`).
     pub(crate) fn adapt(&mut self, now: Instant) -> Result<(), Error> {
-        let (Some(dim), Some(queues)) = (&mut self.dim, &self.queues) else {
+        let stats = self.ethtool_stats().rx;
+        let (Some(dim), Some(_)) = (&mut self.dim, &self.queues) else {
             return Ok(());
         };
-        let stats = queues.rx.stats();
         let changed = dim.sample(Sample {
             time: now,
             events: self.irq.rx,
@@ -223,7 +221,10 @@ impl<P: PciFunction> VirtioNet<P> {
             return Ok(());
         }
         let profile = dim.profile();
-        self.set_queue_coalesce(RX_QUEUE, profile.packets, profile.usecs)
+        for pair in 0..self.channels as u16 {
+            self.set_queue_coalesce(RX_QUEUE + 2 * pair, profile.packets, profile.usecs)?;
+        }
+        Ok(())
     }
 
     /// What the device moderates with, asked of it (`VIRTIO_NET_CTRL_NOTF_COAL_VQ_GET`).
@@ -261,7 +262,7 @@ impl<P: PciFunction> VirtioNet<P> {
             return Err(Error::NotSupported("notification coalescing per queue"));
         }
         // 5.1.6.5.9.5: `vq_index` names an enabled transmit or receive queue.
-        if ![RX_QUEUE, TX_QUEUE].contains(&queue) {
+        if usize::from(queue) >= 2 * self.info.pairs {
             return Err(Error::QueueMissing { queue });
         }
         let [low, high] = queue.to_le_bytes();

@@ -28,6 +28,8 @@ pub const SUPPORTED: F = REQUIRED
     .union(F::MRG_RXBUF)
     .union(F::CTRL_VQ)
     .union(F::CTRL_GUEST_OFFLOADS)
+    .union(F::MQ)
+    .union(F::RSS)
     .union(F::NOTF_COAL)
     .union(F::VQ_NOTF_COAL)
     .union(F::CTRL_RX)

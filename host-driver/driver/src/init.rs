@@ -3,12 +3,14 @@
 use hematite_bus::{BusError, PciFunction, Width, pci};
 use virtio_spec::{DeviceStatus, net};
 
-use crate::ctrl::{CTRL_QUEUE, CTRL_RING, CtrlQueue};
+use crate::channels::RssLimits;
+use crate::ctrl::{CTRL_RING, CtrlQueue};
 use crate::error::{DeviceFault, Error};
 use crate::ethtool::CoalesceParam;
 use crate::features::{self, GRO_HW};
 use crate::net::{
-    CONFIG_VECTOR, ETH_DATA_LEN, ETH_MIN_MTU, MAX_RING, Queues, RX_QUEUE, State, TX_QUEUE, Vectors, VirtioNet,
+    CONFIG_VECTOR, ETH_DATA_LEN, ETH_MIN_MTU, MAX_PAIRS, MAX_RING, Pair, Queues, RX_QUEUE, State, TX_QUEUE,
+    Vectors, VirtioNet,
 };
 use crate::queue::Virtqueue;
 use crate::rx::RxQueue;
@@ -19,7 +21,11 @@ use crate::tx::TxQueue;
 mod config {
     pub const MAC: u64 = 0;
     pub const STATUS: u64 = 6;
+    pub const MAX_VIRTQUEUE_PAIRS: u64 = 8;
     pub const MTU: u64 = 10;
+    pub const RSS_MAX_KEY_SIZE: u64 = 17;
+    pub const RSS_MAX_INDIRECTION_TABLE_LENGTH: u64 = 18;
+    pub const SUPPORTED_HASH_TYPES: u64 = 20;
 }
 
 /// `VIRTIO_NET_S_LINK_UP`.
@@ -64,32 +70,47 @@ impl<F: PciFunction> VirtioNet<F> {
             return Err(Error::QueueMissing { queue: queues });
         }
         self.read_config()?;
+        self.read_pairs(queues)?;
         self.info.rx_max = self.transport.queue_max_size(RX_QUEUE)?.min(MAX_RING);
         self.info.tx_max = self.transport.queue_max_size(TX_QUEUE)?.min(MAX_RING);
         self.info.vectors = self.find_vectors()?;
         self.transport.set_config_vector(CONFIG_VECTOR)?;
-        let rx = self.setup_rx()?;
-        let tx = match self.setup_tx() {
-            Ok(tx) => tx,
-            Err(error) => {
-                // Not enabled: the device has no use for it.
-                rx.detach();
-                return Err(error);
+        self.queues = Some(Queues {
+            pairs: Vec::new(),
+            ctrl: None,
+            xdp: None,
+        });
+        for n in 0..self.info.pairs {
+            let rx = self.setup_rx(n)?;
+            let tx = match self.setup_tx(n) {
+                Ok(tx) => tx,
+                Err(error) => {
+                    // Not enabled: the device has no use for it.
+                    rx.detach();
+                    return Err(error);
+                }
+            };
+            if let Some(queues) = &mut self.queues {
+                queues.pairs.push(Pair { rx, tx });
             }
-        };
-        let queues = self.queues.insert(Queues { rx, tx, ctrl: None });
-        if self.features.contains(net::F::CTRL_VQ) {
-            queues.ctrl = Some(setup_ctrl(&mut self.transport, self.features)?);
         }
-        self.transport.enable_queue(RX_QUEUE)?;
-        self.transport.enable_queue(TX_QUEUE)?;
+        let ctrl_queue = self.info.ctrl_queue;
+        if let Some(queues) = &mut self.queues
+            && self.features.contains(net::F::CTRL_VQ)
+        {
+            queues.ctrl = Some(setup_ctrl(&mut self.transport, self.features, ctrl_queue)?);
+        }
+        for index in 0..2 * self.info.pairs as u16 {
+            self.transport.enable_queue(index)?;
+        }
         if self.features.contains(net::F::CTRL_VQ) {
-            self.transport.enable_queue(CTRL_QUEUE)?;
+            self.transport.enable_queue(ctrl_queue)?;
         }
         self.transport.add_status(DeviceStatus::DRIVER_OK)?;
         // The device has forgotten what was set.
         self.gro_hw = self.features.intersects(GRO_HW);
         self.update_gro_hw()?;
+        self.restore_channels()?;
         let coalesce = std::mem::take(&mut self.coalesce);
         if coalesce != CoalesceParam::default() {
             self.set_coalesce(coalesce)?;
@@ -97,48 +118,83 @@ impl<F: PciFunction> VirtioNet<F> {
         self.restore_filter()
     }
 
-    /// Configuration, receive and transmit vectors; with only two, the queues share the second, and with one all
-    /// share it (`vp_find_vqs`; a device may have any number, 4.1.5.1.2.2).
-    fn find_vectors(&mut self) -> Result<Vectors, Error> {
+    /// A vector for configuration changes and one for each queue; with fewer, the queues share all but the first, and
+    /// with one all share it (`vp_find_vqs`; a device may have any number, 4.1.5.1.2.2).
+    fn find_vectors(&mut self) -> Result<[Vectors; MAX_PAIRS], Error> {
+        let wanted = 1 + 2 * self.info.pairs as u16;
         let function = self.transport.function();
-        match function.enable_msix(3) {
-            Ok(()) => Ok(Vectors { rx: 1, tx: 2 }),
-            Err(BusError::NoVectors { available: 2, .. }) => {
-                function.enable_msix(2)?;
-                Ok(Vectors { rx: 1, tx: 1 })
+        let there = match function.enable_msix(wanted) {
+            Ok(()) => wanted,
+            Err(BusError::NoVectors { available, .. }) if available > 0 && available < wanted => {
+                function.enable_msix(available)?;
+                available
             }
-            Err(BusError::NoVectors { available: 1, .. }) => {
-                function.enable_msix(1)?;
-                Ok(Vectors { rx: 0, tx: 0 })
-            }
-            Err(error) => Err(error.into()),
-        }
+            Err(error) => return Err(error.into()),
+        };
+        let of = |queue: u16| if there == 1 { 0 } else { 1 + queue % (there - 1) };
+        Ok(std::array::from_fn(|n| Vectors {
+            rx: of(2 * n as u16),
+            tx: of(2 * n as u16 + 1),
+        }))
     }
 
-    pub(crate) fn setup_rx(&mut self) -> Result<RxQueue, Error> {
+    /// How many pairs there are, of which the device has queues, and what it can hash.
+    fn read_pairs(&mut self, queues: u16) -> Result<(), Error> {
+        let features = self.features;
+        (self.info.pairs, self.info.ctrl_queue) = (1, 2);
+        self.info.rss = RssLimits::default();
+        if !features.intersects(net::F::MQ | net::F::RSS) {
+            return Ok(());
+        }
+        let (max, rss) = self.transport.device_config(|device| {
+            let max = device.read(config::MAX_VIRTQUEUE_PAIRS, Width::U16)?;
+            let mut rss = RssLimits::default();
+            if features.contains(net::F::RSS) {
+                rss.key = device.read(config::RSS_MAX_KEY_SIZE, Width::U8)? as usize;
+                rss.table = device.read(config::RSS_MAX_INDIRECTION_TABLE_LENGTH, Width::U16)? as usize;
+                rss.types = device.read(config::SUPPORTED_HASH_TYPES, Width::U32)? as u32;
+            }
+            Ok((max, rss))
+        })?;
+        // 1 to 0x8000, and as many queues as that makes (5.1.4.1).
+        let ctrl_queue = u16::try_from(2 * max).unwrap_or(u16::MAX);
+        if max == 0 || queues <= ctrl_queue {
+            return Err(Error::QueueMissing { queue: ctrl_queue });
+        }
+        self.info.pairs = (max as usize).min(MAX_PAIRS);
+        self.info.ctrl_queue = ctrl_queue;
+        self.info.rss = rss;
+        Ok(())
+    }
+
+    pub(crate) fn setup_rx(&mut self, pair: usize) -> Result<RxQueue, Error> {
         let size = self.options.rx_ring.min(self.info.rx_max);
         let event_idx = self.features.contains(net::F::EVENT_IDX);
         let vq = Virtqueue::setup(
             &mut self.transport,
-            RX_QUEUE,
+            RX_QUEUE + 2 * pair as u16,
             size,
             event_idx,
-            self.info.vectors.rx,
+            self.info.vectors[pair].rx,
         )?;
-        Ok(RxQueue::new(vq, self.features, self.rx_past))
+        Ok(RxQueue::new(vq, self.features, self.past[pair].0))
     }
 
-    pub(crate) fn setup_tx(&mut self) -> Result<TxQueue, Error> {
+    pub(crate) fn setup_tx(&mut self, pair: usize) -> Result<TxQueue, Error> {
         let size = self.options.tx_ring.min(self.info.tx_max);
         let event_idx = self.features.contains(net::F::EVENT_IDX);
         let vq = Virtqueue::setup(
             &mut self.transport,
-            TX_QUEUE,
+            TX_QUEUE + 2 * pair as u16,
             size,
             event_idx,
-            self.info.vectors.tx,
+            self.info.vectors[pair].tx,
         )?;
-        Ok(TxQueue::new(vq, usize::from(self.info.max_mtu), self.tx_past))
+        Ok(TxQueue::new(
+            vq,
+            usize::from(self.info.max_mtu),
+            self.past[pair].1,
+        ))
     }
 
     /// Address, MTU and link, of one generation.
@@ -233,10 +289,14 @@ impl<F: PciFunction> VirtioNet<F> {
     }
 }
 
-fn setup_ctrl<F: PciFunction>(transport: &mut VirtioPci<F>, features: net::F) -> Result<CtrlQueue, Error> {
-    let size = CTRL_RING.min(transport.queue_max_size(CTRL_QUEUE)?);
+fn setup_ctrl<F: PciFunction>(
+    transport: &mut VirtioPci<F>,
+    features: net::F,
+    index: u16,
+) -> Result<CtrlQueue, Error> {
+    let size = CTRL_RING.min(transport.queue_max_size(index)?);
     let event_idx = features.contains(net::F::EVENT_IDX);
-    let mut vq = Virtqueue::setup(transport, CTRL_QUEUE, size, event_idx, NO_VECTOR)?;
+    let mut vq = Virtqueue::setup(transport, index, size, event_idx, NO_VECTOR)?;
     // Commands are waited for.
     vq.ring.disable_cb()?;
     Ok(CtrlQueue::new(vq))

@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod card;
+pub mod channels;
 mod ctrl;
 pub mod dim;
 pub mod error;
@@ -41,6 +42,7 @@ mod vnet_hdr;
 pub mod xdp;
 
 pub use card::CardCounters;
+pub use channels::{Channels, RxFlowHash};
 pub use error::{DeviceFault, Error};
 pub use ethtool::CoalesceParam;
 pub use net::{Options, State, VirtioNet};

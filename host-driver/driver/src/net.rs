@@ -11,6 +11,7 @@ use hematite_bus::{PciFunction, pci};
 use hematite_netstack::{Features, MacAddr};
 use virtio_spec::net;
 
+use crate::channels::{RssLimits, RxFlowHash};
 use crate::ctrl::CtrlQueue;
 use crate::dim::Dim;
 use crate::error::Error;
@@ -21,11 +22,14 @@ use crate::rx::{HDR_LEN, MERGEABLE_LEN, MERGED_LEN, RxQueue, RxStats};
 use crate::rx_mode::RxFilter;
 use crate::transport::VirtioPci;
 use crate::tx::{TxQueue, TxStats};
+use crate::xdp::XdpProgram;
 
-/// Index of the receive queue (virtio 1.3, 5.1.2).
+/// Index of the first receive queue (virtio 1.3, 5.1.2); that of pair n is `2 * n`.
 pub const RX_QUEUE: u16 = 0;
-/// Index of the transmit queue.
+/// Index of the first transmit queue; that of pair n is `2 * n + 1`.
 pub const TX_QUEUE: u16 = 1;
+/// Pairs of queues that are used at most.
+pub const MAX_PAIRS: usize = 8;
 /// Smallest ring: one chain of the most elements that Linux sends, and room to move.
 pub const MIN_RING: u16 = 32;
 /// Largest ring.
@@ -33,8 +37,8 @@ pub const MAX_RING: u16 = 4096;
 /// MSI-X vector of configuration changes.
 pub const CONFIG_VECTOR: u16 = 0;
 
-/// MSI-X vectors of the queues.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// MSI-X vectors of a pair of queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Vectors {
     pub(crate) rx: u16,
     pub(crate) tx: u16,
@@ -70,6 +74,8 @@ pub struct Options {
     /// CPUs that interrupts are spread over; their affinity can be changed
     /// ([`Softnet::set_affinity`](crate::napi::Softnet::set_affinity)).
     pub cpus: usize,
+    /// Pairs of queues to use (`ethtool -L combined`), fewer if the device has fewer; `None` for one for each CPU.
+    pub channels: Option<usize>,
     /// The address of a device that has none of its own.
     pub fallback_mac: MacAddr,
 }
@@ -83,6 +89,7 @@ impl Default for Options {
             budget: NetdevBudget::default(),
             napi: NapiParms::default(),
             cpus: 1,
+            channels: None,
             fallback_mac: MacAddr([0x02, 0, 0, 0, 0, 1]),
         }
     }
@@ -117,14 +124,28 @@ pub(crate) struct DeviceInfo {
     pub(crate) link_up: bool,
     pub(crate) rx_max: u16,
     pub(crate) tx_max: u16,
-    pub(crate) vectors: Vectors,
+    /// Pairs of queues, at most [`MAX_PAIRS`]; all are set up.
+    pub(crate) pairs: usize,
+    /// Index of the control queue: behind all the device has (5.1.2).
+    pub(crate) ctrl_queue: u16,
+    /// Of each pair.
+    pub(crate) vectors: [Vectors; MAX_PAIRS],
+    pub(crate) rss: RssLimits,
+}
+
+/// A receive and a transmit queue.
+pub(crate) struct Pair {
+    pub(crate) rx: RxQueue,
+    pub(crate) tx: TxQueue,
 }
 
 pub(crate) struct Queues {
-    pub(crate) rx: RxQueue,
-    pub(crate) tx: TxQueue,
+    /// At least one.
+    pub(crate) pairs: Vec<Pair>,
     /// With `CTRL_VQ`.
     pub(crate) ctrl: Option<CtrlQueue>,
+    /// On the hook before the skb, of whichever queue is polled.
+    pub(crate) xdp: Option<Box<dyn XdpProgram>>,
 }
 
 /// A virtio network interface on a PCI function.
@@ -152,22 +173,24 @@ pub struct VirtioNet<F> {
     pub(crate) irq: IrqStats,
     pub(crate) rearm_races: u64,
     pub(crate) link_changes: u64,
+    /// Pairs of queues in use.
+    pub(crate) channels: usize,
     /// What was set; the device forgets it when it is reset.
     pub(crate) coalesce: CoalesceParam,
     /// What is wanted of it besides its own address.
     pub(crate) filter: RxFilter,
+    pub(crate) rxfh: Option<RxFlowHash>,
     /// With `adaptive_rx`.
     pub(crate) dim: Option<Dim>,
-    /// Counters of queues that are gone.
-    pub(crate) rx_past: RxStats,
-    pub(crate) tx_past: TxStats,
+    /// Counters of queues that are gone, by pair.
+    pub(crate) past: [(RxStats, TxStats); MAX_PAIRS],
     device_faults: u64,
     restores: u64,
 }
 
 impl<F: PciFunction> VirtioNet<F> {
-    /// NAPI contexts: receive and transmit.
-    const CONTEXTS: usize = 2;
+    /// NAPI contexts: receive and transmit of each pair.
+    const CONTEXTS: usize = 2 * MAX_PAIRS;
 
     /// Brings the device to `DRIVER_OK` with its queues enabled (`virtnet_probe`); the interface is down.
     ///
@@ -183,7 +206,10 @@ impl<F: PciFunction> VirtioNet<F> {
             link_up: true,
             rx_max: MAX_RING,
             tx_max: MAX_RING,
-            vectors: Vectors { rx: 1, tx: 2 },
+            pairs: 1,
+            ctrl_queue: 2,
+            vectors: [Vectors::default(); MAX_PAIRS],
+            rss: RssLimits::default(),
         };
         let mut softnet = Softnet::with_cpus(Self::CONTEXTS, options.cpus);
         softnet.set_parms(options.napi);
@@ -204,11 +230,12 @@ impl<F: PciFunction> VirtioNet<F> {
             irq: IrqStats::default(),
             rearm_races: 0,
             link_changes: 0,
+            channels: 1,
             coalesce: CoalesceParam::default(),
             filter: RxFilter::default(),
+            rxfh: None,
             dim: None,
-            rx_past: RxStats::default(),
-            tx_past: TxStats::default(),
+            past: Default::default(),
             device_faults: 0,
             restores: 0,
         };
@@ -341,13 +368,11 @@ impl<F: PciFunction> VirtioNet<F> {
     pub fn ethtool_stats(&self) -> EthtoolStats {
         EthtoolStats {
             rx: self
-                .queues
-                .as_ref()
-                .map_or(self.rx_past, |queues| queues.rx.stats()),
+                .queue_stats()
+                .fold(RxStats::default(), |sum, (rx, _)| sum + rx),
             tx: self
-                .queues
-                .as_ref()
-                .map_or(self.tx_past, |queues| queues.tx.stats()),
+                .queue_stats()
+                .fold(TxStats::default(), |sum, (_, tx)| sum + tx),
             irq: self.irq,
             napi: self.softnet.stats(),
             rearm_races: self.rearm_races,
@@ -355,6 +380,17 @@ impl<F: PciFunction> VirtioNet<F> {
             restores: self.restores,
             link_changes: self.link_changes,
         }
+    }
+
+    /// Counters of each pair of queues that the device has.
+    pub fn queue_stats(&self) -> impl Iterator<Item = (RxStats, TxStats)> {
+        let pairs = self
+            .queues
+            .as_ref()
+            .map_or(&[][..], |queues| queues.pairs.as_slice());
+        let now = pairs.iter().map(|pair| (pair.rx.stats(), pair.tx.stats()));
+        now.chain(self.past.iter().copied().skip(pairs.len()))
+            .take(self.info.pairs)
     }
 
     /// The PCI function underneath.
@@ -368,7 +404,10 @@ impl<F: PciFunction> VirtioNet<F> {
         let Some(queues) = &mut self.queues else {
             return Err(Error::State("failed"));
         };
-        queues.rx.fill(&mut self.transport, len)?;
+        // The device gives queues that are not in use nothing (5.1.6.3.1).
+        for pair in queues.pairs.iter_mut().take(self.channels) {
+            pair.rx.fill(&mut self.transport, len)?;
+        }
         self.softnet.enable();
         self.state = State::Up;
         // Packets may have come while interrupts were off.
@@ -376,7 +415,7 @@ impl<F: PciFunction> VirtioNet<F> {
     }
 
     /// Length of a posted buffer.
-    fn rx_buffer_len(&self) -> usize {
+    pub(crate) fn rx_buffer_len(&self) -> usize {
         let merged = self.features.intersects(GRO_HW);
         let longest = HDR_LEN
             + if merged {
@@ -387,50 +426,53 @@ impl<F: PciFunction> VirtioNet<F> {
         // Without mergeable buffers, one holds the longest frame; with them, all of them do (5.1.4.2). Either way it
         // is no shorter than an ordinary frame (5.1.6.3.1).
         let buffers = match &self.queues {
-            Some(queues) if self.features.contains(net::F::MRG_RXBUF) => queues.rx.vq.ring.size().into(),
+            Some(queues) if self.features.contains(net::F::MRG_RXBUF) => ring_size(queues).0.into(),
             _ => 1,
         };
         let least = if merged { MERGED_LEN } else { MERGEABLE_LEN };
-        longest.div_ceil(buffers).next_multiple_of(64).max(least)
+        longest.div_ceil(buffers.max(1)).next_multiple_of(64).max(least)
     }
 
     /// Polls nothing and asks for no interrupts.
     fn quiet(&mut self) {
         self.softnet.disable();
-        if let Some(queues) = &mut self.queues {
+        for pair in self.queues.iter_mut().flat_map(|queues| &mut queues.pairs) {
             // Can't fail, and a ring that is about to go doesn't matter.
-            let _ = queues.rx.vq.ring.disable_cb();
-            let _ = queues.tx.vq.ring.disable_cb();
+            let _ = pair.rx.vq.ring.disable_cb();
+            let _ = pair.tx.vq.ring.disable_cb();
         }
     }
 
     /// Sizes of the rings as they are.
     fn ring_sizes(&self) -> [u16; 2] {
         match &self.queues {
-            Some(queues) => [queues.rx.vq.ring.size(), queues.tx.vq.ring.size()],
+            Some(queues) => ring_size(queues).into(),
             None => [self.options.rx_ring, self.options.tx_ring],
         }
     }
 
     /// Queue by queue, those whose size changes (2.6.1). The new ring is there before the old one goes.
     fn resize(&mut self, old: [u16; 2]) -> Result<(), Error> {
-        if self.options.rx_ring != old[0] {
-            self.transport.reset_queue(RX_QUEUE)?;
-            let new = self.setup_rx()?;
-            if let Some(queues) = &mut self.queues {
-                self.rx_past = std::mem::replace(&mut queues.rx, new).detach();
-                queues.rx.resume_stats(self.rx_past);
+        for n in 0..self.info.pairs {
+            let index = 2 * n as u16;
+            if self.options.rx_ring != old[0] {
+                self.transport.reset_queue(RX_QUEUE + index)?;
+                let new = self.setup_rx(n)?;
+                if let Some(pair) = self.queues.as_mut().and_then(|queues| queues.pairs.get_mut(n)) {
+                    self.past[n].0 = std::mem::replace(&mut pair.rx, new).detach();
+                    pair.rx.resume_stats(self.past[n].0);
+                }
+                self.transport.enable_queue(RX_QUEUE + index)?;
             }
-            self.transport.enable_queue(RX_QUEUE)?;
-        }
-        if self.options.tx_ring != old[1] {
-            self.transport.reset_queue(TX_QUEUE)?;
-            let new = self.setup_tx()?;
-            if let Some(queues) = &mut self.queues {
-                self.tx_past = std::mem::replace(&mut queues.tx, new).detach();
-                queues.tx.resume_stats(self.tx_past);
+            if self.options.tx_ring != old[1] {
+                self.transport.reset_queue(TX_QUEUE + index)?;
+                let new = self.setup_tx(n)?;
+                if let Some(pair) = self.queues.as_mut().and_then(|queues| queues.pairs.get_mut(n)) {
+                    self.past[n].1 = std::mem::replace(&mut pair.tx, new).detach();
+                    pair.tx.resume_stats(self.past[n].1);
+                }
+                self.transport.enable_queue(TX_QUEUE + index)?;
             }
-            self.transport.enable_queue(TX_QUEUE)?;
         }
         Ok(())
     }
@@ -449,8 +491,9 @@ impl<F: PciFunction> VirtioNet<F> {
         self.softnet.disable();
         let reset = self.quiesce();
         if let Some(queues) = self.queues.take().filter(|_| reset.is_ok()) {
-            self.rx_past = queues.rx.detach();
-            self.tx_past = queues.tx.detach();
+            for (pair, past) in queues.pairs.into_iter().zip(&mut self.past) {
+                *past = (pair.rx.detach(), pair.tx.detach());
+            }
             if let Some(ctrl) = queues.ctrl {
                 ctrl.detach();
             }
@@ -480,6 +523,14 @@ impl<F: PciFunction> VirtioNet<F> {
         }
         reset
     }
+}
+
+/// Sizes of the receive and of the transmit rings.
+fn ring_size(queues: &Queues) -> (u16, u16) {
+    queues
+        .pairs
+        .first()
+        .map_or((0, 0), |pair| (pair.rx.vq.ring.size(), pair.tx.vq.ring.size()))
 }
 
 fn check_ring(size: u16, max: u16) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! The interface as the stack sees it: transmit and properties.
 
 use hematite_bus::PciFunction;
+use hematite_netstack::core::rps::skb_tx_hash;
 use hematite_netstack::{
     DeviceFlags, Features, GsoType, MacAddr, NetDevice, RtnlLinkStats64, RxMode, SkBuff, SkbPool, TxBusy,
 };
@@ -8,7 +9,7 @@ use virtio_spec::net::F as VirtioFeatures;
 
 use crate::error::Error;
 use crate::features::{self, GRO_HW};
-use crate::net::{State, VirtioNet};
+use crate::net::{Pair, State, VirtioNet};
 use crate::tx::XmitError;
 
 impl<F: PciFunction> VirtioNet<F> {
@@ -55,7 +56,7 @@ impl<F: PciFunction> VirtioNet<F> {
     /// Whether the device should merge received segments: never in front of a program on the XDP hook
     /// (`virtnet_xdp_set`).
     pub(crate) fn gro_hw_wanted(&self) -> bool {
-        let xdp = self.queues.as_ref().is_some_and(|queues| queues.rx.xdp.is_some());
+        let xdp = self.queues.as_ref().is_some_and(|queues| queues.xdp.is_some());
         self.wanted_features.contains(Features::GRO_HW) && !xdp
     }
 
@@ -90,6 +91,15 @@ impl<F: PciFunction> VirtioNet<F> {
         needs.set(VirtioFeatures::HOST_ECN, skb.gso_ecn());
         self.features.contains(needs) && skb.checksum_partial().is_some()
     }
+}
+
+/// The transmit queue of a packet (`netdev_pick_tx`, `skb_tx_hash`): one flow stays in one.
+fn netdev_pick_tx(skb: &SkBuff, channels: usize) -> usize {
+    if channels < 2 {
+        return 0;
+    }
+    let hash = skb_tx_hash(skb).unwrap_or_default();
+    ((u64::from(hash) * channels as u64) >> 32) as usize
 }
 
 impl<F: PciFunction> NetDevice for VirtioNet<F> {
@@ -129,14 +139,18 @@ impl<F: PciFunction> NetDevice for VirtioNet<F> {
         let up = self.state == State::Up && self.pending_fault.is_none();
         let fits = self.offload_fits(&mut skb);
         let Some(queues) = &mut self.queues else {
-            self.tx_past.drops += 1;
+            self.past[0].1.drops += 1;
+            return Ok(());
+        };
+        let pick = netdev_pick_tx(&skb, self.channels);
+        let Some(Pair { tx, .. }) = queues.pairs.get_mut(pick) else {
             return Ok(());
         };
         if !up || !fits {
-            queues.tx.count_drop();
+            tx.count_drop();
             return Ok(());
         }
-        match queues.tx.xmit(&mut self.transport, skb) {
+        match tx.xmit(&mut self.transport, skb) {
             Ok(()) => Ok(()),
             Err(XmitError::Busy(skb)) => {
                 // What is queued must be on its way, or nothing ever makes room.
@@ -151,17 +165,23 @@ impl<F: PciFunction> NetDevice for VirtioNet<F> {
     }
 
     fn xmit_flush(&mut self) {
-        if let Some(queues) = &mut self.queues
-            && let Err(error) = queues.tx.vq.kick(&mut self.transport)
-        {
+        let pairs = self.queues.iter_mut().flat_map(|queues| &mut queues.pairs);
+        let mut result = Ok(());
+        for pair in pairs {
+            result = result.and(pair.tx.vq.kick(&mut self.transport));
+        }
+        if let Err(error) = result {
             self.note(error);
         }
     }
 
     fn reclaim(&mut self, pool: &mut SkbPool) {
-        if let Some(queues) = &mut self.queues
-            && let Err(error) = queues.tx.clean(|skb| pool.recycle(skb))
-        {
+        let pairs = self.queues.iter_mut().flat_map(|queues| &mut queues.pairs);
+        let mut result = Ok(());
+        for pair in pairs {
+            result = result.and(pair.tx.clean(|skb| pool.recycle(skb)).map(drop));
+        }
+        if let Err(error) = result {
             self.note(error);
         }
     }

@@ -5,16 +5,54 @@ use hematite_netstack::{CpuMask, GroFlush, Instant, Stack};
 
 use crate::error::Error;
 use crate::napi::{Backlogs, CpuId, NapiId, NapiPoll, NetdevBudget, Rearm, Round, Softnet};
-use crate::net::{CONFIG_VECTOR, Queues, State, VirtioNet};
+use crate::net::{CONFIG_VECTOR, Pair, Queues, State, VirtioNet};
 use crate::rx::NapiReceive;
 use crate::transport::VirtioPci;
 use crate::tx::XmitError;
 use crate::xdp::{XdpProgram, XdpStats};
 
-/// The receive queue's context.
-const RX: NapiId = NapiId(0);
-/// The transmit queue's.
-const TX: NapiId = NapiId(1);
+/// A context, by pair: of its receive or of its transmit queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Context {
+    Rx(usize),
+    Tx(usize),
+}
+
+impl Context {
+    fn of(id: NapiId) -> Self {
+        match id.0 % 2 {
+            0 => Self::Rx(id.0 / 2),
+            _ => Self::Tx(id.0 / 2),
+        }
+    }
+
+    fn id(self) -> NapiId {
+        match self {
+            Self::Rx(pair) => NapiId(2 * pair),
+            Self::Tx(pair) => NapiId(2 * pair + 1),
+        }
+    }
+}
+
+impl Queues {
+    fn disable_cb(&mut self, context: Context) -> Result<(), Error> {
+        match context {
+            Context::Rx(n) => self.pairs.get_mut(n).map(|pair| pair.rx.vq.ring.disable_cb()),
+            Context::Tx(n) => self.pairs.get_mut(n).map(|pair| pair.tx.vq.ring.disable_cb()),
+        }
+        .unwrap_or(Ok(()))
+        .map_err(Error::from)
+    }
+
+    fn enable_cb(&mut self, context: Context) -> Result<bool, Error> {
+        match context {
+            Context::Rx(n) => self.pairs.get_mut(n).map(|pair| pair.rx.vq.ring.enable_cb()),
+            Context::Tx(n) => self.pairs.get_mut(n).map(|pair| pair.tx.vq.ring.enable_cb()),
+        }
+        .unwrap_or(Ok(true))
+        .map_err(Error::from)
+    }
+}
 
 impl<F: PciFunction> VirtioNet<F> {
     /// The hard interrupt handlers: for every interrupt that the device raised, masks its queue and schedules
@@ -28,12 +66,17 @@ impl<F: PciFunction> VirtioNet<F> {
             let is_config = vector == CONFIG_VECTOR;
             self.irq.config += u64::from(is_config);
             self.config_pending |= is_config;
-            let [rx, tx] = self.napi_of(vector);
-            self.irq.rx += u64::from(rx.is_some());
-            self.irq.tx += u64::from(tx.is_some());
+            let contexts: Vec<_> = self.napi_of(vector).collect();
+            let any = |rx| {
+                contexts
+                    .iter()
+                    .any(|context| matches!(context, Context::Rx(_)) == rx)
+            };
+            self.irq.rx += u64::from(any(true));
+            self.irq.tx += u64::from(any(false));
             let mut expected = is_config;
-            for id in [rx, tx].into_iter().flatten() {
-                expected |= self.schedule(id);
+            for context in contexts {
+                expected |= self.schedule(context.id());
             }
             self.irq.spurious += u64::from(!expected);
         }
@@ -116,8 +159,8 @@ impl<F: PciFunction> VirtioNet<F> {
             .next()
             .ok_or(Error::State("given no CPU for the vector"))?;
         let mut moved = false;
-        for id in self.napi_of(vector).into_iter().flatten() {
-            moved |= self.softnet.set_affinity(id, cpu);
+        for context in self.napi_of(vector).collect::<Vec<_>>() {
+            moved |= self.softnet.set_affinity(context.id(), cpu);
         }
         if moved {
             Ok(cpu)
@@ -128,17 +171,17 @@ impl<F: PciFunction> VirtioNet<F> {
 
     /// The CPU that the interrupts of a vector go to.
     pub fn irq_affinity(&self, vector: u16) -> Option<CpuId> {
-        let id = self.napi_of(vector).into_iter().flatten().next()?;
-        self.softnet.affinity(id)
+        let context = self.napi_of(vector).next()?;
+        self.softnet.affinity(context.id())
     }
 
     /// The contexts that an interrupt schedules.
-    fn napi_of(&self, vector: u16) -> [Option<NapiId>; 2] {
-        let vectors = &self.info.vectors;
-        [
-            (vector == vectors.rx).then_some(RX),
-            (vector == vectors.tx).then_some(TX),
-        ]
+    fn napi_of(&self, vector: u16) -> impl Iterator<Item = Context> + '_ {
+        let vectors = self.info.vectors.iter().take(self.info.pairs).enumerate();
+        vectors
+            .flat_map(|(n, pair)| [(pair.rx, Context::Rx(n)), (pair.tx, Context::Tx(n))])
+            .filter(move |(of, _)| *of == vector)
+            .map(|(_, context)| context)
     }
 
     /// Limits of a round (net.core.netdev_budget, net.core.netdev_budget_usecs), from the next one on.
@@ -186,16 +229,20 @@ impl<F: PciFunction> VirtioNet<F> {
             return Err(Error::MergesForXdp);
         }
         let queues = self.queues.as_mut().ok_or(Error::State("failed"))?;
-        let before = std::mem::replace(&mut queues.rx.xdp, program);
+        let before = std::mem::replace(&mut queues.xdp, program);
         self.update_gro_hw()?;
         Ok(before)
     }
 
     /// Counters of the hook.
     pub fn xdp_stats(&self) -> XdpStats {
-        self.queues
+        let pairs = self
+            .queues
             .as_ref()
-            .map_or(XdpStats::default(), |queues| queues.rx.xdp_stats)
+            .map_or(&[][..], |queues| queues.pairs.as_slice());
+        pairs
+            .iter()
+            .fold(XdpStats::default(), |sum, pair| sum + pair.rx.xdp_stats)
     }
 
     /// The poll lists: pending work, counters, affinity of interrupts, timeouts.
@@ -270,27 +317,30 @@ impl<F: PciFunction> VirtioNet<F> {
     }
 
     fn mask(&mut self, id: NapiId) {
-        let masked = match (&mut self.queues, id) {
-            (None, _) => Ok(()),
-            (Some(queues), RX) => queues.rx.vq.ring.disable_cb(),
-            (Some(queues), _) => queues.tx.vq.ring.disable_cb(),
-        };
+        let masked = self
+            .queues
+            .as_mut()
+            .map_or(Ok(()), |queues| queues.disable_cb(Context::of(id)));
         if let Err(error) = masked {
-            self.pending_fault = Some(error.into());
+            self.pending_fault = Some(error);
         }
     }
 
-    /// Lets both queues' interrupts through, and schedules those with work already.
+    /// Lets the queues' interrupts through, and schedules those with work already.
     pub(crate) fn rearm_all(&mut self) -> Result<(), Error> {
         let Some(queues) = &mut self.queues else {
             return Ok(());
         };
-        let rx_quiet = queues.rx.vq.ring.enable_cb()?;
-        let tx_quiet = queues.tx.vq.ring.enable_cb()?;
-        for (id, quiet) in [(RX, rx_quiet), (TX, tx_quiet)] {
-            if !quiet {
-                self.schedule(id);
+        let mut busy = Vec::new();
+        for n in 0..queues.pairs.len() {
+            for context in [Context::Rx(n), Context::Tx(n)] {
+                if !queues.enable_cb(context)? {
+                    busy.push(context.id());
+                }
             }
+        }
+        for id in busy {
+            self.schedule(id);
         }
         Ok(())
     }
@@ -306,8 +356,10 @@ struct Poller<'a, F, S> {
 
 impl<F: PciFunction, S: NapiReceive> Poller<'_, F, S> {
     /// Sends what a program wants sent back (`virtnet_xdp_xmit`); what finds no room is dropped.
-    fn xdp_xmit(&mut self) -> Result<(), Error> {
-        let Queues { rx, tx, .. } = &mut *self.queues;
+    fn xdp_xmit(&mut self, pair: usize) -> Result<(), Error> {
+        let Some(Pair { rx, tx }) = self.queues.pairs.get_mut(pair) else {
+            return Ok(());
+        };
         if rx.xdp_tx.is_empty() {
             return Ok(());
         }
@@ -332,17 +384,28 @@ impl<F: PciFunction, S: NapiReceive> NapiPoll for Poller<'_, F, S> {
     fn poll(&mut self, id: NapiId, budget: usize) -> Result<usize, Error> {
         // Cleaning transmit buffers is cheap and frees memory: outside of the budget, in both contexts.
         let stack = &mut *self.stack;
-        self.queues.tx.clean(|skb| stack.napi_consume_skb(skb))?;
-        if id == TX {
+        let context = Context::of(id);
+        let (Context::Rx(n) | Context::Tx(n)) = context;
+        let Queues { pairs, xdp, .. } = &mut *self.queues;
+        let Some(Pair { rx, tx }) = pairs.get_mut(n) else {
+            return Ok(0);
+        };
+        tx.clean(|skb| stack.napi_consume_skb(skb))?;
+        if context == Context::Tx(n) {
             return Ok(0);
         }
-        let work = self.queues.rx.poll(self.transport, budget, self.stack)?;
-        self.xdp_xmit()?;
-        Ok(work)
+        rx.xdp = xdp.take();
+        let work = rx.poll(self.transport, budget, self.stack);
+        *xdp = rx.xdp.take();
+        self.xdp_xmit(n)?;
+        work
     }
 
     fn gro_flush(&mut self, id: NapiId, flush: GroFlush) -> bool {
-        id == RX && self.stack.napi_gro_flush(0, flush)
+        match Context::of(id) {
+            Context::Rx(queue) => self.stack.napi_gro_flush(queue as u16, flush),
+            Context::Tx(_) => false,
+        }
     }
 
     fn backlogs(&mut self) -> Option<&mut dyn Backlogs> {
@@ -352,18 +415,12 @@ impl<F: PciFunction, S: NapiReceive> NapiPoll for Poller<'_, F, S> {
     /// The look at the ring after the unmasking (`virtqueue_napi_complete`): a packet that came between the
     /// last look and the unmasking raised no interrupt, and is found here.
     fn rearm(&mut self, id: NapiId) -> Result<Rearm, Error> {
-        let quiet = match id {
-            RX => self.queues.rx.vq.ring.enable_cb()?,
-            _ => self.queues.tx.vq.ring.enable_cb()?,
-        };
-        if quiet {
+        let context = Context::of(id);
+        if self.queues.enable_cb(context)? {
             return Ok(Rearm::Quiet);
         }
         *self.rearm_races += 1;
-        match id {
-            RX => self.queues.rx.vq.ring.disable_cb()?,
-            _ => self.queues.tx.vq.ring.disable_cb()?,
-        }
+        self.queues.disable_cb(context)?;
         Ok(Rearm::MoreWork)
     }
 }

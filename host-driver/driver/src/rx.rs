@@ -93,6 +93,25 @@ pub struct RxStats {
     pub kicks: u64,
 }
 
+impl std::ops::Add for RxStats {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            packets: self.packets + other.packets,
+            bytes: self.bytes + other.bytes,
+            drops: self.drops + other.drops,
+            length_errors: self.length_errors + other.length_errors,
+            frame_errors: self.frame_errors + other.frame_errors,
+            csum_unnecessary: self.csum_unnecessary + other.csum_unnecessary,
+            merged: self.merged + other.merged,
+            hw_gro_packets: self.hw_gro_packets + other.hw_gro_packets,
+            hw_gro_wire_packets: self.hw_gro_wire_packets + other.hw_gro_wire_packets,
+            kicks: self.kicks + other.kicks,
+        }
+    }
+}
+
 /// One receive queue (`struct receive_queue`).
 pub(crate) struct RxQueue {
     pub(crate) vq: Virtqueue<()>,
@@ -254,6 +273,7 @@ impl RxQueue {
             self.stats.packets += 1;
             self.stats.bytes += total as u64;
             self.stats.merged += u64::from(num_buffers > 1);
+            skb.record_rx_queue(self.vq.index / 2);
             if let Some(gso) = skb.gso() {
                 self.stats.hw_gro_packets += 1;
                 self.stats.hw_gro_wire_packets += u64::from(gso.segs);

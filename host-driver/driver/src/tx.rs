@@ -34,6 +34,23 @@ pub struct TxStats {
     pub kicks: u64,
 }
 
+impl std::ops::Add for TxStats {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            packets: self.packets + other.packets,
+            bytes: self.bytes + other.bytes,
+            drops: self.drops + other.drops,
+            csum: self.csum + other.csum,
+            tso: self.tso + other.tso,
+            busy: self.busy + other.busy,
+            completed: self.completed + other.completed,
+            kicks: self.kicks + other.kicks,
+        }
+    }
+}
+
 /// Bytes of each buffer of a packet that the device cuts: as much as is physically contiguous in a page fragment
 /// of Linux (`SKB_FRAG_PAGE_ORDER`).
 const GSO_BUFFER_LEN: usize = 32 << 10;

@@ -107,6 +107,22 @@ pub struct XdpStats {
     pub redirect_errors: u64,
 }
 
+impl std::ops::Add for XdpStats {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            packets: self.packets + other.packets,
+            drops: self.drops + other.drops,
+            aborted: self.aborted + other.aborted,
+            tx: self.tx + other.tx,
+            tx_drops: self.tx_drops + other.tx_drops,
+            redirects: self.redirects + other.redirects,
+            redirect_errors: self.redirect_errors + other.redirect_errors,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

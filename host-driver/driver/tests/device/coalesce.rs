@@ -25,7 +25,7 @@ fn what_is_set_arrives_can_be_read_and_survives_a_reset() {
     let mut net = down(Settings::default());
     assert_eq!(net.device_coalesce(), Ok(CoalesceParam::default()));
     net.set_coalesce(SET).unwrap();
-    assert_eq!(net.function().coalesce, [(2, 1), (4, 3)]);
+    assert_eq!(net.function().coalesce[..2], [(2, 1), (4, 3)]);
     assert_eq!(net.device_coalesce(), Ok(SET));
     net.reset_and_restore().unwrap();
     assert_eq!((net.coalesce(), net.device_coalesce()), (SET, Ok(SET)));
@@ -85,5 +85,5 @@ fn no_answer_fails_the_device_and_its_reset_brings_it_back() {
     net.function().mute = false;
     net.reset_and_restore().unwrap();
     net.set_coalesce(SET).unwrap();
-    assert_eq!(net.function().coalesce, [(2, 1), (4, 3)]);
+    assert_eq!(net.function().coalesce[..2], [(2, 1), (4, 3)]);
 }

@@ -12,6 +12,7 @@ mod gro_stack;
 mod hostile;
 mod malicious;
 mod model;
+mod multiqueue;
 mod offload;
 mod polling;
 mod ring;
@@ -45,6 +46,8 @@ pub struct Sink {
     pub frames: Vec<Vec<u8>>,
     /// How each of them was merged.
     pub gso: Vec<Option<Gso>>,
+    /// The queue that each came by.
+    pub queues: Vec<u16>,
     /// skbs that may still be allocated.
     pub budget: usize,
     pub consumed: usize,
@@ -56,6 +59,7 @@ impl Default for Sink {
             pool: SkbPool::new(64),
             frames: Vec::new(),
             gso: Vec::new(),
+            queues: Vec::new(),
             budget: usize::MAX,
             consumed: 0,
         }
@@ -70,6 +74,7 @@ impl NapiReceive for Sink {
     fn napi_gro_receive(&mut self, skb: SkBuff) {
         self.frames.push(skb.pieces().collect::<Vec<_>>().concat());
         self.gso.push(skb.gso());
+        self.queues.push(skb.rx_queue());
         self.pool.recycle(skb);
     }
     fn napi_consume_skb(&mut self, skb: SkBuff) {
@@ -101,7 +106,10 @@ pub fn settle(net: &mut Net, sink: &mut Sink) -> Result<(), hematite_driver::Err
         let moving = function.from_wire.len() != queued
             || !function.interrupts.is_empty()
             // Posted receive buffers are held for good.
-            || !function.queues[1].held.is_empty();
+            || function.queues[1..]
+                .iter()
+                .step_by(2)
+                .any(|queue| !queue.held.is_empty());
         if !net.is_pending() && !moving {
             return Ok(());
         }

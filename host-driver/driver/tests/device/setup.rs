@@ -25,7 +25,7 @@ fn probe_open_stop_remove() {
     net.open().unwrap();
     assert!(net.flags().contains(DeviceFlags::UP | DeviceFlags::LOWER_UP));
     assert_eq!(
-        net.function().doorbells,
+        net.function().doorbells[..3],
         [1, 0, 0],
         "one doorbell for a whole ring of buffers"
     );

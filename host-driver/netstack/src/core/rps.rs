@@ -14,10 +14,11 @@ use super::netdevice::IfIndex;
 use super::skb::SkBuff;
 use super::softnet::CpuId;
 use crate::errno::Errno;
-use crate::netfilter::packet::IpView;
+use crate::netfilter::packet::{IpView, NfProto};
 use crate::socket::SockId;
 use crate::stack::Stack;
 use crate::tcp::TcpState;
+use crate::wire::ethernet::{ETH_HLEN, EtherType};
 
 /// Most entries of either table.
 const MAX_FLOWS: usize = 1 << 20;
@@ -276,6 +277,18 @@ pub(super) fn skb_get_hash(skb: &mut SkBuff) -> Option<u32> {
     let hash = view.flow_hash(skb.data());
     skb.set_hash(hash);
     Some(hash)
+}
+
+/// The same of a packet to be sent, which begins with its Ethernet header (`skb_tx_hash`): what chooses among transmit
+/// queues. None for what is not IP.
+pub fn skb_tx_hash(skb: &SkBuff) -> Option<u32> {
+    let (header, packet) = skb.data().split_at_checked(ETH_HLEN)?;
+    let family = match EtherType(u16::from_be_bytes([header[12], header[13]])) {
+        EtherType::IPV4 => NfProto::Ipv4,
+        EtherType::IPV6 => NfProto::Ipv6,
+        _ => return None,
+    };
+    Some(IpView::parse(family, packet)?.flow_hash(packet))
 }
 
 #[cfg(test)]

@@ -16,7 +16,9 @@ const OFFLOAD_CARD: &str = "tests/tests/offload.rs";
 const ANNOUNCE: &str = "host-driver/driver/tests/device/announce.rs";
 /// Its commands for filters.
 const RX_MODE: &str = "host-driver/driver/tests/device/rx_mode.rs";
-/// And for interrupt moderation.
+/// Several pairs of queues.
+const MULTIQUEUE: &str = "host-driver/driver/tests/device/multiqueue.rs";
+/// And its commands for interrupt moderation.
 const COALESCE: &str = "host-driver/driver/tests/device/coalesce.rs";
 
 /// Packets that the device merged.
@@ -228,7 +230,7 @@ pub const SECTIONS: &[Section] = &[
             (
                 4,
                 "SHOULD post buffers to each queue in use with MQ",
-                NotOffered(F::MQ),
+                Tests(&[(MULTIQUEUE, "every_pair_that_is_in_use_carries_packets_both_ways")]),
             ),
         ],
     },
@@ -355,22 +357,22 @@ pub const SECTIONS: &[Section] = &[
             (
                 1,
                 "MUST set up queues before the command that puts them to use",
-                NotOffered(F::MQ),
+                Tests(&[(MULTIQUEUE, "every_pair_that_is_in_use_carries_packets_both_ways")]),
             ),
             (
                 2,
                 "MUST NOT ask for 0 pairs nor for more than there are",
-                NotOffered(F::MQ),
+                Tests(&[(MULTIQUEUE, "the_number_of_pairs_changes_while_packets_flow")]),
             ),
             (
                 3,
                 "MUST send by transmitq1 only before the command",
-                NotOffered(F::MQ),
+                Tests(&[(MULTIQUEUE, "every_pair_that_is_in_use_carries_packets_both_ways")]),
             ),
             (
                 4,
                 "MUST NOT send by queues beyond those asked for after it",
-                NotOffered(F::MQ),
+                Tests(&[(MULTIQUEUE, "the_number_of_pairs_changes_while_packets_flow")]),
             ),
         ],
     },
@@ -380,23 +382,42 @@ pub const SECTIONS: &[Section] = &[
             (
                 1,
                 "MUST NOT send the command for RSS without RSS",
-                NotOffered(F::RSS),
+                Tests(&[(
+                    MULTIQUEUE,
+                    "a_device_without_these_features_or_with_few_vectors_has_what_it_has",
+                )]),
             ),
             (
                 2,
                 "MUST only name enabled queues in the indirection table",
-                NotOffered(F::RSS),
+                Tests(&[(
+                    MULTIQUEUE,
+                    "the_indirection_table_is_the_users_and_is_set_again_after_a_reset",
+                )]),
             ),
-            (3, "MUST have a power of two of entries in it", NotOffered(F::RSS)),
+            (
+                3,
+                "MUST have a power of two of entries in it",
+                Tests(&[(
+                    MULTIQUEUE,
+                    "the_indirection_table_is_the_users_and_is_set_again_after_a_reset",
+                )]),
+            ),
             (
                 4,
                 "MUST NOT have more of them than the device takes",
-                NotOffered(F::RSS),
+                Tests(&[(
+                    MULTIQUEUE,
+                    "the_indirection_table_is_the_users_and_is_set_again_after_a_reset",
+                )]),
             ),
             (
                 5,
                 "MUST NOT ask for hash types that the device lacks",
-                NotOffered(F::RSS),
+                Tests(&[(
+                    MULTIQUEUE,
+                    "the_indirection_table_is_the_users_and_is_set_again_after_a_reset",
+                )]),
             ),
         ],
     },

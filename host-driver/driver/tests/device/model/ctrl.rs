@@ -1,5 +1,5 @@
-//! The control queue: notification coalescing, offloads on receive, receive filtering (virtio 1.3, 5.1.6.5), and
-//! VIRTIO_NET_ERR for all else.
+//! The control queue: notification coalescing, offloads on receive, receive filtering, several pairs of queues and
+//! receive-side scaling (virtio 1.3, 5.1.6.5), and VIRTIO_NET_ERR for all else.
 
 use std::collections::BTreeSet;
 
@@ -41,17 +41,84 @@ fn address_list(bytes: &[u8]) -> Option<(Vec<[u8; 6]>, &[u8])> {
     Some((list.as_chunks().0.to_vec(), rest))
 }
 
+/// `struct virtio_net_rss_config`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rss {
+    pub types: u32,
+    pub table: Vec<u16>,
+    pub unclassified: u16,
+    pub max_tx_vq: u16,
+    pub key: Vec<u8>,
+}
+
+impl Rss {
+    /// None for what is not well-formed.
+    fn read(data: &[u8]) -> Option<Self> {
+        let le16 = |at: usize| Some(u16::from_le_bytes(data.get(at..at + 2)?.try_into().ok()?));
+        let entries = usize::from(le16(4)?) + 1;
+        let end = 8 + 2 * entries;
+        let key = data.get(end + 3..)?;
+        (usize::from(*data.get(end + 2)?) == key.len()).then_some(())?;
+        Some(Self {
+            types: u32::from_le_bytes(data.get(..4)?.try_into().ok()?),
+            table: (0..entries).map(|n| le16(8 + 2 * n)).collect::<Option<_>>()?,
+            unclassified: le16(6)?,
+            max_tx_vq: le16(end)?,
+            key: key.to_vec(),
+        })
+    }
+}
+
 impl Model {
+    /// Index of the control queue (5.1.2).
+    pub(super) fn ctrl_queue(&self) -> usize {
+        if self.has(F::MQ) || self.has(F::RSS) {
+            2 * self.settings.pairs
+        } else {
+            2
+        }
+    }
+
+    /// The pair whose receive queue gets a frame: told apart by the number that it begins with.
+    pub(super) fn steer(&self, frame: &[u8]) -> usize {
+        let n = usize::from(frame.first().copied().unwrap_or_default());
+        match &self.rss {
+            Some(rss) => usize::from(rss.table[n % rss.table.len()]),
+            None => n % self.channels,
+        }
+    }
+
+    fn set_rss(&mut self, data: &[u8]) -> bool {
+        let Some(rss) = Rss::read(data) else {
+            self.violations.push("a malformed command for RSS".into());
+            return false;
+        };
+        let pairs = self.settings.pairs as u16;
+        let enabled = |pair: &u16| *pair < pairs && self.queues[2 * usize::from(*pair)].enabled;
+        // 5.1.6.5.7.2.
+        if !rss.table.iter().all(enabled)
+            || !rss.table.len().is_power_of_two()
+            || rss.table.len() > 128
+            || rss.types & !0x3f != 0
+        {
+            self.violations.push(format!("a bad command for RSS: {rss:?}"));
+            return false;
+        }
+        self.rss = Some(rss);
+        true
+    }
+
     /// Carries out what is in the ring; the driver waits for it.
     pub(super) fn control(&mut self) {
         let dma = self.settings.dma.clone();
-        if let Err(fault) = self.queues[2].fetch(&dma, &mut self.violations) {
+        let ctrl = self.ctrl_queue();
+        if let Err(fault) = self.queues[ctrl].fetch(&dma, &mut self.violations) {
             self.violations.push(format!("{fault}"));
         }
         if self.mute {
             return;
         }
-        for chain in std::mem::take(&mut self.queues[2].held) {
+        for chain in std::mem::take(&mut self.queues[ctrl].held) {
             let mut command = vec![];
             for segment in chain.segments.iter().filter(|s| !s.write) {
                 let mut part = vec![0; segment.len as usize];
@@ -73,7 +140,7 @@ impl Model {
                 self.violations
                     .push(format!("no room for {} bytes of a reply", rest.len()));
             }
-            if let Err(fault) = self.complete(2, &[UsedElem::of(&chain, reply.len() as u32)]) {
+            if let Err(fault) = self.complete(ctrl, &[UsedElem::of(&chain, reply.len() as u32)]) {
                 self.violations.push(format!("{fault}"));
             }
         }
@@ -100,14 +167,34 @@ impl Model {
                 vec![OK]
             }
             ([6, to @ (0 | 1), ..], 10) if all => {
-                self.coalesce[1 - usize::from(*to)] = (word(2), word(6));
+                for queue in (1 - usize::from(*to)..self.queues.len() - 1).step_by(2) {
+                    self.coalesce[queue] = (word(2), word(6));
+                }
                 vec![OK]
             }
-            ([6, 2, queue @ (0 | 1), 0, ..], 14) if each => {
+            ([4, 0, pairs, 0], _) if self.has(F::MQ) => {
+                // 5.1.6.5.6.1.
+                let pairs = usize::from(*pairs);
+                let ready = self.queues.iter().take(2 * pairs).all(|queue| queue.enabled);
+                if !(1..=self.settings.pairs).contains(&pairs) || !ready {
+                    self.violations.push(format!("{pairs} pairs asked for"));
+                    return vec![ERR];
+                }
+                (self.channels, self.rss) = (pairs, None);
+                vec![OK]
+            }
+            ([4, 1, data @ ..], _) => {
+                // 5.1.6.5.7.2.
+                if !self.has(F::RSS) {
+                    self.violations.push("a command for RSS without it".into());
+                }
+                vec![if self.set_rss(data) { OK } else { ERR }]
+            }
+            ([6, 2, queue, 0, ..], 14) if each && usize::from(*queue) < self.queues.len() - 1 => {
                 self.coalesce[usize::from(*queue)] = (word(6), word(10));
                 vec![OK]
             }
-            ([6, 3, queue @ (0 | 1), 0, ..], 6) if each => {
+            ([6, 3, queue, 0, ..], 6) if each && usize::from(*queue) < self.queues.len() - 1 => {
                 let (packets, usecs) = self.coalesce[usize::from(*queue)];
                 let mut reply = packets.to_le_bytes().to_vec();
                 reply.extend(usecs.to_le_bytes());

@@ -5,9 +5,11 @@
 //! does wrong.
 
 pub mod ctrl;
+mod data;
 pub mod gro;
 pub mod hostile;
 pub mod pci;
+mod registers;
 pub mod resets;
 pub mod ring;
 pub mod rules;
@@ -22,11 +24,11 @@ use virtio_spec::net::F;
 
 use pci::ConfigSpace;
 use resets::Unfinished;
-use ring::{Chain, Queue, UsedElem};
+use ring::Queue;
 use rules::Rules;
 
-/// Receive, transmit, control.
-pub const QUEUES: usize = 3;
+/// Of the largest device: four pairs, and control.
+pub const QUEUES: usize = 9;
 pub const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 
 /// What the co-simulated card offers.
@@ -74,6 +76,8 @@ impl Malice {
 pub struct Settings {
     pub features: F,
     pub max_queue: u16,
+    /// Pairs of queues.
+    pub pairs: usize,
     pub vectors: u16,
     pub mtu: u16,
     pub dma: DmaSpace,
@@ -89,6 +93,7 @@ impl Default for Settings {
         Self {
             features: card_features(),
             max_queue: 256,
+            pairs: 1,
             vectors: 3,
             mtu: 1500,
             dma: DmaSpace::new().unwrap(),
@@ -112,9 +117,13 @@ pub struct Model {
     pub link_up: bool,
     /// The driver is to announce itself.
     pub announce: bool,
-    pub queues: [Queue; QUEUES],
+    pub queues: Vec<Queue>,
     /// Packets and microseconds, by queue.
-    pub coalesce: [(u32, u32); 2],
+    pub coalesce: [(u32, u32); QUEUES],
+    /// Pairs of queues in use.
+    pub channels: usize,
+    /// The last command for receive-side scaling, until one for a number of pairs.
+    pub rss: Option<ctrl::Rss>,
     /// What the driver allows of the offloads on receive that it negotiated (`VIRTIO_NET_CTRL_GUEST_OFFLOADS`).
     pub offloads: Option<u64>,
     /// Fewest segments that are merged into a packet, if so many come, and most.
@@ -155,6 +164,8 @@ pub struct Model {
     /// re-arm.
     pub on_rx_doorbell: VecDeque<Vec<u8>>,
     pub doorbells: [u64; QUEUES],
+    /// Packets that the driver sent, by pair.
+    pub sent_by: [u64; QUEUES],
     /// Looks for available descriptors when a doorbell rings, and at no other time.
     pub fetch_on_doorbell_only: bool,
     rung: [bool; QUEUES],
@@ -188,7 +199,8 @@ pub struct Model {
 
 impl Model {
     pub fn new(settings: Settings, rng: ChaCha8Rng) -> Self {
-        let (max, mac) = (settings.max_queue, settings.mac);
+        let queues = vec![Queue::new(settings.max_queue); 2 * settings.pairs + 1];
+        let mac = settings.mac;
         Self {
             config: ConfigSpace::new(settings.vectors, settings.bar),
             settings,
@@ -201,8 +213,10 @@ impl Model {
             generation: 0,
             link_up: true,
             announce: false,
-            queues: [(); QUEUES].map(|()| Queue::new(max)),
-            coalesce: [(0, 0); 2],
+            queues,
+            coalesce: [(0, 0); QUEUES],
+            channels: 1,
+            rss: None,
             offloads: None,
             merge_least: 1,
             merge_most: 45,
@@ -225,6 +239,7 @@ impl Model {
             random_suppression: false,
             on_rx_doorbell: VecDeque::new(),
             doorbells: [0; QUEUES],
+            sent_by: [0; QUEUES],
             fetch_on_doorbell_only: false,
             rung: [false; QUEUES],
             malice: None,
@@ -268,7 +283,8 @@ impl Model {
             return Ok(());
         }
         let dma = self.settings.dma.clone();
-        for (queue, rung) in self.queues.iter_mut().zip(&mut self.rung).take(2) {
+        let data_queues = 2 * self.settings.pairs;
+        for (queue, rung) in self.queues.iter_mut().zip(&mut self.rung).take(data_queues) {
             if self.fetch_on_doorbell_only && !std::mem::take(rung) {
                 continue;
             }
@@ -280,158 +296,10 @@ impl Model {
                 queue.suppress(&dma, flags, off_wrap)?;
             }
         }
-        self.transmit()?;
+        for queue in 0..self.settings.pairs {
+            self.transmit(2 * queue + 1)?;
+        }
         self.receive()
-    }
-
-    /// Completes transmissions in any order; each frame goes out when its chain is completed.
-    fn transmit(&mut self) -> Result<(), DmaFault> {
-        let dma = self.settings.dma.clone();
-        let mut batch = Vec::new();
-        let mut at = 0;
-        while at < self.queues[1].held.len() {
-            if self.rng.random_range(0..100) < self.hold_tx {
-                at += 1;
-                continue;
-            }
-            // Not `remove(at)`: later ones overtake earlier ones.
-            let chain = self.queues[1].held.swap_remove(at);
-            let mut bytes = Vec::new();
-            for segment in &chain.segments {
-                if segment.write {
-                    self.violations
-                        .push("a device-writable element on the transmit queue".into());
-                }
-                let mut part = vec![0; segment.len as usize];
-                dma.device_read(segment.addr, &mut part)?;
-                bytes.extend(part);
-            }
-            match bytes.split_first_chunk() {
-                Some((hdr, frame)) if *hdr == [0; 12] => self.to_wire.push(frame.to_vec()),
-                Some((hdr, frame)) if self.asks_rightly(hdr) => {
-                    self.to_complete.push((*hdr, frame.to_vec()));
-                }
-                _ => self
-                    .violations
-                    .push(format!("bad virtio_net_hdr on transmit: {:?}", bytes.get(..12))),
-            }
-            let mut used = UsedElem::of(&chain, 0);
-            match self.malice.take_if(|malice| malice.is_for_transmit()) {
-                Some(Malice::TxUsedLength) => {
-                    used = UsedElem {
-                        len: 1,
-                        write: true,
-                        ..used
-                    }
-                }
-                // The driver's ids are handed out again last in, first out: the farthest one is free.
-                Some(Malice::UsedIdNotHead) => used.id = self.queues[1].size - 1,
-                Some(Malice::UsedTwice) => batch.push(used),
-                _ => {}
-            }
-            batch.push(used);
-        }
-        self.complete(1, &batch)
-    }
-
-    /// Whether everything that the header of a transmission asks for was negotiated (5.1.6.2).
-    fn asks_rightly(&self, hdr: &[u8; 12]) -> bool {
-        let segments = match hdr[1] & 0x7f {
-            0 => hdr[1] == 0,
-            1 => self.has(F::HOST_TSO4),
-            4 => self.has(F::HOST_TSO6),
-            _ => false,
-        };
-        let ecn = hdr[1] & 0x80 == 0 || self.has(F::HOST_ECN);
-        hdr[0] == 1 && self.has(F::CSUM) && segments && ecn && hdr[10..] == [0; 2]
-    }
-
-    fn receive(&mut self) -> Result<(), DmaFault> {
-        let from_wire = std::mem::take(&mut self.from_wire);
-        self.from_wire = from_wire.into_iter().filter(|frame| self.wants(frame)).collect();
-        while let Some(packet) = self.next_packet() {
-            if !self.place_frame(&packet)? {
-                break;
-            }
-            self.from_wire.drain(..packet.count);
-            self.merged += u64::from(packet.count > 1);
-            self.next_header = None;
-        }
-        Ok(())
-    }
-
-    /// Puts one packet into posted buffers (any of them, in any order); `false` when there are too few.
-    fn place_frame(&mut self, of: &gro::Packet) -> Result<bool, DmaFault> {
-        let frame = &of.bytes;
-        let mergeable = self.has(F::MRG_RXBUF);
-        let mut chains: Vec<Chain> = Vec::new();
-        let mut room = 0;
-        while room < frame.len() + 12 {
-            let held = &mut self.queues[0].held;
-            if held.is_empty() || (!mergeable && !chains.is_empty()) {
-                self.queues[0].held.append(&mut chains);
-                return Ok(false);
-            }
-            let chain = held.swap_remove(self.rng.random_range(0..held.len()));
-            room += chain.writable() as usize;
-            chains.push(chain);
-        }
-        let mut packet = vec![0; 12];
-        packet[..10].copy_from_slice(&of.header);
-        if self.header_noise && of.count == 1 {
-            // All but gso_type, and flags that mean something.
-            self.rng.fill(&mut packet[..10]);
-            (packet[0], packet[1]) = (packet[0] & 0xf8, 0);
-        }
-        if let Some(header) = self.next_header {
-            packet[..10].copy_from_slice(&header);
-        }
-        packet[10..12].copy_from_slice(&(chains.len() as u16).to_le_bytes());
-        packet.extend(frame);
-        let mut rest = &packet[..];
-        let mut batch = Vec::new();
-        for chain in &chains {
-            let mut len = 0;
-            for segment in chain.segments.iter().filter(|s| s.write) {
-                let (part, more) = rest.split_at(rest.len().min(segment.len as usize));
-                self.settings.dma.device_write(segment.addr, part)?;
-                len += part.len() as u32;
-                rest = more;
-            }
-            batch.push(UsedElem {
-                write: self.settings.used_write_flag,
-                ..UsedElem::of(chain, len)
-            });
-        }
-        self.misbehave(&mut batch, &chains)?;
-        self.complete(0, &batch)?;
-        Ok(true)
-    }
-
-    fn misbehave(&mut self, batch: &mut [UsedElem], chains: &[Chain]) -> Result<(), DmaFault> {
-        let Some(malice) = self.malice.take_if(|malice| !malice.is_for_transmit()) else {
-            return Ok(());
-        };
-        let num_buffers = chains[0].segments[0].addr + 10;
-        let claim = |n: u16| self.settings.dma.device_write(num_buffers, &n.to_le_bytes());
-        match malice {
-            Malice::UsedIdRange => batch[0].id = self.rng.random_range(self.queues[0].size..=u16::MAX),
-            Malice::UsedLength => batch[0].len = chains[0].writable() + 1,
-            Malice::ShortHeader => batch[0].len = 11,
-            Malice::NoBuffers => claim(0)?,
-            Malice::TooManyBuffers => claim(self.queues[0].size + 1)?,
-            Malice::MissingBuffer => claim(chains.len() as u16 + 1)?,
-            Malice::UsedIdNotHead | Malice::UsedTwice | Malice::TxUsedLength => {}
-        }
-        Ok(())
-    }
-
-    fn complete(&mut self, queue: usize, batch: &[UsedElem]) -> Result<(), DmaFault> {
-        let event_idx = self.has(F::EVENT_IDX);
-        if self.queues[queue].push_used(&self.settings.dma, batch, event_idx)? {
-            self.raise(self.queues[queue].vector);
-        }
-        Ok(())
     }
 
     fn raise(&mut self, vector: u16) {
@@ -481,170 +349,15 @@ impl Model {
     }
 
     fn device_reset(&mut self) {
-        let max = self.settings.max_queue;
-        self.queues = [(); QUEUES].map(|()| Queue::new(max));
-        self.coalesce = [(0, 0); 2];
+        self.queues.fill(Queue::new(self.settings.max_queue));
+        self.coalesce = [(0, 0); QUEUES];
+        (self.channels, self.rss) = (1, None);
         self.offloads = None;
         self.filter = ctrl::Filter::default();
         self.mac = self.settings.mac;
         (self.status, self.driver_features, self.selects, self.queue_select) = (0, 0, [0; 2], 0);
         self.config_vector = 0xffff;
         self.unfinished = None;
-    }
-
-    /// A register as a read finds it.
-    fn register(&mut self, offset: u64, width: Width) -> u64 {
-        match offset {
-            0x00..0x40 => self.common_read(offset),
-            pci::ISR => 0,
-            pci::VENDOR.. => self.vendor_read(offset - pci::VENDOR),
-            pci::DEVICE.. => {
-                if self.restless > 0 {
-                    self.restless -= 1;
-                    self.generation = self.generation.wrapping_add(1);
-                    self.mac = [2 | self.generation << 2; 6];
-                }
-                let mut device = self.mac.to_vec();
-                let announce = self.announce && self.has(F::GUEST_ANNOUNCE);
-                device.extend([u8::from(self.link_up) | u8::from(announce) << 1, 0, 1, 0]);
-                device.extend(self.settings.mtu.to_le_bytes());
-                let at = (offset - pci::DEVICE) as usize;
-                let field = device.get(at..at + width.bytes()).unwrap_or_default();
-                field
-                    .iter()
-                    .rev()
-                    .fold(0, |value, &byte| value << 8 | u64::from(byte))
-            }
-            _ => width.all_ones(),
-        }
-    }
-
-    fn common_read(&mut self, offset: u64) -> u64 {
-        let resetting = matches!(offset, 0x14 | 0x3a) && self.resetting();
-        let queue = self.queues.get(usize::from(self.queue_select));
-        let offered = u128::from(self.settings.features.bits()) as u64;
-        match offset {
-            0x00 => self.selects[0].into(),
-            0x04 => (offered.checked_shr(32 * self.selects[0]).unwrap_or(0)) & 0xffff_ffff,
-            0x08 => self.selects[1].into(),
-            0x0c => {
-                (self
-                    .driver_features
-                    .checked_shr(32 * self.selects[1])
-                    .unwrap_or(0))
-                    & 0xffff_ffff
-            }
-            0x10 => self.config_vector.into(),
-            0x12 => QUEUES as u64,
-            0x14 => self.status.into(),
-            0x15 => self.generation.into(),
-            0x16 => self.queue_select.into(),
-            0x18 => queue.map_or(0, |q| q.size.into()),
-            0x1a => queue.map_or(0xffff, |q| q.vector.into()),
-            0x1c => queue.map_or(0, |q| q.enabled.into()),
-            0x1e => self.queue_select.into(),
-            0x3a => resetting.into(),
-            _ => 0,
-        }
-    }
-
-    /// The card's vendor block, with counters that say who they are: index in the low word, its complement in
-    /// the high one.
-    fn vendor_read(&mut self, offset: u64) -> u64 {
-        self.vendor_reads += 1;
-        match offset as u32 {
-            vendor::MAGIC => vendor::MAGIC_VALUE.into(),
-            vendor::VERSION => self.vendor_version.into(),
-            vendor::COUNTER_COUNT => self.vendor_counters.into(),
-            at if at < vendor::COUNTERS => 0,
-            at => {
-                let index = u64::from(at - vendor::COUNTERS) / u64::from(vendor::COUNTER_STRIDE);
-                if at % vendor::COUNTER_STRIDE == 0 {
-                    index
-                } else {
-                    !index & 0xffff
-                }
-            }
-        }
-    }
-
-    fn common_write(&mut self, offset: u64, value: u64) {
-        let (vectors, max) = (self.msix, self.settings.max_queue);
-        let refused = self.refused_vector.map(u64::from);
-        let checked = |v: u64| {
-            if v < u64::from(vectors) && Some(v) != refused {
-                v as u16
-            } else {
-                0xffff
-            }
-        };
-        match offset {
-            0x00 => return self.selects[0] = value as u32,
-            0x08 => return self.selects[1] = value as u32,
-            0x0c => {
-                let shift = 32 * self.selects[1];
-                if shift < 64 {
-                    self.driver_features = self.driver_features & !(0xffff_ffff << shift) | value << shift;
-                }
-                return;
-            }
-            0x10 => return self.config_vector = checked(value),
-            0x14 => return self.write_status(value as u8),
-            0x16 => return self.queue_select = value as u16,
-            _ => {}
-        }
-        if self.status & 8 == 0 {
-            self.violations
-                .push(format!("queue register {offset:#x} written before FEATURES_OK"));
-        }
-        let Some(queue) = self.queues.get_mut(usize::from(self.queue_select)) else {
-            return self
-                .violations
-                .push("a register of an absent queue written".into());
-        };
-        if queue.enabled && offset != 0x3a {
-            self.violations
-                .push(format!("register {offset:#x} of an enabled queue written"));
-        }
-        let low = |r: &mut u64| *r = *r & !0xffff_ffff | value;
-        let high = |r: &mut u64| *r = *r & 0xffff_ffff | value << 32;
-        match offset {
-            0x18 if (1..=u64::from(max)).contains(&value) => queue.size = value as u16,
-            0x1a => queue.vector = checked(value),
-            0x1c if value == 1 => queue.enabled = true,
-            0x20 => low(&mut queue.desc),
-            0x24 => high(&mut queue.desc),
-            0x28 => low(&mut queue.driver),
-            0x2c => high(&mut queue.driver),
-            0x30 => low(&mut queue.device),
-            0x34 => high(&mut queue.device),
-            0x3a if value == 1 && self.driver_features >> 40 & 1 != 0 => self.begin_queue_reset(),
-            _ => self
-                .violations
-                .push(format!("bad write of {value:#x} to common {offset:#x}")),
-        }
-    }
-
-    fn write_status(&mut self, value: u8) {
-        if value == 0 {
-            if !self.stuck {
-                self.begin_device_reset();
-            }
-            return;
-        }
-        if value & self.status != self.status & !0x40 & !8 | value & self.status & 0x48 {
-            self.violations
-                .push(format!("status {:#x} lost bits: {value:#x}", self.status));
-        }
-        self.status = value;
-        let offered = u128::from(self.settings.features.bits()) as u64;
-        let required = 7 << 32 & !(1 << 32) | 1 << 32;
-        if self.feature_refusal
-            || self.driver_features & !offered != 0
-            || self.driver_features & required != required
-        {
-            self.status &= !8;
-        }
     }
 }
 
@@ -707,7 +420,11 @@ impl PciFunction for Model {
             0x00..0x40 => self.common_write(offset, value),
             pci::NOTIFY..pci::ISR => {
                 let queue = (offset - pci::NOTIFY) / u64::from(pci::NOTIFY_OFF_MULTIPLIER);
-                if self.status & 4 == 0 || queue != value || queue >= QUEUES as u64 || width != Width::U16 {
+                if self.status & 4 == 0
+                    || queue != value
+                    || queue >= self.queues.len() as u64
+                    || width != Width::U16
+                {
                     self.violations.push(format!(
                         "bad doorbell: {value} at {offset:#x}, status {:#x}",
                         self.status
@@ -715,7 +432,7 @@ impl PciFunction for Model {
                 } else {
                     self.doorbells[queue as usize] += 1;
                     self.rung[queue as usize] = true;
-                    if queue == 2 {
+                    if queue == self.ctrl_queue() as u64 {
                         self.control();
                     }
                     if queue == 0

@@ -37,7 +37,7 @@ impl Cap {
             (1, COMMON, 0x40),
             (Self::NOTIFY, NOTIFY, 0x1000),
             (3, ISR, 1),
-            (4, DEVICE, 12),
+            (4, DEVICE, 24),
         ]
         .into_iter()
         .map(|(cfg_type, offset, length)| Self {

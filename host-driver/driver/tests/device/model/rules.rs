@@ -41,13 +41,16 @@ const COMMON: [(u64, Width, bool); 22] = [
 ];
 
 /// Fields of the device configuration (5.1.4): offset, length, width, the feature that they come with.
-const DEVICE: [(u64, u64, Width, F); 6] = [
+const DEVICE: [(u64, u64, Width, F); 9] = [
     (0, 6, Width::U8, F::MAC),
     (6, 2, Width::U16, F::STATUS),
-    (8, 2, Width::U16, F::MQ),
+    (8, 2, Width::U16, F::MQ.union(F::RSS)),
     (10, 2, Width::U16, F::MTU),
     (12, 4, Width::U32, F::SPEED_DUPLEX),
     (16, 1, Width::U8, F::SPEED_DUPLEX),
+    (17, 1, Width::U8, F::RSS),
+    (18, 2, Width::U16, F::RSS),
+    (20, 4, Width::U32, F::RSS),
 ];
 
 /// One register access, in the order of the log.
@@ -89,7 +92,8 @@ impl Model {
                     .iter()
                     .find(|&&(from, len, ..)| (from..from + len).contains(&at));
                 match field {
-                    Some(&(_, _, w, feature)) if w == width && self.settings.features.contains(feature) => {}
+                    Some(&(_, _, w, feature)) if w == width && self.settings.features.intersects(feature) => {
+                    }
                     _ => self.broken(format!("{width:?} read of device {at:#x} (2.5.1, 4.1.3.1)")),
                 }
             }
