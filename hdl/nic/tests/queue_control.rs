@@ -226,7 +226,8 @@ impl Setup {
 fn commands_are_carried_out_once_in_order_and_replied_to() {
     cases(20, |rng| {
         let mut setup = Setup::new(rng)?;
-        setup.host().busy = [0.0, 0.5][rng.random_range(0..2)];
+        let busy = rng.random();
+        setup.host().busy = if busy { 0.5 } else { 0.0 };
         let (mut sent, mut got, mut still) = (0, 0, 0);
         while got < 40 {
             if sent < 40 && rng.random_range(0..100) < 3 {
@@ -250,7 +251,8 @@ fn commands_are_carried_out_once_in_order_and_replied_to() {
         }
         setup.bench.run(2000)?;
         let interrupts = setup.host().interrupts;
-        assert!(interrupts > 0, "nobody was told");
+        // A driver that looks by itself most of the time may have disabled every one.
+        assert!(busy || interrupts > 0, "nobody was told");
         Ok(())
     });
 }

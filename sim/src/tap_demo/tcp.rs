@@ -11,6 +11,7 @@ use std::net::{
     IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener as KernelListener, TcpStream as KernelStream,
 };
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// The addresses of the two ends, and their prefix (RFC 4193).
 pub(super) const KERNEL_ADDRESS6: Ipv6Addr = Ipv6Addr::new(0xfd48, 0x656d, 0x6174, 0, 0, 0, 0, 2);
@@ -18,6 +19,8 @@ pub(super) const CARD_ADDRESS6: Ipv6Addr = Ipv6Addr::new(0xfd48, 0x656d, 0x6174,
 pub(super) const PREFIX6: u8 = 64;
 /// Virtual time without progress after which the rest counts as lost.
 const PATIENCE: SimTime = SimTime::from_ms(50);
+/// Time for the kernel to make its own address ready.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// One connection between the card's host and the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -71,6 +74,20 @@ impl KernelEnd {
     }
 }
 
+/// Listens in the kernel. An IPv6 address that it was just given is tentative until one of its workers has run, also
+/// without duplicate address detection, and nothing can be bound to it until then.
+fn bind(address: SocketAddr) -> io::Result<KernelListener> {
+    let give_up = Instant::now() + ADDRESS_PATIENCE;
+    loop {
+        match KernelListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && Instant::now() < give_up => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            bound => return bound,
+        }
+    }
+}
+
 impl<C: CardPins> TapDemo<C> {
     pub(super) fn tcp(&mut self) -> Result<(), DemoError> {
         let mut ends = vec![("IPv4", IpAddr::from(HOST_ADDRESS), IpAddr::from(PEER_ADDRESS))];
@@ -92,7 +109,7 @@ impl<C: CardPins> TapDemo<C> {
         kernel: SocketAddr,
     ) -> Result<StreamSummary, DemoError> {
         let total = self.options.stream_bytes;
-        let listener = KernelListener::bind(kernel)?;
+        let listener = bind(kernel)?;
         listener.set_nonblocking(true)?;
         let card = StreamEnd::connect(&mut self.host.stack, kernel, total)?;
         self.host.flush()?;

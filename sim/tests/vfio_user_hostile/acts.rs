@@ -12,6 +12,8 @@ use vmm_sys_util::eventfd::EventFd;
 
 /// Configuration space's region.
 const CONFIG: u32 = 7;
+/// Device Control of the PCI Express capability.
+const DEVICE_CONTROL: u64 = 0xac + 8;
 /// MSI-X among the interrupts.
 const MSIX: u32 = 2;
 const EVENTFD_TRIGGER: u32 = 1 << 2 | 1 << 5;
@@ -142,7 +144,10 @@ impl<'a> Client<'a> {
 
     fn access(&mut self, region: u32, offset: u64) -> io::Result<()> {
         let len = self.rng.random_range(1..12);
-        if self.rng.random_bool(0.3) {
+        // Requests that were made before the largest sizes shrink may still leave: the root complex calls it a broken rule.
+        let sizes =
+            region == CONFIG && offset < DEVICE_CONTROL + 2 && offset + u64::from(len) > DEVICE_CONTROL;
+        if sizes || self.rng.random_bool(0.3) {
             let body = access(region, offset, len, &[]);
             self.raw.call(command::REGION_READ, &body, &[])?;
             return Ok(());
@@ -308,7 +313,7 @@ impl<'a> Client<'a> {
             }
             1 => {
                 // Device Control, Initiate Function Level Reset.
-                self.write(CONFIG, 0xac + 8, &[0x10, 0xa8])?;
+                self.write(CONFIG, DEVICE_CONTROL, &[0x10, 0xa8])?;
                 self.enable()?;
             }
             2 => {
