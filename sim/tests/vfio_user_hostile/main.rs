@@ -26,7 +26,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Runs, if nothing else is said: a second of processor time each.
+/// Runs, if nothing else is said: half a second of processor time each.
 const RUNS: u64 = 100;
 /// Cards served at once: most of a run is waiting.
 const CARDS: usize = 4;
