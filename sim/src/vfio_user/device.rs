@@ -169,7 +169,7 @@ impl<C: CardPins, E: WireEndpoint> Device<C, E> {
         Ok(control as u16 & MsixCapability::ENABLE != 0)
     }
 
-    /// The table is the server's, as it is the kernel's under VFIO: clients never write it.
+    /// The table is the server's, as it is the kernel's under VFIO.
     fn enable_msix(&mut self) -> Result<(), BusError> {
         let Some(capability) = self.msix else {
             return Ok(());
@@ -182,7 +182,21 @@ impl<C: CardPins, E: WireEndpoint> Device<C, E> {
         self.msix_control(MsixCapability::ENABLE)
     }
 
-    /// Reads `len` bytes of a region. What the card refuses reads as ones.
+    /// Whether an access of at most 8 aligned bytes is to the MSI-X table. Its messages are the server's choice, so clients
+    /// neither read nor write it (`vfio_pci_rdwr.c` leaves it out alike).
+    fn is_msix_table(&self, region: u32, at: u64) -> bool {
+        self.msix.is_some_and(
+            |MsixCapability {
+                 table, table_size, ..
+             }| {
+                let start = u64::from(table.1);
+                let end = start + u64::from(table_size) * MsixCapability::ENTRY_LEN;
+                region == u32::from(table.0) && (start..end).contains(&at)
+            },
+        )
+    }
+
+    /// Reads `len` bytes of a region. What the card refuses reads as ones, and so does the MSI-X table.
     ///
     /// # Errors
     /// `InvalidInput` beyond the region.
@@ -192,6 +206,7 @@ impl<C: CardPins, E: WireEndpoint> Device<C, E> {
         for (at, width) in accesses(offset, len, self.widest(region)) {
             let value = match region {
                 VFIO_PCI_CONFIG_REGION_INDEX => self.function.config_read(at as u16, width).map(u64::from),
+                _ if self.is_msix_table(region, at) => Ok(width.all_ones()),
                 bar => self.function.mmio_read(bar as u8, at, width),
             };
             let value = value.unwrap_or(width.all_ones());
@@ -200,7 +215,7 @@ impl<C: CardPins, E: WireEndpoint> Device<C, E> {
         Ok(bytes)
     }
 
-    /// Writes to a region. What the card refuses is dropped.
+    /// Writes to a region. What the card refuses is dropped, and so is what would change the MSI-X table.
     ///
     /// # Errors
     /// `InvalidInput` beyond the region.
@@ -213,6 +228,7 @@ impl<C: CardPins, E: WireEndpoint> Device<C, E> {
             let value = u64::from_le_bytes(value);
             let done = match region {
                 VFIO_PCI_CONFIG_REGION_INDEX => self.config_write(at as u16, width, value as u32),
+                _ if self.is_msix_table(region, at) => Ok(()),
                 bar => self.function.mmio_write(bar as u8, at, width, value),
             };
             if let Err(error) = done {

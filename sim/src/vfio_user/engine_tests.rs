@@ -8,6 +8,7 @@ use super::*;
 use crate::pins::{Beat, Clock, GmiiSymbol, PcieInputs, PcieOutputs};
 use crate::verilated::VerilatedCard;
 use crate::wire::loopback::Loopback;
+use hematite_abi::bar0;
 use hematite_bus::{DmaSpace, PciFunction, Width, pci};
 use hematite_driver::{CoalesceParam, NapiReceive, Options, VirtioNet};
 use hematite_netstack::{Instant, NetDevice, SkBuff, SkbPool};
@@ -433,4 +434,20 @@ fn a_function_level_reset_through_configuration_space() {
     bench.client().place();
     bench.net.reset_and_restore().expect("it comes back");
     bench.exchange(17);
+}
+
+#[test]
+fn the_msix_table_is_the_servers() {
+    let mut bench = Bench::new(1, How::default());
+    bench.exchange(4);
+    let client = bench.client();
+    for at in (0..0x40).step_by(8) {
+        let entry = u64::from(bar0::MSIX_TABLE) + at;
+        client.mmio_write(0, entry, Width::U64, !at).expect("dropped");
+        assert_eq!(client.mmio_read(0, entry, Width::U64).expect("ones"), u64::MAX);
+    }
+    // Interrupts go where they went.
+    bench.exchange(4);
+    let machine = bench.client().engine.machine.clone();
+    assert_eq!(machine.borrow().rc.violations.kept(), []);
 }
