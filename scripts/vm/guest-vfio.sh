@@ -32,7 +32,7 @@ while read -r card ip peer port neighbour; do
     echo 4 >/proc/sys/vm/nr_hugepages
     before=$(free)
     for signal in TERM INT KILL; do
-        hematite --device "$card" --ip "$ip" up &
+        hematite up "$card" --ip "$ip" &
         up=$!
         await "[ \$(grep -c vfio-msix /proc/interrupts) -gt 0 ]"
         [ "$before" = 4 ] && { [ "$(free)" = 0 ] || fail "$(free) hugepages are free while the driver runs"; }

@@ -122,6 +122,24 @@ fn frames_come_back_from_a_loop_with_their_addresses_exchanged() {
 }
 
 #[test]
+fn a_driver_that_is_dropped_or_panics_leaves_the_card_quiet() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (child, output) = start(directory.path(), &["--wire", "loop"]);
+    drop(interface(directory.path()));
+    let mut in_use = interface(directory.path());
+    let panicked = std::thread::spawn(move || {
+        in_use.send(&[0xff; 60]);
+        panic!("of the test");
+    });
+    assert!(panicked.join().is_err());
+    let said = end(child, output);
+    assert!(
+        said.contains("served 2 clients, 0 of which left the card on"),
+        "{said}"
+    );
+}
+
+#[test]
 fn what_can_not_be_served_is_told_with_its_reason() {
     let directory = tempfile::tempdir().expect("a directory");
     let refused = |arguments: &[&str]| said(serve(directory.path(), arguments).output().expect("it runs"));

@@ -1,6 +1,6 @@
 //! The command line.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use hematite_netstack::Ipv4Cidr;
 use std::net::Ipv4Addr;
@@ -25,6 +25,9 @@ pub struct Arguments {
 pub enum Command {
     /// Brings the interface up: answers pings and echoes UDP datagrams (with `--device system` TCP streams too) until SIGTERM or SIGINT.
     Up {
+        /// The device, as of --device.
+        #[arg(value_name = "DEVICE")]
+        of: Option<String>,
         /// Ends after this time.
         #[arg(long)]
         seconds: Option<u64>,
@@ -98,8 +101,22 @@ pub enum Device<'a> {
 }
 
 impl Arguments {
+    /// Where it was named. Twice is once too often.
+    fn named(&self) -> Result<Option<&str>> {
+        let of = match &self.command {
+            Command::Up { of, .. } => of.as_deref(),
+            _ => None,
+        };
+        match (self.device.as_deref(), of) {
+            (Some(first), Some(second)) if first != second => {
+                bail!("which device, {first} or {second}? Name one")
+            }
+            (device, of) => Ok(device.or(of)),
+        }
+    }
+
     pub fn device(&self) -> Result<Device<'_>> {
-        let device = self.device.as_deref().context(
+        let device = self.named()?.context(
             "which device? --device 0000:01:00.0 (bound to vfio-pci), --device vfio-user:SOCKET or --device system",
         )?;
         Ok(match device.strip_prefix("vfio-user:") {

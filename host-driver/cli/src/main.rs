@@ -54,7 +54,7 @@ fn on_card<P: Port>(function: VfioFunction<P>, arguments: &Arguments, command: &
     }
     let mut session = Session::start(function, arguments.address()?)?;
     let done = match command {
-        Command::Up { seconds, port } => session.serve(*seconds, *port),
+        Command::Up { seconds, port, .. } => session.serve(*seconds, *port),
         Command::Ping(options) => ping::run(&mut session, options),
         Command::Udp(options) => transfer::udp(&mut session, options),
         Command::Tcp(options) => transfer::tcp(&mut session, options),

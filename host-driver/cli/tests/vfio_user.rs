@@ -83,20 +83,28 @@ fn one_client_at_a_time_and_the_next_when_it_is_gone() {
     served.run(&["ping", PEER, "--count", "2"]);
     let report = served.end();
     assert_eq!(report.clients, 4);
+    // SIGTERM and the work's end turned bus mastering and interrupts off; nobody can after SIGKILL but the server.
+    assert_eq!(report.left_on, 1);
     assert_eq!(report.broken_rules, 0, "{:?}", report.broken);
 }
 
 #[test]
 fn what_can_not_be_opened_says_what_to_do() {
-    let said = |device: &str| {
+    let run = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_hematite"))
-            .args(["--device", device, "--ip", "10.0.0.1/24", "ping", PEER])
+            .args(arguments)
+            .arg("--ip=10.0.0.1/24")
             .output()
             .expect("the command runs");
-        assert!(!output.status.success(), "{device}");
+        assert!(!output.status.success(), "{arguments:?}");
         text(&output)
     };
+    let said = |device: &str| run(&["--device", device, "ping", PEER]);
     assert!(said("vfio-user:/nonexistent/socket").contains("start one: hematite-sim serve"));
     assert!(said("eth0").contains("is not a PCI address"));
     assert!(said("ffff:ff:1f.7").contains("no such PCI function"));
+    // `up` has its device as ethtool and ip have theirs.
+    assert!(run(&["up", "ffff:ff:1f.7"]).contains("ffff:ff:1f.7: no such PCI function"));
+    assert!(run(&["up"]).contains("which device? --device"));
+    assert!(run(&["up", "eth0", "--device", "eth1"]).contains("which device, eth1 or eth0?"));
 }

@@ -169,6 +169,12 @@ impl<C: CardPins, E: WireEndpoint> Device<C, E> {
         Ok(control as u16 & MsixCapability::ENABLE != 0)
     }
 
+    /// Whether the card may still send requests or interrupts.
+    pub(super) fn is_on(&mut self) -> Result<bool, BusError> {
+        let command = self.function.config_read(reg::COMMAND, Width::U16)?;
+        Ok(command as u16 & pci::COMMAND_BUS_MASTER != 0 || self.msix_is_on()?)
+    }
+
     /// The table is the server's, as it is the kernel's under VFIO.
     fn enable_msix(&mut self) -> Result<(), BusError> {
         let Some(capability) = self.msix else {

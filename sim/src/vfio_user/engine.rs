@@ -46,6 +46,8 @@ pub struct Setup {
 pub struct Report {
     /// Clients that were served.
     pub clients: u64,
+    /// Those of them that left the card with bus mastering or MSI-X on: they were killed, or forgot.
+    pub left_on: u64,
     /// Commands of theirs.
     pub commands: u64,
     /// Core cycles.
@@ -177,7 +179,10 @@ impl<C: CardPins, E: ServedEndpoint> Engine<C, E> {
                 self.report.clients += 1;
                 Ok(Vec::new())
             }
-            Command::Disconnect => self.device.power_on().map(nothing).map_err(io::Error::other),
+            Command::Disconnect => {
+                self.report.left_on += u64::from(self.device.is_on().unwrap_or(false));
+                self.device.power_on().map(nothing).map_err(io::Error::other)
+            }
         }
     }
 

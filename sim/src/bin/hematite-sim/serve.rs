@@ -113,8 +113,9 @@ pub fn run(arguments: &ServeArguments) -> Result<ExitCode> {
     };
     let report = server.serve(card, endpoint, setup)?;
     println!(
-        "served {} clients: {} commands, {:.1} M cycles, {} rests; frames to card {}, from card {}; {} requests met no map",
+        "served {} clients, {} of which left the card on: {} commands, {:.1} M cycles, {} rests; frames to card {}, from card {}; {} requests met no map",
         report.clients,
+        report.left_on,
         report.commands,
         report.cycles as f64 * 1e-6,
         report.rests,
