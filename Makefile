@@ -13,7 +13,7 @@ SEED_FLAG := $(if $(SEED),--seed $(SEED))
 # rustup's directory is not on PATH right after its installation.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help demo demo-tap test test-binaries fuzz conformance lint rtl bench synth bootstrap vm-test
+.PHONY: help demo demo-tap test fuzz conformance lint rtl bench synth bootstrap vm-test
 .DEFAULT_GOAL := help
 
 help:
@@ -49,10 +49,6 @@ demo-tap:
 
 test:
 	$(CARGO) test --workspace
-
-# What `make test` runs, and the commands with it.
-test-binaries:
-	$(CARGO) test --quiet --workspace --no-run
 
 # cargo-fuzz wants a nightly compiler; a stable one says that it is none with RUSTC_BOOTSTRAP.
 fuzz:

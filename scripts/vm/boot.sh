@@ -33,6 +33,6 @@ timeout "${VM_TIMEOUT:-300}" "$vm/qemu" \
     -nographic -no-reboot -nodefaults -no-user-config -serial stdio \
     "$@" -kernel "$vm/vmlinuz" -initrd "$work/initrd" \
     -append "console=ttyS0 quiet panic=-1 nokaslr mitigations=off no_timer_check tsc=reliable audit=0 cryptomgr.notests ${KERNEL_ARGUMENTS:-}" \
-    2>&1 </dev/null | tr -d '\r' | head -c 4000000 >"$console" || true
+    2>&1 </dev/null | sed -u 's/\r//g' | head -c 4000000 >"$console" || true
 status=$(sed -n 's/^GUEST-STATUS //p' "$console" | tail -1)
 exit "${status:-125}"

@@ -33,8 +33,12 @@ while [ $round -lt "$ROUNDS" ]; do
     if [ $((round % 2)) = 0 ]; then
         echo "$device" >$driver/unbind
     else
-        # The driver doesn't expect this one. It finds a device that was reset when it is taken away.
+        # The driver doesn't expect this one. It finds a device that was reset when it is taken away. But virtio_net waits
+        # for the answer to a command for as long as it takes, and the receive mode is set by a worker, later: it gets
+        # time to begin, and then the second of these waits for the lock that it holds to its end.
         ip link set eth0 down
+        usleep 300000
+        ifconfig eth0 down
         echo 1 >"$function"/reset || fail "function-level reset with the driver bound"
     fi
     kill $load 2>/dev/null

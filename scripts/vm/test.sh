@@ -39,16 +39,23 @@ cleanup() {
 }
 trap cleanup EXIT
 
+# await_line TEXT FILE: for at most 10 s.
+await_line() {
+    for _ in $(seq 100); do
+        grep -q "$1" "$2" && return
+        sleep 0.1
+    done
+    echo "vm-test: $2 doesn't say \"$1\":"
+    cat "$2"
+    exit 1
+}
 # serve NAME: the card behind a vfio-user socket, with the in-process peer on its wire.
 serve() {
     ${2:-} "$target/debug/hematite-sim" serve --socket "$work/$1" --seed "${SEED:-1}" --wire "${3:-peer}" \
         --capture "$vm/$1.pcapng" >"$vm/$1.server" 2>&1 &
     server=$!
     pids+=("$server")
-    for _ in $(seq 100); do
-        grep -q '^serving' "$vm/$1.server" && break
-        sleep 0.1
-    done
+    await_line '^serving' "$vm/$1.server"
     card=("-device" "pcie-root-port,id=port0,chassis=1,slot=1"
         "-device" '{"driver":"vfio-user-pci","bus":"port0","x-msg-timeout":60000,"socket":{"type":"unix","path":"'"$work/$1"'"}}')
 }
@@ -117,10 +124,7 @@ for test in "${tests[@]}"; do
         "$target/debug/hematite" --device "vfio-user:$work/tap" --ip 10.0.0.1/24 up >"$vm/up.tap" 2>&1 &
         up=$!
         if [ $status = 0 ]; then
-            for _ in $(seq 100); do
-                grep -q 'link up' "$vm/up.tap" && break
-                sleep 0.1
-            done
+            await_line 'link up' "$vm/up.tap"
             nsenter --target "$server" --net "$target/debug/hematite" --device system udp 10.0.0.1 \
                 --bytes "$bytes" --timeout 30000 || status=$?
             if command -v ping >/dev/null; then
@@ -142,16 +146,20 @@ for test in "${tests[@]}"; do
         ;;
     vfio)
         serve vfio
-        "$target/debug/hematite" --device system up --port 7007 >"$vm/echo.server" 2>&1 &
+        # On a port of its own: another run's would end in the midst of this one's transfers.
+        "$target/debug/hematite" --device system up --port 0 >"$vm/echo.server" 2>&1 &
         pids+=($!)
+        await_line 'echoing on port' "$vm/echo.server"
+        port=$(sed -n 's/^echoing on port //p' "$vm/echo.server")
         # Both behind the IOMMU; QEMU's own device with packed rings, and a second function beside it.
         port1=bus=port1,addr=0x0
         modern=iommu_platform=on,disable-legacy=on
         GUEST_SETTINGS="BYTES=$bytes CARDS='0000:01:00.0 10.0.0.1/24 10.0.0.2 7
-0000:02:00.0 10.0.2.15/24 10.0.2.2 7007 0000:02:00.1'" KERNEL_ARGUMENTS=intel_iommu=on \
+0000:02:00.0 10.0.2.15/24 10.0.2.2 $port 0000:02:00.1'" KERNEL_ARGUMENTS=intel_iommu=on \
             scripts/vm/boot.sh vfio scripts/vm/guest-vfio.sh \
             -device intel-iommu,intremap=on,caching-mode=on "${card[@]}" \
             -device pcie-root-port,id=port1,chassis=2,slot=2 -netdev user,id=net0 \
+            -object filter-dump,id=dump0,netdev=net0,file="$vm/vfio-qemu.pcap" \
             -device "virtio-net-pci,$port1.0,multifunction=on,netdev=net0,packed=on,$modern,romfile=" \
             -device "virtio-rng-pci,$port1.1,$modern" || status=$?
         stop_server vfio || status=1

@@ -19,15 +19,16 @@ pub fn run(command: &Command) -> Result<bool> {
     }
 }
 
-/// Echoes datagrams and streams until the process is ended.
+/// Echoes datagrams and streams until the process is ended. Port 0 is any that is free.
 fn up(port: u16) -> Result<bool> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?;
+    let port = listener.local_addr()?.port();
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             std::thread::spawn(move || io::copy(&mut &stream, &mut &stream));
         }
     });
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
     println!("echoing on port {port}");
     let mut buffer = vec![0; 65_536];
     loop {
