@@ -34,8 +34,8 @@ while [ $round -lt "$ROUNDS" ]; do
         echo "$device" >$driver/unbind
     else
         # The driver doesn't expect this one. It finds a device that was reset when it is taken away. But virtio_net waits
-        # for the answer to a command for as long as it takes, and the receive mode is set by a worker, later: it gets
-        # time to begin, and then the second of these waits for the lock that it holds to its end.
+        # for the answer to a command for as long as it takes, and a worker sets the receive mode, later: it gets time to
+        # begin, and then ifconfig waits for the lock that it holds to its end (ip would see that nothing is to change).
         ip link set eth0 down
         usleep 300000
         ifconfig eth0 down
