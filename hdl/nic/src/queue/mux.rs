@@ -143,6 +143,14 @@ struct Writer {
     ring: Bits<3>,
 }
 
+/// Who waits for a write to be done.
+#[hw(value)]
+struct Waiter {
+    writer: Writer,
+    /// It asked with `used_shows`.
+    shows: Bit,
+}
+
 /// Packet writes and used descriptor writes of `N` rings, at most 8, on one client channel of the write engine, so that
 /// the order in which they are granted is the order in which the host sees them. Rings go first when both ask, in
 /// turn. Up to six requests run ahead of their data and up to 32 are not done.
@@ -160,8 +168,12 @@ pub struct WriteMux<const N: usize> {
     pub used: [WriteRequestIn; N],
     /// Their bytes.
     pub used_data: [StreamIn; N],
+    /// The ring's request shows the driver something; the ring hears of that when the write is done.
+    pub used_shows: [Signal<In, Bit>; N],
     /// The ring's oldest write that is not done is now done.
     pub used_done: [Signal<Out, Bit>; N],
+    /// That write was requested with `used_shows`.
+    pub done_shows: Signal<Out, Bit>,
     /// To the write engine.
     pub request: WriteRequestOut,
     /// To the write engine.
@@ -176,7 +188,7 @@ pub struct WriteMux<const N: usize> {
     order: Fifo<Writer, 2>,
     owner: Skid<Writer>,
     /// Whose write is done next.
-    undone: Fifo<Writer, 5>,
+    undone: Fifo<Waiter, 5>,
     beats: Skid<Beat>,
 }
 
@@ -205,10 +217,12 @@ impl<const N: usize> Logic for WriteMux<N> {
             self.address.d.next = self.packet.address.val();
             self.length.d.next = self.packet.length.val();
         }
+        let mut shows = false;
         for i in 0..N {
             let granted = free && self.turn.grant.val().get_bit(i);
             self.used[i].ready.next = granted;
             if granted {
+                shows = self.used_shows[i].val();
                 self.address.d.next = self.used[i].address.val();
                 self.length.d.next = self.used[i].length.val();
             }
@@ -224,7 +238,7 @@ impl<const N: usize> Logic for WriteMux<N> {
         self.order.write_valid.next = take;
         self.order.write_data.next = writer;
         self.undone.write_valid.next = take;
-        self.undone.write_data.next = writer;
+        self.undone.write_data.next = Waiter { writer, shows };
 
         self.owner.write_data.next = self.order.read_data.val();
         self.owner.write_valid.next = self.order.read_valid.val();
@@ -265,7 +279,8 @@ impl<const N: usize> Logic for WriteMux<N> {
         self.beats.read_ready.next = self.data.ready.val();
 
         self.undone.read_ready.next = self.done.val();
-        let done = self.undone.read_data.val();
+        let done = self.undone.read_data.val().writer;
+        self.done_shows.next = self.undone.read_data.val().shows;
         for i in 0..N {
             self.used_done[i].next = self.done.val() && done.used && done.ring == bits::<3>(i as u64);
         }

@@ -32,10 +32,8 @@ enum NotifyState {
 ///
 /// Never lost: ENABLE alone is believed from an earlier read. A DISABLE counts only if the read was requested after
 /// the descriptors were visible, and a driver that enables notifications looks at the ring once more. Never
-/// without new descriptors; but those of a packet with several buffers count before its first, which shows them to the
-/// driver, is there: a driver that is told then finds nothing yet, and is told again. One read is in flight at a time, and a read starts at
-/// least `INTERVAL` cycles after the last read or interrupt. A
-/// queue without a vector reads nothing. A read error fails, until reset.
+/// without new descriptors. One read is in flight at a time, and a read starts at least `INTERVAL` cycles after the last
+/// read or interrupt. A queue without a vector reads nothing. A read error fails, until reset.
 #[hw]
 pub struct Notifier<const INTERVAL: usize> {
     /// Rising edge.
@@ -54,7 +52,7 @@ pub struct Notifier<const INTERVAL: usize> {
     pub microsecond: Signal<In, Bit>,
     /// The last buffer of a packet is on its way to the ring.
     pub packet: Signal<In, Bit>,
-    /// New used descriptors are in host memory.
+    /// New used descriptors are in host memory, where the driver sees them.
     pub written: Signal<In, Bit>,
     /// Reads of the structure.
     pub request: ReadRequestOut,

@@ -140,7 +140,9 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
             self.read_mux.second_response[q].join(&mut self.rings[q].events_response);
             self.rings[q].write_request.join(&mut self.write_mux.used[q]);
             self.rings[q].write_data.join(&mut self.write_mux.used_data[q]);
+            self.write_mux.used_shows[q].next = self.rings[q].write_shows.val();
             self.rings[q].write_done.next = self.write_mux.used_done[q].val();
+            self.rings[q].write_done_shows.next = self.write_mux.done_shows.val();
             if self.rings[q].queue_failed.val() {
                 self.queue_failed.next = true;
             }

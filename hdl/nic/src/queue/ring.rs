@@ -70,8 +70,12 @@ pub struct Ring<const A: usize, const USED_HOLD: usize, const EVENT_INTERVAL: us
     pub write_request: WriteRequestOut,
     /// Their bytes.
     pub write_data: StreamOut,
+    /// The one that is requested shows the driver something.
+    pub write_shows: Signal<Out, Bit>,
     /// The oldest of them that is not done is now ahead of anything sent to the host from now on.
     pub write_done: Signal<In, Bit>,
+    /// It was requested with `write_shows`.
+    pub write_done_shows: Signal<In, Bit>,
     /// The queue's interrupt.
     pub interrupt: InterruptOut,
     /// Counter event: the queue failed.
@@ -128,7 +132,9 @@ impl<const A: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.used_writer.used_valid.next = self.used_valid.val();
         self.used_ready.next = self.used_writer.used_ready.val();
         self.used_quiet.next = self.used_writer.quiet.val();
+        self.write_shows.next = self.used_writer.shows.val();
         self.used_writer.done.next = self.write_done.val();
+        self.used_writer.done_shows.next = self.write_done_shows.val();
         self.write_request.link(&mut self.used_writer.request);
         self.write_data.link(&mut self.used_writer.data);
 

@@ -36,7 +36,8 @@ enum UsedState {
 /// so the driver sees a whole packet or none.
 ///
 /// Takes a buffer each cycle while collecting; a write of n takes 2n+2 cycles, during which it takes
-/// none. `written` pulses when a write will be seen by the host before anything sent from then on.
+/// none. `written` pulses when a write that shows the driver a packet will be seen by the host before anything sent from
+/// then on; the writes before the first descriptor of a packet with several buffers show nothing.
 #[hw]
 pub struct UsedWriter<const A: usize, const HOLD: usize> {
     /// Rising edge.
@@ -59,11 +60,15 @@ pub struct UsedWriter<const A: usize, const HOLD: usize> {
     pub request: WriteRequestOut,
     /// Their bytes.
     pub data: StreamOut,
+    /// The write that is requested shows the driver something.
+    pub shows: Signal<Out, Bit>,
     /// The oldest write that is not done is now done.
     pub done: Signal<In, Bit>,
+    /// It was requested with `shows`.
+    pub done_shows: Signal<In, Bit>,
     /// The last buffer of a packet was taken.
     pub packet: Signal<Out, Bit>,
-    /// New used descriptors are in host memory.
+    /// New used descriptors are in host memory, where the driver sees them.
     pub written: Signal<Out, Bit>,
     /// Nothing is waiting or in flight.
     pub quiet: Signal<Out, Bit>,
@@ -234,7 +239,9 @@ impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
         if !starts && self.done.val() {
             self.in_flight.d.next = self.in_flight.q.val() - 1;
         }
-        self.written.next = self.done.val();
+        // The first descriptor of a packet that is on its way is held back from this write.
+        self.shows.next = !self.held_valid.q.val();
+        self.written.next = self.done.val() && self.done_shows.val();
         self.quiet.next = matches!(self.state.q.val(), UsedState::Buffers)
             && !some
             && !self.held_valid.q.val()

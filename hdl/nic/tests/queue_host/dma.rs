@@ -183,8 +183,8 @@ pub struct WritePort {
     partial: Vec<u8>,
     /// Pieces on their way to memory, in order; true for the last of a write.
     cells: VecDeque<(u64, Vec<u8>, bool)>,
-    /// Last addresses of the writes that are in memory and not yet told to be done.
-    dones: VecDeque<u64>,
+    /// Of the writes that are in memory and not yet told to be done: whether each showed the driver something.
+    dones: VecDeque<bool>,
     ready: (bool, bool),
     pub requests: u64,
     pub bytes: u64,
@@ -246,19 +246,22 @@ impl WritePort {
         }
     }
 
-    /// Moves some bytes to memory, in order; calls `done` with the last address of a write that is done.
+    /// Moves some bytes to memory, in order; asks `shows` of each write, when all of it is there and nothing behind it,
+    /// by its last address, whether the driver sees something new. Says whether such a write is now told to be done.
     pub fn drive(
         &mut self,
         model: &mut Model,
         memory: &mut Memory,
         timing: &Timing,
         rng: &mut Rng,
-        done: impl FnOnce(u64),
-    ) {
+        mut shows: impl FnMut(&Memory, u64) -> bool,
+    ) -> bool {
         let cells = rng.random_range(0..=timing.cells).min(self.cells.len());
         for (address, bytes, last) in self.cells.drain(..cells) {
             memory.write(address, &bytes);
-            self.dones.extend(last.then_some(address));
+            if last {
+                self.dones.push_back(shows(memory, address));
+            }
         }
         let willing = |rng: &mut Rng| rng.random_range(0..100) < timing.willing;
         let told = if willing(rng) {
@@ -267,11 +270,11 @@ impl WritePort {
             None
         };
         self.done.set(model, u128::from(told.is_some()));
-        told.map(done);
         // The engine takes data for requests it has taken.
         self.ready = (willing(rng), willing(rng) && !self.requests_waiting.is_empty());
         self.request[3].set(model, u128::from(self.ready.0));
         self.data[5].set(model, u128::from(self.ready.1));
+        told == Some(true)
     }
 
     pub fn is_idle(&self) -> bool {

@@ -122,9 +122,12 @@ pub struct Host {
     pub idle: bool,
     pub failed: bool,
     napi: Napi,
-    used_since_interrupt: u64,
-    /// Used descriptors whose write the device is told to be done in this cycle.
-    used_now: u64,
+    /// Writes that showed the driver used buffers and that the device was told to be done, since the last interrupt.
+    shown_since_interrupt: u64,
+    /// One is told in this cycle.
+    shown_now: bool,
+    /// Used buffers that the driver could have seen.
+    shown: u64,
     config: Vec<(&'static str, Pin)>,
     interrupt: [Pin; 3],
     interrupt_ready: bool,
@@ -185,8 +188,9 @@ impl Host {
             idle: true,
             failed: false,
             napi: Napi::Interrupt,
-            used_since_interrupt: 0,
-            used_now: 0,
+            shown_since_interrupt: 0,
+            shown_now: false,
+            shown: 0,
             interrupt_ready: false,
             rng,
             now: 0,
@@ -208,7 +212,8 @@ impl Host {
         self.memory.write(self.memory.base, &zeros);
         self.ring = Ring::new(size, self.ring.descriptors, self.ring.events);
         self.napi = Napi::Interrupt;
-        self.used_since_interrupt = 0;
+        self.shown_since_interrupt = 0;
+        self.shown = 0;
         self.done.clear();
     }
 
@@ -337,17 +342,17 @@ impl Agent for Host {
         if self.interrupt_ready && self.interrupt[1].get(model) != 0 {
             assert_eq!(self.interrupt[0].get(model) as u16, self.vector);
             assert!(
-                self.used_since_interrupt > 0,
-                "an interrupt without a used buffer"
+                self.shown_since_interrupt > 0,
+                "an interrupt without a used buffer that the driver can see"
             );
-            self.used_since_interrupt = 0;
+            self.shown_since_interrupt = 0;
             self.interrupts += 1;
             if self.napi == Napi::Interrupt {
                 self.suppress(DISABLE);
                 self.napi = Napi::Poll;
             }
         }
-        self.used_since_interrupt += std::mem::take(&mut self.used_now);
+        self.shown_since_interrupt += u64::from(std::mem::take(&mut self.shown_now));
         for (_, pin, count) in &mut self.counters {
             *count += pin.get(model) as u64;
         }
@@ -378,11 +383,16 @@ impl Agent for Host {
             self.ring.descriptors,
             self.ring.descriptors + 16 * u64::from(self.ring.size),
         );
-        let used = &mut self.used_now;
-        self.write
-            .drive(model, &mut self.memory, &self.timing, &mut self.rng, |address| {
-                *used += u64::from((from..to).contains(&address));
-            });
+        let (ring, shown) = (&self.ring, &mut self.shown);
+        let shows = |memory: &Memory, address| {
+            (from..to).contains(&address) && {
+                let before = std::mem::replace(shown, ring.shown(memory));
+                *shown > before
+            }
+        };
+        self.shown_now = self
+            .write
+            .drive(model, &mut self.memory, &self.timing, &mut self.rng, shows);
         if self.reaping {
             self.napi();
         }

@@ -34,6 +34,8 @@ pub struct Ring {
     used: u16,
     used_wrap: bool,
     pub free: u16,
+    /// Used buffers taken since the ring began.
+    taken: u64,
     pub held: HashMap<u16, Chain>,
     /// What the driver is about to do, in order.
     pub steps: VecDeque<Step>,
@@ -50,6 +52,7 @@ impl Ring {
             used: 0,
             used_wrap: true,
             free: size,
+            taken: 0,
             held: HashMap::new(),
             steps: VecDeque::new(),
         }
@@ -137,6 +140,19 @@ impl Ring {
         (flags >> 7 & 1 != 0) == wrap && (flags >> 15 & 1 != 0) == wrap
     }
 
+    /// Used buffers that the driver could have seen since the ring began: those that it has taken, and those behind
+    /// them up to the first that is not there.
+    pub fn shown(&self, memory: &Memory) -> u64 {
+        let (mut ahead, mut count) = (0, 0);
+        while ahead < self.size && self.peek(memory, ahead) {
+            let at = (self.used + ahead) % self.size;
+            let id = memory.u16(self.descriptors + 16 * u64::from(at) + 12);
+            ahead += self.held.get(&id).map_or(1, |chain| chain.elements.len() as u16);
+            count += 1;
+        }
+        self.taken + count
+    }
+
     /// Takes the next used buffer, and its length where WRITE says it means something.
     pub fn take(&mut self, memory: &Memory) -> Option<(Chain, u32)> {
         if !self.peek(memory, 0) {
@@ -152,6 +168,7 @@ impl Ring {
         assert_eq!(memory.u16(at + 14) & WRITE != 0, length != 0);
         let slots = chain.elements.len() as u16;
         self.free += slots;
+        self.taken += 1;
         self.used += slots;
         if self.used >= self.size {
             self.used -= self.size;
