@@ -21,6 +21,8 @@ pub struct Arrived {
     pub gso: Option<Gso>,
     /// State of its transport checksum.
     pub ip_summed: IpSummed,
+    /// The receive queue that it came by.
+    pub queue: u16,
 }
 
 /// What is in the stack's place.
@@ -42,6 +44,7 @@ impl NapiReceive for Keep {
             bytes: skb.pieces().collect::<Vec<_>>().concat(),
             gso: skb.gso(),
             ip_summed: skb.ip_summed(),
+            queue: skb.rx_queue(),
         });
         self.pool.recycle(skb);
     }

@@ -14,6 +14,7 @@ use hematite_sim::pins::CardFault;
 use hematite_sim::verilated::VerilatedCard;
 use hematite_sim::wire::Wire;
 use hematite_sim::{BarPlacement, ClockPhases, Machine, SharedMachine, SimFunction, SimTime};
+use hematite_verilator::{Model, Optimization, Verilate};
 use std::cell::RefCell;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
@@ -47,6 +48,9 @@ pub struct LabConfig {
     pub placement: BarPlacement,
     /// The driver.
     pub driver: Options,
+    /// The configuration of `rtl-gen` that is simulated: the one that is linked, or another, built when it is first
+    /// used and kept in `target/verilated`.
+    pub configuration: Option<&'static str>,
 }
 
 impl LabConfig {
@@ -59,7 +63,20 @@ impl LabConfig {
             iova_base: DmaSpace::DEFAULT_IOVA_BASE,
             placement: BarPlacement::Low,
             driver: Options::default(),
+            configuration: None,
         }
+    }
+
+    /// The card's model.
+    fn model(&self) -> Result<Model> {
+        let seed = self.seed.max(1);
+        let Some(name) = self.configuration else {
+            return Ok(hematite_card::card().instantiate(seed)?);
+        };
+        let design = (rtl_gen::configuration(name)?.elaborate)()?;
+        let source = Verilate::new(&design.top).text(format!("{}.v", design.top), design.verilog());
+        let model = source.top(&design.top).optimization(Optimization::Full);
+        Ok(model.build_shared()?.instantiate(seed)?)
     }
 
     /// The machine alone, with no driver on the card, and the line's raw symbols.
@@ -67,8 +84,7 @@ impl LabConfig {
     /// # Errors
     /// No memory, or a model that is not the card's.
     pub fn machine(&self) -> Result<(LabMachine, RawSymbols)> {
-        let model = hematite_card::card().instantiate(self.seed.max(1))?;
-        let card = VerilatedCard::new(model).context("the linked model is not the card's top")?;
+        let card = VerilatedCard::new(self.model()?).context("the model is not the card's top")?;
         let memory = DmaSpace::with_window(self.iova_base, DmaSpace::DEFAULT_LEN)?;
         let rc = RootComplex::new(self.root_complex, memory, self.seed);
         let peer = Peer::new(self.seed ^ 0x7065_6572).context("peer")?;

@@ -1,12 +1,13 @@
 //! Co-simulation tests that cross crates, and what they share: the verilated card with the real driver and stack in
 //! a [`lab::Lab`], traffic whose every byte is checked ([`traffic`]), raw rings that a test may fill with nonsense
-//! ([`raw_ring`]), and a line that can carry any symbols ([`line`]).
+//! ([`raw_ring`]), the real driver with no stack above it ([`rig::Rig`]), and a line that can carry any symbols ([`line`]).
 
 pub mod lab;
 pub mod line;
 pub mod misuse;
 pub mod peer;
 pub mod raw_ring;
+pub mod rig;
 pub mod traffic;
 
 use std::hash::{BuildHasher, Hasher, RandomState};

@@ -2,7 +2,7 @@
 
 use crate::lab::{Function, LabMachine};
 use anyhow::{Context, Result, bail};
-use hematite_bus::{DmaRegion, PciFunction};
+use hematite_bus::{DmaRegion, PciFunction, Width};
 use hematite_driver::features;
 use hematite_driver::transport::{Doorbell, NO_VECTOR, QueueAreas, VirtioPci};
 use hematite_sim::BarPlacement;
@@ -23,12 +23,14 @@ pub mod flag {
     pub const USED: u16 = 1 << 15;
 }
 
-/// The receive queue.
+/// The receive queue; that of pair `n` is `2 * n`.
 pub const RX: usize = 0;
-/// The transmit queue.
+/// The transmit queue; that of pair `n` is `2 * n + 1`.
 pub const TX: usize = 1;
-/// Index of the control queue.
-const CONTROL: u16 = 2;
+/// Offset of `max_virtqueue_pairs` in the device configuration (5.1.4).
+const MAX_VIRTQUEUE_PAIRS: u64 = 8;
+/// The features that make more than one pair of queues.
+const PAIRS: F = F::MQ.union(F::RSS);
 
 /// Bytes of a queue's buffer area.
 pub const DATA: usize = 1 << 16;
@@ -133,7 +135,10 @@ pub struct RawSetup {
     pub beyond: F,
     /// With a control queue, which has no vector.
     pub control: bool,
-    /// MSI-X vectors of configuration changes, receive and transmit queue.
+    /// Pairs of queues; with one, neither MQ nor RSS is accepted unless `beyond` says so.
+    pub pairs: usize,
+    /// MSI-X vectors of configuration changes and of the first receive and transmit queue; further queues have those
+    /// behind.
     pub vectors: [u16; 3],
 }
 
@@ -145,6 +150,7 @@ impl RawSetup {
             features: F::all(),
             beyond: F::empty(),
             control: false,
+            pairs: 1,
             vectors: [0, 1, 2],
         }
     }
@@ -158,30 +164,44 @@ impl RawSetup {
         machine: LabMachine,
         areas: impl Fn(usize, QueueAreas) -> QueueAreas,
     ) -> Result<RawRings> {
-        let RawSetup { size, vectors, .. } = self;
+        let RawSetup {
+            size, vectors, pairs, ..
+        } = self;
         let function = Function::enumerate(machine, BarPlacement::Low)?;
-        let mut queues = [RawRing::new(&function, size)?, RawRing::new(&function, size)?];
+        let mut queues = Vec::new();
+        for _ in 0..2 * pairs {
+            queues.push(RawRing::new(&function, size)?);
+        }
         let mut transport = VirtioPci::probe(function)?;
         transport.reset()?;
         transport.add_status(DeviceStatus::ACKNOWLEDGE)?;
         transport.add_status(DeviceStatus::DRIVER)?;
         let offered = transport.device_features()?;
-        let known = features::negotiate(offered, F::empty())? & (self.features | features::REQUIRED);
-        transport.set_driver_features(known | offered & self.beyond)?;
+        let mut known = features::negotiate(offered, F::empty())? & (self.features | features::REQUIRED);
+        known.set(PAIRS & offered, pairs > 1);
+        let accepted = known | offered & self.beyond;
+        transport.set_driver_features(accepted)?;
         transport.add_status(DeviceStatus::FEATURES_OK)?;
-        transport.function().enable_msix(3)?;
+        transport.function().enable_msix(1 + 2 * pairs as u16)?;
         transport.set_config_vector(vectors[0])?;
         for (n, queue) in queues.iter_mut().enumerate() {
             let index = n as u16;
-            let doorbell = transport.setup_queue(index, size, areas(n, queue.areas()), vectors[n + 1])?;
+            let vector = vectors.get(n + 1).copied().unwrap_or(index + 1);
+            let doorbell = transport.setup_queue(index, size, areas(n, queue.areas()), vector)?;
             queue.doorbell = Some(doorbell);
             transport.enable_queue(index)?;
         }
         let mut control = None;
         if self.control {
             let mut ring = RawRing::new(transport.function(), size)?;
-            ring.doorbell = Some(transport.setup_queue(CONTROL, size, ring.areas(), NO_VECTOR)?);
-            transport.enable_queue(CONTROL)?;
+            // Behind all the data queues that there are (5.1.2).
+            let index = if accepted.intersects(PAIRS) {
+                2 * transport.device_config(|device| device.read(MAX_VIRTQUEUE_PAIRS, Width::U16))? as u16
+            } else {
+                2
+            };
+            ring.doorbell = Some(transport.setup_queue(index, size, ring.areas(), NO_VECTOR)?);
+            transport.enable_queue(index)?;
             control = Some(ring);
         }
         Ok(RawRings {
@@ -194,8 +214,8 @@ impl RawSetup {
 
 /// The card at `DRIVER_OK` with raw rings.
 pub struct RawRings {
-    /// Receive and transmit.
-    pub queues: [RawRing; 2],
+    /// Receive and transmit of each pair.
+    pub queues: Vec<RawRing>,
     /// With [`RawSetup::control`].
     control: Option<RawRing>,
     /// The accessors of the virtio structures.

@@ -204,7 +204,7 @@ impl<
         self.port.rx.join(&mut self.receive_queues.frame);
         self.port.rx_meta.join(&mut self.steering.meta);
         self.steering.steered.join(&mut self.receive_queues.meta);
-        self.receive_queues.meta_queue.next = self.steering.queue.val();
+        self.receive_queues.meta_queue.next = self.steering.steered_queue.val();
         self.steering.steer.next = self.commands.steer.val();
         self.commands.table.join(&mut self.steering.table);
         for p in 0..PAIRS {

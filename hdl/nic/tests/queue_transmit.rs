@@ -20,8 +20,6 @@ static FAST: LazyLock<Dut> =
 const HEADER: usize = 12;
 /// The longest packet, header included.
 const LONGEST: usize = HEADER + 18 + 65_535;
-/// What fits into one buffer of the pool.
-const BUFFER: usize = 16_000;
 
 struct Setup {
     bench: Bench,
@@ -78,31 +76,14 @@ impl Setup {
 
     /// Makes a packet available, cut into `parts` at random bytes, if there is room.
     fn post(&mut self, packet: &[u8], parts: usize, rng: &mut Rng) -> bool {
-        let parts = parts.min(packet.len());
-        let mut cuts: Vec<usize> = (0..parts - 1)
-            .map(|_| rng.random_range(1..packet.len()))
-            .chain((BUFFER..packet.len()).step_by(BUFFER))
-            .collect();
-        cuts.push(packet.len());
-        cuts.sort_unstable();
-        cuts.dedup();
-        if usize::from(self.host().ring.free) < cuts.len() {
+        let packet_and_tag = (packet, self.next_tag);
+        let (host, pool) = (&mut self.bench[self.host], &mut self.pool);
+        if !host.post_packet(0, pool, packet_and_tag, parts, rng) {
             return false;
-        }
-        let (mut elements, mut from) = (vec![], 0);
-        for cut in cuts {
-            let Some(address) = self.pool.take(rng) else {
-                elements.iter().for_each(|&(address, _)| self.pool.give(address));
-                return false;
-            };
-            self.host().memory.write(address, &packet[from..cut]);
-            elements.push((address, (cut - from) as u32));
-            from = cut;
         }
         let tag = self.next_tag;
         self.next_tag += 1;
         self.order.push_back(tag);
-        self.host().ring.add(&elements, 0, None, tag, rng);
         if (HEADER + 14..=LONGEST).contains(&packet.len()) {
             self.expected.push_back(packet.to_vec());
         } else {
@@ -118,13 +99,8 @@ impl Setup {
     /// Checks what the driver took and what came out; returns the number of chains.
     fn check(&mut self) -> usize {
         let mut chains = 0;
-        while let Some((chain, length)) = self.host().done.pop_front() {
-            assert_eq!(length, 0, "nothing is written to a transmit buffer");
-            assert_eq!(Some(chain.tag), self.order.pop_front(), "in order");
-            chain
-                .elements
-                .iter()
-                .for_each(|&(address, _)| self.pool.give(address));
+        while let Some(tag) = self.bench[self.host].take_sent(0, &mut self.pool) {
+            assert_eq!(Some(tag), self.order.pop_front(), "in order");
             chains += 1;
         }
         while let Some(packet) = self.bench[self.packets].pop() {

@@ -30,6 +30,7 @@ mod pace;
 mod pin;
 mod seed;
 mod stream;
+pub mod toeplitz;
 
 pub use bench::{Agent, Bench, Dut, Error, Handle, ns};
 pub use handshake::{HandshakeSink, HandshakeSource};

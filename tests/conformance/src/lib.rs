@@ -73,7 +73,10 @@ impl Side {
     /// What the card offers or the driver accepts.
     pub fn features(self) -> F {
         match self {
-            Side::Device => F::from_bits_retain(u128::from(hematite_nic::virtio::features::OFFERED).into()),
+            Side::Device => {
+                use hematite_nic::virtio::features::{MULTIQUEUE, OFFERED};
+                F::from_bits_retain(u128::from(OFFERED | MULTIQUEUE).into())
+            }
             Side::Driver => hematite_driver::features::SUPPORTED,
         }
     }

@@ -356,11 +356,11 @@ fn n14_a_lone_segment_comes_up_at_once_or_when_the_wire_is_idle() -> Result<()> 
     // No TCP at all.
     let mut other = flow.segment(0, &mut rng);
     other[23] = 200;
-    let (plain, _) = rig.latency(&other)?;
+    let (plain, _) = rig::latency(&mut rig, &other)?;
     for _ in 0..4 {
-        let (pushed, _) = rig.latency(&flow.segment(PSH, &mut rng))?;
+        let (pushed, _) = rig::latency(&mut rig, &flow.segment(PSH, &mut rng))?;
         ensure!(pushed <= plain + 50, "{pushed} cycles, {plain} for another frame");
-        let (waited, _) = rig.latency(&flow.segment(0, &mut rng))?;
+        let (waited, _) = rig::latency(&mut rig, &flow.segment(0, &mut rng))?;
         ensure!(
             (4096..4096 + plain + 200).contains(&waited),
             "{waited} cycles, {plain} for another frame"
@@ -371,7 +371,7 @@ fn n14_a_lone_segment_comes_up_at_once_or_when_the_wire_is_idle() -> Result<()> 
     rig.host.run_for(SETTLE)?;
     rig.host.take();
     rig.send(std::slice::from_ref(&first));
-    let (took, packets) = rig.latency(&last)?;
+    let (took, packets) = rig::latency(&mut rig, &last)?;
     ensure!(took <= plain + 150, "{took} cycles, {plain} for another frame");
     ensure!(packets.len() == 1);
     rig::assert_cut_again(&packets, &[first, last])?;

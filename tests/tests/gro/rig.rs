@@ -1,15 +1,11 @@
-//! The whole card with the real driver, and what becomes of frames on the wire.
+//! What becomes of frames on the wire, and how fast.
 
 use anyhow::{Context, Result, ensure};
-use hematite_driver::CardCounters;
-use hematite_netstack::{GsoType, IpSummed, NetDevice};
+use hematite_netstack::{GsoType, IpSummed};
 use hematite_sim::SimTime;
-use hematite_sim::host::CpuModel;
-use hematite_sim::packet_host::{Arrived, PacketHost};
-use hematite_sim::wire::Damage;
+use hematite_sim::packet_host::Arrived;
 use hematite_sim::wire::segments::{cut, flow_of, is_partial};
-use hematite_tests::lab::{Card, LabConfig, no_violations};
-use hematite_tests::peer::Peer;
+pub use hematite_tests::rig::Rig;
 use std::collections::{BTreeMap, VecDeque};
 
 const CYCLE_NS: u64 = 8;
@@ -96,79 +92,21 @@ pub fn assert_in_order(packets: &[Arrived], sent: &[Vec<u8>]) -> Result<usize> {
     Ok(arrived)
 }
 
-/// See the module's documentation.
-pub struct Rig {
-    pub host: PacketHost<Card, Peer>,
-}
-
-impl Rig {
-    pub fn bring_up(config: LabConfig) -> Result<Self> {
-        let (machine, _) = config.machine()?;
-        let host = PacketHost::bring_up(machine, config.driver, CpuModel::default())?;
-        Ok(Rig { host })
+/// Core cycles from a frame's last octet on the wire, idle or not, to the interrupt for it; and the packets that
+/// came.
+pub fn latency(rig: &mut Rig, frame: &[u8]) -> Result<(u64, Vec<Arrived>)> {
+    if rig.unsent() == 0 {
+        // Whatever came before has been dealt with, and the driver's wish for interrupts read.
+        rig.host.run_for(SimTime::from_us(300))?;
+        rig.host.take();
     }
-
-    pub fn mac(&self) -> [u8; 6] {
-        self.host.net.mac_address().0
-    }
-
-    /// Puts frames on the wire, one behind the other.
-    pub fn send(&mut self, frames: &[Vec<u8>]) {
-        let mut machine = self.host.machine().borrow_mut();
-        for frame in frames {
-            machine.wire.endpoint.send(frame.clone(), Damage::None);
-        }
-    }
-
-    /// Time passes, and the host does nothing.
-    pub fn sleep(&mut self, span: SimTime) -> Result<()> {
-        Ok(self.host.machine().borrow_mut().run_for(span)?)
-    }
-
-    fn unsent(&self) -> usize {
-        self.host.machine().borrow().wire.endpoint.unsent()
-    }
-
-    /// Until everything has left the wire, and `span` more.
-    pub fn drain(&mut self, span: SimTime) -> Result<()> {
-        while self.unsent() > 0 {
-            self.host.run_for(SimTime::from_us(20))?;
-        }
-        Ok(self.host.run_for(span)?)
-    }
-
-    /// Core cycles from a frame's last octet on the wire, idle or not, to the interrupt for it; and the packets that
-    /// came.
-    pub fn latency(&mut self, frame: &[u8]) -> Result<(u64, Vec<Arrived>)> {
-        if self.unsent() == 0 {
-            // Whatever came before has been dealt with, and the driver's wish for interrupts read.
-            self.host.run_for(SimTime::from_us(300))?;
-            self.host.take();
-        }
-        self.send(&[frame.to_vec()]);
-        let before = self.host.machine().borrow().rc.last_message();
-        self.drain(SimTime::from_us(200))?;
-        let machine = self.host.machine().borrow();
-        let at = machine.rc.last_message();
-        let after = at - machine.wire.last_octet_to_card();
-        drop(machine);
-        ensure!(at > before && self.host.arrived() > 0, "no interrupt");
-        Ok((after.ns() / CYCLE_NS, self.host.take()))
-    }
-
-    pub fn counters(&mut self) -> Result<CardCounters> {
-        self.host.net.card_counters()?.context("not a Hematite card")
-    }
-
-    /// The card broke no rule, and nothing was wrong with what it told the driver.
-    pub fn check(&mut self) -> Result<()> {
-        let stats = self.host.net.ethtool_stats();
-        let rx = stats.rx;
-        ensure!(
-            (rx.frame_errors, rx.length_errors, rx.drops) == (0, 0, 0),
-            "{stats:?}"
-        );
-        ensure!(stats.device_faults == 0, "{stats:?}");
-        no_violations(self.host.machine())
-    }
+    rig.send(&[frame.to_vec()]);
+    let before = rig.host.machine().borrow().rc.last_message();
+    rig.drain(SimTime::from_us(200))?;
+    let machine = rig.host.machine().borrow();
+    let at = machine.rc.last_message();
+    let after = at - machine.wire.last_octet_to_card();
+    drop(machine);
+    ensure!(at > before && rig.host.arrived() > 0, "no interrupt");
+    Ok((after.ns() / CYCLE_NS, rig.host.take()))
 }

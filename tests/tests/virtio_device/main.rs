@@ -2,6 +2,7 @@
 //! `tests/virtio-conformance.md` names these tests.
 
 mod filters;
+mod multiqueue;
 mod net;
 mod offloads;
 
@@ -66,8 +67,17 @@ fn interrupts(rings: &mut RawRings) -> Vec<u16> {
 
 /// Posts receive buffer `n` of the data area.
 fn post(rings: &mut RawRings, n: u16) -> Result<()> {
-    let data = rings.queues[RX].data.iova() + u64::from(n) * u64::from(BUFFER);
-    rings.queues[RX].put(data, BUFFER, flag::WRITE)
+    post_to(rings, RX, n)
+}
+
+/// The same of a receive queue.
+fn post_to(rings: &mut RawRings, queue: usize, n: u16) -> Result<()> {
+    let ring = &mut rings.queues[queue];
+    ring.put(
+        ring.data.iova() + u64::from(n) * u64::from(BUFFER),
+        BUFFER,
+        flag::WRITE,
+    )
 }
 
 /// Puts a packet into transmit buffer `n` and makes it available.
@@ -81,14 +91,19 @@ fn send(rings: &mut RawRings, n: u16, header: [u8; HEADER], frame: &[u8]) -> Res
 
 /// What the card wrote to receive buffer `n`.
 fn received(rings: &RawRings, n: u16) -> Result<([u8; HEADER], Vec<u8>)> {
-    let used = rings.queues[RX].descriptor(n)?;
+    received_by(rings, RX, n)
+}
+
+/// The same by a receive queue.
+fn received_by(rings: &RawRings, queue: usize, n: u16) -> Result<([u8; HEADER], Vec<u8>)> {
+    let used = rings.queues[queue].descriptor(n)?;
     let length = u32::from_le_bytes([used[8], used[9], used[10], used[11]]) as usize;
     ensure!(
         (HEADER..=BUFFER as usize).contains(&length),
         "{length} bytes used"
     );
     let mut bytes = vec![0; length];
-    rings.queues[RX]
+    rings.queues[queue]
         .data
         .copy_to_slice(usize::from(n) * BUFFER as usize, &mut bytes)?;
     let (header, frame) = bytes.split_at(HEADER);

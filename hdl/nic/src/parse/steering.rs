@@ -57,8 +57,8 @@ fn share(x: Bits<8>, n: Bits<4>) -> Bits<3> {
 }
 
 /// Adds its queue, of `N`, to each frame's meta data. A queue that does not run is given none of the frames that are
-/// spread evenly as long as another runs; the indirection table is followed in any case. Three cycles from `meta` to `steered`, whose `queue` then stands until the frame
-/// is taken, whatever becomes of the configuration.
+/// spread evenly as long as another runs; the indirection table is followed in any case. Three cycles from `meta` to
+/// `steered`, whose `steered_queue` then stands until the frame is taken, whatever becomes of the configuration.
 #[hw]
 pub struct Steering<const N: usize> {
     /// Rising edge.
@@ -76,7 +76,7 @@ pub struct Steering<const N: usize> {
     /// The same.
     pub steered: MetaOut,
     /// And where it goes.
-    pub queue: Signal<Out, Bits<3>>,
+    pub steered_queue: Signal<Out, Bits<3>>,
     /// The frame at hand goes there.
     pub holds: [Signal<Out, Bit>; N],
     entries: LutRam<Bits<3>, 7>,
@@ -140,7 +140,7 @@ impl<const N: usize> Logic for Steering<N> {
                 self.first.q.val()
             };
         }
-        self.queue.next = self.chosen.q.val();
+        self.steered_queue.next = self.chosen.q.val();
 
         let valid = self.meta.valid.val() && known;
         for q in 0..N {

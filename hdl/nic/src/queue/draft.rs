@@ -3,7 +3,7 @@
 use hematite_lang::prelude::*;
 
 /// A queue of `2^A` words in distributed RAM, like `Fifo`, but words are written as a draft: they can be read from the
-/// cycle after `settle` on, and `take_back` forgets them. One word in and one out each cycle.
+/// second cycle after `settle` on, and `take_back` forgets them. One word in and one out each cycle.
 ///
 /// `open` begins a draft, in the cycle before its first word is written at the earliest; words that are written while none is open
 /// are settled. `settle` and `take_back` end it; a word of the draft may still be written after `settle`.

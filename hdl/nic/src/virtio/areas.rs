@@ -11,7 +11,7 @@ const WORDS: usize = 6;
 /// in block RAM for the driver that reads them back, and in registers where an engine needs them. No engine writes
 /// the device area.
 ///
-/// `queue` and `word` must be the same in the cycle before a `write` or a look at `read`, and writes of a word two
+/// `number` and `word` must be the same in the cycle before a `write` or a look at `read`, and writes of a word two
 /// cycles apart.
 #[hw]
 pub struct Areas<const QUEUES: usize> {
@@ -19,8 +19,8 @@ pub struct Areas<const QUEUES: usize> {
     pub clock: Signal<In, Clock>,
     /// All areas at 0.
     pub reset: Signal<In, Bit>,
-    /// A queue.
-    pub queue: Signal<In, Bits<5>>,
+    /// Of a queue.
+    pub number: Signal<In, Bits<5>>,
     /// A word of its areas, 0..=5.
     pub word: Signal<In, Bits<3>>,
     /// Write to that word.
@@ -52,7 +52,7 @@ impl<const QUEUES: usize> Logic for Areas<QUEUES> {
         assert!(QUEUES <= 32);
         registers!(self.clock => self.known);
         clocked!(self.clock => self.memory);
-        let queue = self.queue.val();
+        let queue = self.number.val();
         let word = self.word.val();
         let old = if self.known.q.val() {
             self.memory.read_data.val()

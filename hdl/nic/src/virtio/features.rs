@@ -30,7 +30,7 @@ pub const OFFERED: u64 = REQUIRED
     | bit(F::VQ_NOTF_COAL);
 
 /// Offered as well by a card with several pairs of queues.
-pub const MULTIQUEUE: u64 = 0;
+pub const MULTIQUEUE: u64 = bit(F::MQ) | bit(F::RSS);
 
 /// A driver that does not accept these gets no FEATURES_OK.
 pub const REQUIRED: u64 = bit(F::VERSION_1) | bit(F::RING_PACKED) | bit(F::ACCESS_PLATFORM);

@@ -400,7 +400,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         self.first_word.d.next = !word.any();
         let areas_word = common_word.index() >= QUEUE_DESC_LOW && common_word.index() <= QUEUE_DEVICE_HIGH;
         self.in_areas.d.next = self.in_common.d.val() && areas_word && present;
-        self.areas.queue.next = selected_index;
+        self.areas.number.next = selected_index;
         self.areas.word.next = common_word.get_bits::<3>(0);
         self.areas.data.next = data;
         self.areas.byte_enables.next = enables;

@@ -4,6 +4,7 @@
 
 mod coalescing;
 mod filters;
+mod multiqueue;
 mod offloads;
 
 use std::sync::LazyLock;

@@ -6,4 +6,5 @@ mod classifier;
 mod filter;
 mod frames;
 mod model;
+mod steering;
 mod toeplitz;

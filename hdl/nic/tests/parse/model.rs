@@ -1,5 +1,7 @@
 //! What the classifier has to say of a frame, in plain Rust.
 
+use hematite_testbench::toeplitz::toeplitz;
+
 /// VIRTIO_NET_HASH_TYPE_* in the order of `HashTypes`.
 pub const ALL_TYPES: u8 = 0x3f;
 
@@ -56,16 +58,6 @@ pub fn fold(mut total: u32) -> u32 {
         total = (total & 0xffff) + (total >> 16);
     }
     total
-}
-
-/// Bit by bit, as section 5.1.6.4.3 has it.
-pub fn toeplitz(key: &[u8], input: &[u8]) -> u32 {
-    let bit = |bytes: &[u8], n: usize| bytes[n / 8] >> (7 - n % 8) & 1 != 0;
-    let mut hash = 0;
-    for n in (0..input.len() * 8).filter(|n| bit(input, *n)) {
-        hash ^= (n..n + 32).fold(0, |word, k| word << 1 | u32::from(bit(key, k)));
-    }
-    hash
 }
 
 /// The network header of a packet, and where its transport header starts.

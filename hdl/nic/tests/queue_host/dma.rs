@@ -183,8 +183,8 @@ pub struct WritePort {
     partial: Vec<u8>,
     /// Pieces on their way to memory, in order; true for the last of a write.
     cells: VecDeque<(u64, Vec<u8>, bool)>,
-    /// Of the writes that are in memory and not yet told to be done: whether each showed the driver something.
-    dones: VecDeque<bool>,
+    /// Of the writes that are in memory and not yet told to be done: the queue whose driver each showed something.
+    dones: VecDeque<Option<usize>>,
     ready: (bool, bool),
     pub requests: u64,
     pub bytes: u64,
@@ -247,15 +247,16 @@ impl WritePort {
     }
 
     /// Moves some bytes to memory, in order; asks `shows` of each write, when all of it is there and nothing behind it,
-    /// by its last address, whether the driver sees something new. Says whether such a write is now told to be done.
+    /// by its last address, which queue's driver sees something new. Says which queue's such write is now told to be
+    /// done.
     pub fn drive(
         &mut self,
         model: &mut Model,
         memory: &mut Memory,
         timing: &Timing,
         rng: &mut Rng,
-        mut shows: impl FnMut(&Memory, u64) -> bool,
-    ) -> bool {
+        mut shows: impl FnMut(&Memory, u64) -> Option<usize>,
+    ) -> Option<usize> {
         let cells = rng.random_range(0..=timing.cells).min(self.cells.len());
         for (address, bytes, last) in self.cells.drain(..cells) {
             memory.write(address, &bytes);
@@ -274,7 +275,7 @@ impl WritePort {
         self.ready = (willing(rng), willing(rng) && !self.requests_waiting.is_empty());
         self.request[3].set(model, u128::from(self.ready.0));
         self.data[5].set(model, u128::from(self.ready.1));
-        told == Some(true)
+        told.flatten()
     }
 
     pub fn is_idle(&self) -> bool {

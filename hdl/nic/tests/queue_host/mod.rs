@@ -1,11 +1,13 @@
-//! A host for one queue engine: memory, the DMA engines' channels, and a driver like Linux's.
+//! A host for one queue engine: memory, the DMA engines' channels, and for each queue a driver like Linux's.
 
 #![allow(dead_code, missing_docs)] // Each test file uses its own part.
 
 pub mod dma;
+pub mod driver;
 pub mod ring;
 
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 
 use hematite_nic::parse::FrameMeta;
 use hematite_testbench::{Agent, Error, Pin, Rng, slice_of};
@@ -13,20 +15,14 @@ use hematite_verilator::Model;
 use rand::RngExt;
 
 use dma::{Memory, ReadPort, Timing, WritePort};
-use ring::{Chain, Ring, Step};
+use driver::Driver;
+use ring::Ring;
 
-const ENABLE: u16 = 0;
-const DISABLE: u16 = 1;
+/// What fits into one buffer of the pool.
+pub const BUFFER: usize = 16_000;
 
-/// What the driver does about used buffers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Napi {
-    /// Until an interrupt.
-    Interrupt,
-    Poll,
-    /// With notifications disabled, for so many cycles more.
-    Busy(u64),
-}
+/// Bytes of memory for what a queue has: its ring, and 128 KiB behind its start the event suppression structure.
+const QUEUE: u64 = 0x4_0000;
 
 /// The engine under test.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,6 +35,7 @@ pub enum Engine {
 /// The channel by which the engine learns of frames.
 struct MetaPort {
     fields: Vec<Pin>,
+    queue: Pin,
     valid: Pin,
     ready: Pin,
     offering: bool,
@@ -76,6 +73,7 @@ impl MetaPort {
             fields: fields
                 .map(|(name, _)| pin(&format!("meta_data{}", slice_of::<FrameMeta>(name))))
                 .to_vec(),
+            queue: pin("meta_queue"),
             valid: pin("meta_valid"),
             ready: pin("meta_ready"),
             offering: false,
@@ -84,9 +82,10 @@ impl MetaPort {
     fn taken(&mut self, model: &Model) -> bool {
         std::mem::take(&mut self.offering) && self.ready.get(model) != 0
     }
-    fn offer(&mut self, model: &mut Model, next: Option<&FrameMeta>) {
+    fn offer(&mut self, model: &mut Model, next: Option<&FrameMeta>, queue: Option<u8>) {
         self.offering = next.is_some();
         self.valid.set(model, u128::from(self.offering));
+        self.queue.set(model, queue.unwrap_or(0).into());
         let next = next.copied().unwrap_or_default();
         for (pin, (_, value)) in self.fields.iter().zip(meta_fields(&next)) {
             pin.set(model, value.into());
@@ -94,59 +93,67 @@ impl MetaPort {
     }
 }
 
-/// Everything on the host's side of a queue engine.
+/// Everything on the host's side of a queue engine. It stands for the driver of its first queue: a test with one queue
+/// asks that.
 pub struct Host {
     pub memory: Memory,
-    pub ring: Ring,
+    pub queues: Vec<Driver>,
     pub timing: Timing,
     pub reads: Vec<ReadPort>,
     pub write: WritePort,
-    /// `run` as the driver wants it.
-    pub run: bool,
-    /// Used buffers that the driver has taken.
-    pub done: VecDeque<(Chain, u32)>,
-    /// Stores of the driver in one cycle, at most.
+    /// Stores of a driver in one cycle, at most.
     pub stores: u32,
-    /// Percent chance in each cycle of going busy.
-    pub busy: f64,
-    /// The driver takes used buffers.
-    pub reaping: bool,
-    /// Buffers taken at a time must be whole packets: asked before each with the memory.
-    pub whole_packets: bool,
-    pub vector: u16,
-    pub interrupts: u64,
-    pub doorbells: u64,
-    /// What is known of the frames to come.
+    /// What is known of the frames to come, and to which queue they go: the first if there is no saying.
     pub metas: VecDeque<FrameMeta>,
+    pub targets: VecDeque<u8>,
     pub counters: Vec<(&'static str, Pin, u64)>,
-    pub idle: bool,
-    pub failed: bool,
-    napi: Napi,
-    /// Writes that showed the driver used buffers and that the device was told to be done, since the last interrupt.
-    shown_since_interrupt: u64,
-    /// One is told in this cycle.
-    shown_now: bool,
-    /// Used buffers that the driver could have seen.
-    shown: u64,
-    config: Vec<(&'static str, Pin)>,
-    interrupt: [Pin; 3],
-    interrupt_ready: bool,
     meta: Option<MetaPort>,
     rng: Rng,
     now: u64,
 }
 
+impl Deref for Host {
+    type Target = Driver;
+
+    fn deref(&self) -> &Driver {
+        &self.queues[0]
+    }
+}
+
+impl DerefMut for Host {
+    fn deref_mut(&mut self) -> &mut Driver {
+        &mut self.queues[0]
+    }
+}
+
 impl Host {
-    pub fn new(model: &Model, engine: Engine, size: u16, timing: Timing, mut rng: Rng) -> Self {
+    /// With one queue.
+    pub fn new(model: &Model, engine: Engine, size: u16, timing: Timing, rng: Rng) -> Self {
+        Self::with_queues(model, engine, &[size], timing, rng)
+    }
+
+    /// With a queue of each of these sizes.
+    pub fn with_queues(model: &Model, engine: Engine, sizes: &[u16], timing: Timing, mut rng: Rng) -> Self {
         let pin = |name: &str| Pin::of(model, name).expect("a port");
-        // Above 4 GiB or below, and the ring where it must be: on 16 bytes.
+        // Above 4 GiB or below, and the rings where they must be: on 16 bytes.
         let base = if rng.random() { 0x1_2345_0000 } else { 0x4321_0000 };
         let memory = Memory::new(base, 24 << 20);
-        let ring = Ring::new(size, base + 16 * rng.random_range(1..100), base + 0x2_0000);
+        let queue = |(n, &size): (usize, &u16)| {
+            let from = base + n as u64 * QUEUE;
+            let ring = Ring::new(size, from + 16 * rng.random_range(1..100), from + 0x2_0000);
+            // The control engine has one queue.
+            let number = match engine {
+                Engine::Control => String::new(),
+                _ => format!("{n}_"),
+            };
+            Driver::new(model, &number, ring, 7 + n as u16)
+        };
+        let queues = sizes.iter().enumerate().map(queue).collect();
         let counters: &[&str] = match engine {
             Engine::Transmit => &["queue_failed"],
             Engine::Receive => &[
                 "rx_no_buffer",
+                "rx_starved",
                 "rx_stopped",
                 "rx_too_long",
                 "rx_delivered",
@@ -158,40 +165,17 @@ impl Host {
             Engine::Transmit => &["read", "data"],
             Engine::Receive | Engine::Control => &["read"],
         };
-        let config = ["run", "size", "descriptors", "driver_events", "vector", "notify"]
-            .iter()
-            .chain(&["idle", "failed"]);
-        // The control engine has one queue, the others the first of theirs.
-        let number = if engine == Engine::Control { "" } else { "0_" };
         Self {
             reads: reads.iter().map(|name| ReadPort::new(model, name)).collect(),
             write: WritePort::new(model),
             counters: counters.iter().map(|name| (*name, pin(name), 0)).collect(),
-            config: config
-                .map(|name| (*name, pin(&format!("config_{number}{name}"))))
-                .collect(),
-            interrupt: ["vector", "valid", "ready"].map(|name| pin(&format!("interrupt_{number}{name}"))),
             meta: (engine == Engine::Receive).then(|| MetaPort::new(model)),
             memory,
-            ring,
+            queues,
             timing,
-            run: false,
-            done: VecDeque::new(),
             stores: 4,
-            busy: 0.0,
-            reaping: true,
-            whole_packets: false,
-            vector: 7,
-            interrupts: 0,
-            doorbells: 0,
             metas: VecDeque::new(),
-            idle: true,
-            failed: false,
-            napi: Napi::Interrupt,
-            shown_since_interrupt: 0,
-            shown_now: false,
-            shown: 0,
-            interrupt_ready: false,
+            targets: VecDeque::new(),
             rng,
             now: 0,
         }
@@ -199,7 +183,7 @@ impl Host {
 
     /// Where buffers may be: from here to the end of memory.
     pub fn buffers(&self) -> u64 {
-        self.memory.base + 0x4_0000
+        self.memory.base + self.queues.len() as u64 * QUEUE
     }
 
     pub fn counter(&self, name: &str) -> u64 {
@@ -208,26 +192,33 @@ impl Host {
 
     /// A fresh ring in cleaned memory, as after a reset.
     pub fn restart(&mut self, size: u16) {
-        let zeros = vec![0; 0x4_0000];
-        self.memory.write(self.memory.base, &zeros);
-        self.ring = Ring::new(size, self.ring.descriptors, self.ring.events);
-        self.napi = Napi::Interrupt;
-        self.shown_since_interrupt = 0;
-        self.shown = 0;
-        self.done.clear();
+        self.restart_queue(0, size);
+    }
+
+    /// The same of a queue.
+    pub fn restart_queue(&mut self, queue: usize, size: u16) {
+        let from = self.memory.base + queue as u64 * QUEUE;
+        self.memory.write(from, &vec![0; QUEUE as usize]);
+        self.queues[queue].restart(size);
     }
 
     /// The bytes of the next packet, virtio header first, if the driver has taken all its buffers; those go back to
     /// the pool.
     pub fn take_packet(&mut self, pool: &mut Pool) -> Option<Vec<u8>> {
-        let head = self.done.front()?.0.elements[0].0;
+        self.take_packet_of(0, pool)
+    }
+
+    /// The same of a queue.
+    pub fn take_packet_of(&mut self, queue: usize, pool: &mut Pool) -> Option<Vec<u8>> {
+        let done = &mut self.queues[queue].done;
+        let head = done.front()?.0.elements[0].0;
         let buffers = usize::from(self.memory.u16(head + 10));
         assert!(buffers > 0, "no buffers");
-        if self.done.len() < buffers {
+        if done.len() < buffers {
             return None;
         }
         let mut bytes = vec![];
-        for (n, (chain, mut left)) in self.done.drain(..buffers).enumerate() {
+        for (n, (chain, mut left)) in done.drain(..buffers).enumerate() {
             let capacity: u32 = chain.elements.iter().map(|e| e.1).sum();
             assert!(left <= capacity, "{left} bytes in {capacity}");
             assert!(
@@ -251,7 +242,13 @@ impl Host {
 
     /// Posts a chain of buffers of these lengths, if there is room.
     pub fn post(&mut self, pool: &mut Pool, lengths: &[u32], rng: &mut Rng) -> bool {
-        if usize::from(self.ring.free) < lengths.len() {
+        self.post_to(0, pool, lengths, rng)
+    }
+
+    /// The same to a queue.
+    pub fn post_to(&mut self, queue: usize, pool: &mut Pool, lengths: &[u32], rng: &mut Rng) -> bool {
+        let ring = &mut self.queues[queue].ring;
+        if usize::from(ring.free) < lengths.len() {
             return false;
         }
         let mut elements = vec![];
@@ -263,73 +260,56 @@ impl Host {
             self.memory.write(address, &vec![0xa5; length as usize]);
             elements.push((address, length));
         }
-        self.ring.add(&elements, ring::WRITE, None, 0, rng);
+        ring.add(&elements, ring::WRITE, None, 0, rng);
+        true
+    }
+}
+
+/// Transmission.
+impl Host {
+    /// Makes a packet available to a queue, cut into `parts` at random bytes, if there is room.
+    pub fn post_packet(
+        &mut self,
+        queue: usize,
+        pool: &mut Pool,
+        (packet, tag): (&[u8], u64),
+        parts: usize,
+        rng: &mut Rng,
+    ) -> bool {
+        let parts = parts.min(packet.len());
+        let mut cuts: Vec<usize> = (0..parts - 1)
+            .map(|_| rng.random_range(1..packet.len()))
+            .chain((BUFFER..packet.len()).step_by(BUFFER))
+            .collect();
+        cuts.push(packet.len());
+        cuts.sort_unstable();
+        cuts.dedup();
+        let ring = &mut self.queues[queue].ring;
+        if usize::from(ring.free) < cuts.len() {
+            return false;
+        }
+        let (mut elements, mut from) = (vec![], 0);
+        for cut in cuts {
+            let Some(address) = pool.take(rng) else {
+                elements.iter().for_each(|&(address, _)| pool.give(address));
+                return false;
+            };
+            self.memory.write(address, &packet[from..cut]);
+            elements.push((address, (cut - from) as u32));
+            from = cut;
+        }
+        ring.add(&elements, 0, None, tag, rng);
         true
     }
 
-    fn config_pin(&self, name: &str) -> Pin {
-        self.config.iter().find(|c| c.0 == name).expect("a pin").1
-    }
-
-    fn set(&self, model: &mut Model, name: &str, value: u128) {
-        self.config_pin(name).set(model, value);
-    }
-
-    fn suppress(&mut self, flags: u16) {
-        // Two stores of 16 bits, in Linux's order; the first means nothing without EVENT_IDX.
-        let noise: [u8; 2] = self.rng.random();
-        self.memory.write(self.ring.events, &noise);
-        self.memory.write(self.ring.events + 2, &flags.to_le_bytes());
-    }
-
-    fn reap(&mut self) -> bool {
-        if self.whole_packets && self.ring.peek(&self.memory, 0) {
-            // The first buffer of a packet is seen: all of them must be (section 5.1.6.3).
-            let id = self
-                .memory
-                .u16(self.ring.descriptors + 16 * u64::from(self.ring.next_used()) + 12);
-            let head = self.ring.held.get(&id).expect("a held id").elements[0].0;
-            for n in 0..self.memory.u16(head + 10) {
-                assert!(
-                    self.ring.peek(&self.memory, n),
-                    "buffer {n} of a packet is missing"
-                );
-            }
-            for _ in 0..self.memory.u16(head + 10) {
-                self.done.extend(self.ring.take(&self.memory));
-            }
-            return true;
+    /// The tag of the oldest chain that a queue's driver has taken; its buffers go back to the pool.
+    pub fn take_sent(&mut self, queue: usize, pool: &mut Pool) -> Option<u64> {
+        let (chain, length) = self.queues[queue].done.pop_front()?;
+        assert_eq!(length, 0, "nothing is written to a transmit buffer");
+        for (address, _) in chain.elements {
+            pool.give(address);
         }
-        let taken = self.ring.take(&self.memory);
-        let some = taken.is_some();
-        self.done.extend(taken);
-        some
-    }
-
-    fn napi(&mut self) {
-        match self.napi {
-            Napi::Interrupt => {
-                if self.busy > 0.0 && self.rng.random_bool(self.busy / 100.0) {
-                    self.suppress(DISABLE);
-                    self.napi = Napi::Busy(self.rng.random_range(0..3000));
-                }
-            }
-            Napi::Busy(0) | Napi::Poll => {
-                if !self.reap() {
-                    self.suppress(ENABLE);
-                    if self.ring.peek(&self.memory, 0) {
-                        self.suppress(DISABLE);
-                        self.napi = Napi::Poll;
-                    } else {
-                        self.napi = Napi::Interrupt;
-                    }
-                }
-            }
-            Napi::Busy(left) => {
-                self.napi = Napi::Busy(left - 1);
-                self.reap();
-            }
-        }
+        Some(chain.tag)
     }
 }
 
@@ -339,20 +319,9 @@ impl Agent for Host {
             read.sample(model, self.now, &self.timing, &mut self.rng);
         }
         self.write.sample(model);
-        if self.interrupt_ready && self.interrupt[1].get(model) != 0 {
-            assert_eq!(self.interrupt[0].get(model) as u16, self.vector);
-            assert!(
-                self.shown_since_interrupt > 0,
-                "an interrupt without a used buffer that the driver can see"
-            );
-            self.shown_since_interrupt = 0;
-            self.interrupts += 1;
-            if self.napi == Napi::Interrupt {
-                self.suppress(DISABLE);
-                self.napi = Napi::Poll;
-            }
+        for queue in &mut self.queues {
+            queue.sample(model, &mut self.memory, &mut self.rng);
         }
-        self.shown_since_interrupt += u64::from(std::mem::take(&mut self.shown_now));
         for (_, pin, count) in &mut self.counters {
             *count += pin.get(model) as u64;
         }
@@ -360,56 +329,37 @@ impl Agent for Host {
             && meta.taken(model)
         {
             self.metas.pop_front();
+            self.targets.pop_front();
         }
-        [self.idle, self.failed] = ["idle", "failed"].map(|name| self.config_pin(name).get(model) != 0);
         Ok(())
     }
 
     fn drive(&mut self, model: &mut Model, _in_reset: bool) {
         self.now += 1;
-        let mut notify = false;
-        for _ in 0..self.rng.random_range(0..=self.stores) {
-            match self.ring.steps.pop_front() {
-                Some(Step::Store(address, bytes)) => self.memory.write(address, &bytes),
-                Some(Step::Doorbell) => {
-                    notify = true;
-                    break;
-                }
-                None => break,
-            }
+        let (memory, rng) = (&mut self.memory, &mut self.rng);
+        let mut notify = vec![];
+        for queue in &mut self.queues {
+            notify.push(queue.store(rng.random_range(0..=self.stores), memory));
         }
-        self.doorbells += u64::from(notify);
-        let (from, to) = (
-            self.ring.descriptors,
-            self.ring.descriptors + 16 * u64::from(self.ring.size),
-        );
-        let (ring, shown) = (&self.ring, &mut self.shown);
-        let shows = |memory: &Memory, address| {
-            (from..to).contains(&address) && {
-                let before = std::mem::replace(shown, ring.shown(memory));
-                *shown > before
-            }
-        };
-        self.shown_now = self
-            .write
-            .drive(model, &mut self.memory, &self.timing, &mut self.rng, shows);
-        if self.reaping {
-            self.napi();
+        let queues = &mut self.queues;
+        let shows =
+            |memory: &Memory, address| queues.iter_mut().position(|queue| queue.shows(memory, address));
+        if let Some(queue) = self.write.drive(model, memory, &self.timing, rng, shows) {
+            self.queues[queue].shown_now = true;
+        }
+        for queue in &mut self.queues {
+            queue.napi(memory, rng);
         }
         for read in &mut self.reads {
-            read.drive(model, &self.memory, self.now, &self.timing, &mut self.rng);
+            read.drive(model, memory, self.now, &self.timing, rng);
         }
-        self.interrupt_ready = self.rng.random_range(0..100) < self.timing.willing;
-        self.interrupt[2].set(model, u128::from(self.interrupt_ready));
         if let Some(meta) = &mut self.meta {
-            meta.offer(model, self.metas.front());
+            meta.offer(model, self.metas.front(), self.targets.front().copied());
         }
-        self.set(model, "run", u128::from(self.run));
-        self.set(model, "notify", u128::from(notify));
-        self.set(model, "size", u128::from(self.ring.size));
-        self.set(model, "descriptors", u128::from(self.ring.descriptors));
-        self.set(model, "driver_events", u128::from(self.ring.events));
-        self.set(model, "vector", u128::from(self.vector));
+        for (queue, notify) in self.queues.iter_mut().zip(notify) {
+            let willing = rng.random_range(0..100) < self.timing.willing;
+            queue.drive(model, notify, willing);
+        }
     }
 }
 

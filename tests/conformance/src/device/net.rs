@@ -15,6 +15,10 @@ const FILTER_COMMANDS: &str = "hdl/nic/tests/control_commands/filters.rs";
 const FILTERS: &str = "tests/tests/virtio_device/filters.rs";
 /// And by driver and stack.
 const STACK_FILTERS: &str = "tests/tests/filters.rs";
+/// Several pairs of queues on the whole card.
+const MULTIQUEUE: &str = "tests/tests/virtio_device/multiqueue.rs";
+/// And in the driver's hands.
+const MULTIQUEUE_DRIVER: &str = "tests/tests/multiqueue.rs";
 /// Interrupt moderation on the whole card.
 const MODERATION: &str = "tests/tests/moderation.rs";
 
@@ -31,7 +35,10 @@ pub const SECTIONS: &[Section] = &[
             (
                 1,
                 "MUST have 1 to 0x8000 pairs of queues in `max_virtqueue_pairs`",
-                NotOffered(F::MQ),
+                Tests(&[(
+                    MULTIQUEUE,
+                    "device_configuration_says_how_many_pairs_and_what_is_hashed",
+                )]),
             ),
             (
                 2,
@@ -61,12 +68,15 @@ pub const SECTIONS: &[Section] = &[
             (
                 7,
                 "MUST take RSS keys of at least 40 bytes",
-                NotOffered(F::RSS.union(F::HASH_REPORT)),
+                Tests(&[(
+                    MULTIQUEUE,
+                    "device_configuration_says_how_many_pairs_and_what_is_hashed",
+                )]),
             ),
             (
                 8,
                 "MUST take indirection tables of at least 128 entries",
-                NotOffered(F::RSS),
+                Tests(&[(MULTIQUEUE, "the_table_is_followed_even_to_a_queue_in_reset")]),
             ),
             (9, "MAY stand by for a primary device", NotOffered(F::STANDBY)),
             (
@@ -428,19 +438,29 @@ pub const SECTIONS: &[Section] = &[
             (
                 1,
                 "MUST receive by receiveq1 only after a reset",
-                NotOffered(F::MQ),
+                Tests(&[(MULTIQUEUE, "frames_come_by_the_first_queue_until_more_are_wanted")]),
             ),
             (
                 2,
                 "MUST NOT receive by other queues than those enabled once the command is used",
-                NotOffered(F::MQ),
+                Tests(&[(MULTIQUEUE, "no_frame_comes_by_a_queue_that_is_no_longer_in_use")]),
             ),
             (
                 3,
                 "SHOULD take another queue when the packet's is being reset",
-                NotOffered(F::MQ),
+                Tests(&[(
+                    MULTIQUEUE,
+                    "a_queue_in_reset_is_passed_over_while_there_is_another",
+                )]),
             ),
-            (4, "MUST drop the packet when all are", NotOffered(F::MQ)),
+            (
+                4,
+                "MUST drop the packet when all are",
+                Tests(&[(
+                    MULTIQUEUE,
+                    "a_queue_in_reset_is_passed_over_while_there_is_another",
+                )]),
+            ),
         ],
     },
     Section {
@@ -449,12 +469,18 @@ pub const SECTIONS: &[Section] = &[
             (
                 1,
                 "MUST choose the receive queue by hash and indirection table",
-                NotOffered(F::RSS),
+                Tests(&[
+                    (MULTIQUEUE, "the_table_is_followed_even_to_a_queue_in_reset"),
+                    (
+                        MULTIQUEUE_DRIVER,
+                        "n16_frames_come_by_the_queue_that_hash_and_table_say",
+                    ),
+                ]),
             ),
             (
                 2,
                 "MUST drop the packet when that queue is being reset",
-                NotOffered(F::RSS),
+                Tests(&[(MULTIQUEUE, "the_table_is_followed_even_to_a_queue_in_reset")]),
             ),
         ],
     },
