@@ -249,14 +249,16 @@ fn doorbells_of_absent_queues_and_odd_doorbells() -> Result<()> {
     let mut lab = LabConfig::new(seed()).bring_up()?;
     let before = lab.counters()?.get(counter::DOORBELL_ABSENT_QUEUE);
     let notify = u64::from(bar0::NOTIFY);
+    // The control queue is the last.
+    let absent = 2 * lab.host.net.channels().max_combined as u64 + 1;
     let mut rung = 0;
     for round in 0..20u64 {
         let function = lab.host.net.function();
         for (offset, width, value) in [
-            // Queues 3 and up, with their own index and with that of a queue that is there.
-            (12, Width::U16, 3),
-            (12, Width::U16, 0),
-            (4 * (4 + round), Width::U16, 4 + round),
+            // Queues that there are none, with their own index and with that of a queue that is there.
+            (4 * absent, Width::U16, absent),
+            (4 * absent, Width::U16, 0),
+            (4 * (absent + 1 + round), Width::U16, absent + 1 + round),
             (0xffc, Width::U16, 0x3ff),
             // Another queue's index, an index that is none, and half an index.
             (0, Width::U16, 1),
