@@ -52,7 +52,7 @@ fn settings_are_shown_changed_and_shown() {
         "\ntx-checksumming: off\n",
         "\ngeneric-receive-offload: off\n",
         "\nscatter-gather: on\n",
-        "\nrx-checksumming: off [fixed]\n",
+        "\nrx-checksumming: on [fixed]\n",
     ] {
         assert!(features.contains(part), "{part:?} in {features}");
     }
@@ -77,16 +77,62 @@ fn counters_are_listed_and_tests_pass() {
 }
 
 #[test]
+fn queues_and_the_flow_hash_are_shown_changed_and_shown() {
+    let served = Served::start();
+    let key: Vec<String> = (0..40).map(|byte| format!("{byte:02x}")).collect();
+    let key = key.join(":");
+    let shown = served.run(&[
+        "ethtool", "-l", "-x", "-L", "combined", "2", "-l", "eth0", "-X", "equal", "2", "-x", "-X", "eth0",
+        "weight", "3", "1", "hkey", &key, "-x", "-X", "hkey", &key, "-L", "combined", "1", "-x",
+    ]);
+    let mut rest = &shown[..];
+    for part in [
+        "Channel parameters for eth0:\nPre-set maximums:\n",
+        "Combined:\t2\nCurrent hardware settings:\n",
+        "Combined:\t1\n",
+        "RX flow hash indirection table for eth0 with 1 RX ring(s):\nThe device spreads flows evenly by itself",
+        "Current hardware settings:\nRX:\t\tn/a\nTX:\t\tn/a\nOther:\t\tn/a\nCombined:\t2\n",
+        "RX flow hash indirection table for eth0 with 2 RX ring(s):\n    0:      0     1     0     1     0     1     0     1\n",
+        "  120:      0     1     0     1     0     1     0     1\nRSS hash key:\n6d:5a:56:da:",
+        ":fa\nRSS hash function:\n    toeplitz: on\n    xor: off\n    crc32: off\n",
+        "   88:      0     0     0     0     0     0     0     0\n   96:      1     1     1     1     1     1     1     1\n",
+        &format!("RSS hash key:\n{key}\n"),
+        "with 1 RX ring(s):\nThe device spreads flows evenly by itself",
+    ] {
+        let at = rest.find(part);
+        rest = &rest[at.unwrap_or_else(|| panic!("{part:?} in {shown}"))..];
+    }
+    let report = served.end();
+    assert_eq!(report.broken_rules, 0, "{:?}", report.broken);
+}
+
+#[test]
 fn what_can_not_be_done_says_so_and_fails() {
     let served = Served::start();
     for (arguments, says) in [
         (&["-K", "ufo", "on"][..], "bad parameter `ufo`"),
-        (&["-K", "rx", "on"], "Could not change any device features"),
+        (&["-K", "rx", "off"], "Could not change any device features"),
         (&["-G", "rx", "5"], "ring size 5 is not possible: 32 to 4096"),
         (&["-C", "rx-usecs", "65536"], "refused control command 6.1"),
         (&["-C", "rx-usecs", "many"], "bad value `many`"),
         (&["-C", "sample-interval", "1"], "can be set"),
         (&["-k", "eth7"], "the interface is eth0"),
+        (&["-L", "combined", "3"], "combined 3 of 2"),
+        (&["-L", "combined", "0"], "Cannot set device channel parameters"),
+        (&["-L", "rx", "1"], "combined can be set"),
+        (
+            &["-X", "equal", "2"],
+            "there is no RX ring 1, 1 in use (-L combined)",
+        ),
+        (
+            &["-X", "hkey", "00:01"],
+            "the key has 2 bytes, the device takes 40",
+        ),
+        (
+            &["-L", "combined", "2", "-X", "weight", "100", "29"],
+            "exceeds the size",
+        ),
+        (&["-X", "start", "1"], "none of equal, weight, hkey, default"),
     ] {
         let output = served
             .command(&["ethtool"])

@@ -25,6 +25,24 @@ pub(crate) struct RssLimits {
     pub(crate) types: u32,
 }
 
+/// A hash key for who has none of his own: that of Microsoft's specification of receive-side scaling.
+pub const DEFAULT_HASH_KEY: [u8; 40] = [
+    0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0,
+    0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42,
+    0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+];
+
+/// What a device takes for receive-side scaling (`get_rxfh_key_size`, `get_rxfh_indir_size`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RxfhSizes {
+    /// Bytes of a key: so many, no fewer.
+    pub key: usize,
+    /// Entries of the longest table.
+    pub table: usize,
+    /// All hash types that there are: bits of `VIRTIO_NET_HASH_TYPE_*`.
+    pub types: u32,
+}
+
 /// Pairs of queues, `struct ethtool_channels`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Channels {
@@ -85,6 +103,14 @@ impl<F: PciFunction> VirtioNet<F> {
     /// Receive-side scaling as it was set (`ethtool -x`); none while the device spreads frames by itself.
     pub fn rxfh(&self) -> Option<&RxFlowHash> {
         self.rxfh.as_ref()
+    }
+
+    /// What [`set_rxfh`](Self::set_rxfh) may say; none without `RSS`.
+    pub fn rxfh_sizes(&self) -> Option<RxfhSizes> {
+        let RssLimits { key, table, types } = self.info.rss;
+        self.features
+            .contains(VirtioFeatures::RSS)
+            .then_some(RxfhSizes { key, table, types })
     }
 
     /// Says which frames go to which receive queue (`ethtool -X`, `virtnet_commit_rss_command`), until

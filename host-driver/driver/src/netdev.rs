@@ -127,6 +127,11 @@ impl<F: PciFunction> NetDevice for VirtioNet<F> {
     fn features(&self) -> Features {
         let mut features = self.tx_features() & self.wanted_features;
         features.set(Features::GRO_HW, self.gro_hw);
+        // It says so of each packet, and can't be told not to.
+        features.set(
+            Features::RXCSUM,
+            self.features.contains(VirtioFeatures::GUEST_CSUM),
+        );
         // `netdev_fix_features`.
         if !features.contains(Features::HW_CSUM) {
             features.remove(Features::TSO | Features::TSO6 | Features::TSO_ECN);

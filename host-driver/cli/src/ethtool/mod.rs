@@ -4,13 +4,15 @@
 //! turn, as in `hematite ethtool -C rx-usecs 8 -c`.
 
 mod parse;
+mod rxfh;
 mod show;
 
 use anyhow::{Context, Result, bail};
 use hematite_bus::vfio::{Port, VfioFunction};
-use hematite_driver::{CoalesceParam, Error, Options, VirtioNet};
+use hematite_driver::channels::{DEFAULT_HASH_KEY, RxfhSizes};
+use hematite_driver::{CoalesceParam, Error, Options, RxFlowHash, VirtioNet};
 use hematite_netstack::{Features, IfIndex, NetDevice, Stack, StackConfig};
-use parse::{Operation, Settings};
+use parse::{Indirection, Operation, Rxfh, Settings};
 
 /// Runs the options in turn; whether all of them did what was asked for.
 pub fn run<P: Port>(function: VfioFunction<P>, bus: &str, words: &[String]) -> Result<bool> {
@@ -48,6 +50,10 @@ impl<P: Port> Interface<P> {
             Operation::SetCoalesce(settings) => self.set_coalesce(settings)?,
             Operation::ShowRing => print!("{}", show::ring(&name, self.net.ringparam())),
             Operation::SetRing(settings) => self.set_ring(settings)?,
+            Operation::ShowChannels => print!("{}", show::channels(&name, self.net.channels())),
+            Operation::SetChannels(settings) => self.set_channels(settings)?,
+            Operation::ShowRxfh => print!("{}", self.show_rxfh(&name)?),
+            Operation::SetRxfh(rxfh) => self.set_rxfh(rxfh)?,
             Operation::Statistics => self.statistics()?,
             Operation::Driver => print!("{}", show::driver(bus)),
             Operation::Test => return self.test(),
@@ -118,6 +124,72 @@ impl<P: Port> Interface<P> {
         }
         let set = self.net.set_ringparam(rx, tx);
         set.context("Cannot set device ring parameters")
+    }
+
+    fn set_channels(&mut self, settings: &Settings) -> Result<()> {
+        for (name, value) in settings {
+            if name != "combined" {
+                bail!("bad parameter `{name}`: combined can be set, a receive and a transmit queue each");
+            }
+            let channels = self.net.channels();
+            let count = number(name, value)?;
+            let set = self.net.set_channels(count);
+            set.with_context(|| {
+                let max = channels.max_combined;
+                format!("Cannot set device channel parameters: combined {count} of {max}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What a device with receive-side scaling takes.
+    fn rxfh_sizes(&self) -> Result<RxfhSizes> {
+        let sizes = self.net.rxfh_sizes();
+        sizes.context("Cannot get RX flow hash configuration: the device has no receive-side scaling")
+    }
+
+    fn show_rxfh(&self, interface: &str) -> Result<String> {
+        self.rxfh_sizes()?;
+        let rings = self.net.channels().combined;
+        Ok(show::rxfh(interface, rings, self.net.rxfh()))
+    }
+
+    fn set_rxfh(&mut self, wanted: &Rxfh) -> Result<()> {
+        const CANNOT: &str = "Cannot set RX flow hash configuration";
+        let sizes = self.rxfh_sizes()?;
+        let rings = self.net.channels().combined;
+        if wanted.table == Some(Indirection::Default) {
+            // Chosen anew, the device's queues are spread over as it likes.
+            return self.net.set_channels(rings).context(CANNOT);
+        }
+        // What was not set yet: the rings in use in turn, everything hashed.
+        let mut hash = self.net.rxfh().cloned().unwrap_or_else(|| RxFlowHash {
+            types: sizes.types,
+            key: DEFAULT_HASH_KEY.to_vec(),
+            table: rxfh::equal(sizes.table, rings as u16),
+            unclassified: 0,
+        });
+        match &wanted.table {
+            Some(Indirection::Equal(count)) => hash.table = rxfh::equal(sizes.table, *count),
+            Some(Indirection::Weight(weights)) => {
+                hash.table = rxfh::weighted(sizes.table, weights).context(CANNOT)?;
+            }
+            Some(Indirection::Default) | None => {}
+        }
+        if let Some(beyond) = hash.table.iter().find(|ring| usize::from(**ring) >= rings) {
+            bail!("{CANNOT}: there is no RX ring {beyond}, {rings} in use (-L combined)");
+        }
+        if let Some(key) = &wanted.key {
+            if key.len() != sizes.key {
+                bail!(
+                    "{CANNOT}: the key has {} bytes, the device takes {}",
+                    key.len(),
+                    sizes.key
+                );
+            }
+            hash.key.clone_from(key);
+        }
+        self.net.set_rxfh(hash).context(CANNOT)
     }
 
     fn statistics(&mut self) -> Result<()> {

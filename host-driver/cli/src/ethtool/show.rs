@@ -1,7 +1,7 @@
 //! ethtool's output.
 
-use hematite_driver::CoalesceParam;
 use hematite_driver::ethtool::{DRIVER_INFO, RingParam};
+use hematite_driver::{Channels, CoalesceParam, RxFlowHash};
 use hematite_netstack::Features;
 use std::fmt::Write;
 
@@ -129,6 +129,34 @@ pub fn ring(interface: &str, ring: RingParam) -> String {
     )
 }
 
+/// `-l`.
+pub fn channels(interface: &str, channels: Channels) -> String {
+    let counts = |combined| format!("RX:\t\tn/a\nTX:\t\tn/a\nOther:\t\tn/a\nCombined:\t{combined}\n");
+    format!(
+        "Channel parameters for {interface}:\nPre-set maximums:\n{}Current hardware settings:\n{}",
+        counts(channels.max_combined),
+        counts(channels.combined)
+    )
+}
+
+/// `-x`; without a table, the device spreads flows by itself.
+pub fn rxfh(interface: &str, rings: usize, rxfh: Option<&RxFlowHash>) -> String {
+    let mut text = format!("RX flow hash indirection table for {interface} with {rings} RX ring(s):\n");
+    let Some(rxfh) = rxfh else {
+        return text + "The device spreads flows evenly by itself, until -X sets a table or a key\n";
+    };
+    for (n, entries) in rxfh.table.chunks(8).enumerate() {
+        let _ = write!(text, "{:5}: ", 8 * n);
+        for queue in entries {
+            let _ = write!(text, " {queue:5}");
+        }
+        text.push('\n');
+    }
+    let key: Vec<String> = rxfh.key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let _ = writeln!(text, "RSS hash key:\n{}", key.join(":"));
+    text + "RSS hash function:\n    toeplitz: on\n    xor: off\n    crc32: off\n"
+}
+
 /// `-S`.
 pub fn statistics(counters: impl Iterator<Item = (&'static str, u64)>) -> String {
     let mut text = String::from("NIC statistics:\n");
@@ -197,6 +225,34 @@ mod tests {
         assert_eq!(feature("tx-tcp6-segmentation"), Some(Features::TSO6));
         assert_eq!(feature(""), None);
         assert_eq!(feature("ufo"), None);
+    }
+
+    #[test]
+    fn channels_and_tables_look_as_ethtools() {
+        let text = channels(
+            "eth0",
+            Channels {
+                max_combined: 4,
+                combined: 2,
+            },
+        );
+        assert_eq!(
+            text,
+            "Channel parameters for eth0:\nPre-set maximums:\nRX:\t\tn/a\nTX:\t\tn/a\nOther:\t\tn/a\nCombined:\t4\n\
+             Current hardware settings:\nRX:\t\tn/a\nTX:\t\tn/a\nOther:\t\tn/a\nCombined:\t2\n"
+        );
+        let hash = RxFlowHash {
+            types: 0x3f,
+            key: vec![0x6d, 0x0a],
+            table: vec![0, 1, 0, 1, 0, 1, 0, 1, 1, 10],
+            unclassified: 0,
+        };
+        assert_eq!(
+            rxfh("eth0", 2, Some(&hash)),
+            "RX flow hash indirection table for eth0 with 2 RX ring(s):\n    \
+             0:      0     1     0     1     0     1     0     1\n    8:      1    10\n\
+             RSS hash key:\n6d:0a\nRSS hash function:\n    toeplitz: on\n    xor: off\n    crc32: off\n"
+        );
     }
 
     #[test]
