@@ -16,7 +16,7 @@ use crate::core::rps::RpsSockFlowTable;
 use crate::core::skb::SkBuff;
 use crate::core::softnet::Softnet;
 use crate::core::tap::{PacketTap, TapHandle, Taps};
-use crate::core::time::Instant;
+use crate::core::time::{Instant, earliest};
 use crate::errno::Errno;
 use crate::eventpoll::EventPolls;
 use crate::ipv4::devinet::Ipv4Cidr;
@@ -148,17 +148,16 @@ impl Stack {
 
     /// When [`Stack::poll`] has something to do if nothing else happens until then.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let backlog = self.softnet.is_pending().then_some(self.now);
-        backlog
-            .into_iter()
-            .chain(self.neigh.next_deadline())
-            .chain(self.frags.next_deadline())
-            .chain(self.addrconf_deadline())
-            .chain(self.mcast.next_deadline())
-            .chain(self.nf.conntrack().next_event())
-            .chain(self.qdisc_deadline())
-            .chain(self.tcp.socks.timers.next_deadline())
-            .min()
+        earliest([
+            self.softnet.is_pending().then_some(self.now),
+            self.neigh.next_deadline(),
+            self.frags.next_deadline(),
+            self.addrconf_deadline(),
+            self.mcast.next_deadline(),
+            self.nf.conntrack().next_event(),
+            self.qdisc_deadline(),
+            self.tcp.socks.timers.next_deadline(),
+        ])
     }
 
     /// Drops a packet and counts why (`kfree_skb_reason`).

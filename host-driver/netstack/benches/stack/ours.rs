@@ -126,6 +126,9 @@ impl Wire {
         let mut moved = 0;
         loop {
             let run = from.stack.qdisc_run(from.ifindex, &mut from.card, now);
+            if from.card.ring.is_empty() {
+                return moved;
+            }
             for skb in &from.card.ring {
                 let buffer = to.stack.skb_pool().alloc(NET_IP_ALIGN + skb.len());
                 let mut buffer = buffer.expect("memory");

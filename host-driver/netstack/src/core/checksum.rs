@@ -26,21 +26,23 @@ impl Sum {
     /// each with the carry of the one before.
     #[must_use]
     pub fn add_bytes(self, data: &[u8]) -> Self {
-        let (blocks, mut rest) = data.as_chunks::<256>();
-        // An addition waits for the carry of the one before it, so two chains take half the time of one.
-        let (mut sum, mut other) = (0u64, 0u64);
+        // An addition waits for the carry of the one before it, so chains begin anew and are added up at their ends: the
+        // processor runs several at once.
+        let (mut sum, mut short) = (0, 0);
+        let (blocks, mut rest) = data.as_chunks::<512>();
         for block in blocks {
-            let (first, second) = block.as_chunks::<8>().0.split_at(16);
-            sum = add_words(sum, first);
-            other = add_words(other, second);
+            let (first, second) = block.as_chunks::<8>().0.split_at(32);
+            let chains = [add_words(0, first), add_words(0, second)];
+            sum = add_words(sum, &chains.map(u64::to_ne_bytes));
         }
-        sum = add_words(sum, &[other.to_ne_bytes()]);
         // What is left, by its bits.
-        sum = add_first::<128>(sum, &mut rest);
-        sum = add_first::<64>(sum, &mut rest);
-        sum = add_first::<32>(sum, &mut rest);
-        sum = add_first::<16>(sum, &mut rest);
-        sum = add_first::<8>(sum, &mut rest);
+        let long = add_first::<256>(0, &mut rest);
+        short = add_first::<128>(short, &mut rest);
+        short = add_first::<64>(short, &mut rest);
+        short = add_first::<32>(short, &mut rest);
+        short = add_first::<16>(short, &mut rest);
+        short = add_first::<8>(short, &mut rest);
+        sum = add_words(sum, &[long, short].map(u64::to_ne_bytes));
         if !rest.is_empty() {
             // Up to four, two and one bytes, each where it may be added as it is: at an even offset.
             let (fours, rest) = rest.as_chunks::<4>();
@@ -78,12 +80,14 @@ impl Sum {
 
     /// Adds a sum of bytes that follow an even number of others (`csum_add`).
     #[must_use]
+    #[inline]
     pub const fn add(self, other: Self) -> Self {
         Self(self.0 + other.0)
     }
 
     /// Adds two 16-bit words at once.
     #[must_use]
+    #[inline]
     pub const fn add_u32(self, words: u32) -> Self {
         // 2^16 is 1 modulo 2^16 - 1, so the upper word needs no shift.
         Self(self.0 + words.to_be() as u64)
@@ -91,6 +95,7 @@ impl Sum {
 
     /// Adds one 16-bit word.
     #[must_use]
+    #[inline]
     pub const fn add_u16(self, word: u16) -> Self {
         Self(self.0 + word.to_be() as u64)
     }
@@ -119,16 +124,19 @@ impl Sum {
     }
 
     /// The sum folded to 16 bits, not complemented.
+    #[inline]
     pub const fn folded(self) -> u16 {
         u16::from_be(fold64(self.0))
     }
 
     /// The checksum: the complement of the folded sum (`csum_fold`).
+    #[inline]
     pub const fn finish(self) -> u16 {
         !self.folded()
     }
 
     /// Whether a sum over data that includes its checksum field says that the data is intact.
+    #[inline]
     pub const fn is_valid(self) -> bool {
         fold64(self.0) == 0xffff
     }
@@ -144,8 +152,8 @@ fn add_words(mut sum: u64, words: &[[u8; 8]]) -> u64 {
         let (s, c2) = s.overflowing_add(u64::from(carry));
         (sum, carry) = (s, c1 | c2);
     }
-    let (sum, carry) = sum.overflowing_add(u64::from(carry));
-    sum + u64::from(carry)
+    // The sum cannot be all ones here: for that and a carry, the word before would have had to come out so too.
+    sum.wrapping_add(u64::from(carry))
 }
 
 /// Adds the first `N` bytes, if there are so many.
@@ -158,12 +166,12 @@ fn add_first<const N: usize>(sum: u64, bytes: &mut &[u8]) -> u64 {
     add_words(sum, block.as_chunks::<8>().0)
 }
 
-const fn fold64(mut sum: u64) -> u16 {
-    sum = (sum & 0xffff_ffff) + (sum >> 32);
-    sum = (sum & 0xffff_ffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum as u16
+/// Adds halves until 16 bits are left. In the sum of a number and itself with its halves swapped, the upper half has
+/// both and their carry (`csum_fold`).
+#[inline]
+const fn fold64(sum: u64) -> u16 {
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// The checksum `check` after words that sum up to `from` were replaced by others that sum up to `to`

@@ -3,8 +3,6 @@
 //! Receive: [`Stack::receive`] -> `eth_type_trans` -> taps -> protocol handler (`ptype_base`).
 //! Transmit: `dev_queue_xmit` -> queueing discipline -> [`Stack::qdisc_run`] -> taps -> driver.
 
-use std::collections::VecDeque;
-
 use tracing::trace;
 use zerocopy::IntoBytes;
 
@@ -16,7 +14,7 @@ use super::netdevice::{DeviceFlags, Features, IfIndex, NetDevice, RtnlLinkStats6
 use super::pool::SkbPool;
 use super::rps::RxQueue;
 use super::skb::{PktType, SkBuff};
-use super::time::Instant;
+use super::time::{Instant, earliest};
 use super::trace::{Leaving, Stage};
 use crate::errno::Errno;
 use crate::ipv4::devinet::InDevice;
@@ -48,9 +46,9 @@ pub(crate) struct NetDev {
     /// What is asked of the device's filter.
     pub rx_mode: RxModeUsers,
     qdisc: Box<dyn Qdisc>,
-    /// Packets next for the driver; taps have seen them. The first was refused, or they are segments of one
-    /// (`Qdisc::gso_skb`).
-    requeued: VecDeque<SkBuff>,
+    /// Packets next for the driver, the next one last; taps have seen them. That one was refused, or they are segments of
+    /// one (`Qdisc::gso_skb`).
+    requeued: Vec<SkBuff>,
     requeues: u64,
 }
 
@@ -105,7 +103,7 @@ impl NetDevs {
             rx_queues: Vec::new(),
             rx_mode: RxModeUsers::default(),
             qdisc: Box::new(Pfifo::new(txqueuelen)),
-            requeued: VecDeque::new(),
+            requeued: Vec::new(),
             requeues: 0,
         });
         ifindex
@@ -355,7 +353,7 @@ impl Stack {
                 };
                 break;
             }
-            let Some(skb) = dev.requeued.pop_front() else {
+            let Some(skb) = dev.requeued.pop() else {
                 let Some(skb) = dev.qdisc.dequeue(self.now) else {
                     break;
                 };
@@ -372,6 +370,7 @@ impl Stack {
                             .deliver_skb(ifindex, self.now, PktType::Outgoing, head, skb, polls);
                     }
                 }
+                dev.requeued.reverse();
                 continue;
             };
             let len = skb.len() as u64;
@@ -386,7 +385,7 @@ impl Stack {
                     run.sent += 1;
                 }
                 Err(TxBusy(skb)) => {
-                    dev.requeued.push_front(skb);
+                    dev.requeued.push(skb);
                     dev.requeues += 1;
                     run.state = QdiscState::Busy;
                     break;
@@ -422,7 +421,7 @@ impl Stack {
 
     /// When the queue of an interface has a packet that may be sent then (`qdisc_watchdog`).
     pub(crate) fn qdisc_deadline(&self) -> Option<Instant> {
-        self.devs.iter().filter_map(|d| d.qdisc.next_deadline()).min()
+        earliest(self.devs.iter().map(|d| d.qdisc.next_deadline()))
     }
 
     /// Replaces the queueing discipline of an interface; what waits in the old one is dropped.
@@ -519,17 +518,22 @@ impl NetDev {
     }
 
     fn dequeue(&mut self) -> Option<SkBuff> {
-        self.requeued.pop_front().or_else(|| self.qdisc.purge())
+        self.requeued.pop().or_else(|| self.qdisc.purge())
     }
 
     /// The context of a receive queue.
     #[inline]
     pub(super) fn napi_gro(&mut self, queue: u16) -> &mut NapiGro {
-        let queue = usize::from(queue);
-        if self.napi_gro.len() <= queue {
-            self.napi_gro.resize_with(queue + 1, NapiGro::default);
+        if self.napi_gro.len() <= usize::from(queue) {
+            self.add_napi_gro(queue);
         }
-        &mut self.napi_gro[queue]
+        &mut self.napi_gro[usize::from(queue)]
+    }
+
+    #[cold]
+    fn add_napi_gro(&mut self, queue: u16) {
+        self.napi_gro
+            .resize_with(usize::from(queue) + 1, NapiGro::default);
     }
 
     /// The settings of a receive queue.
@@ -577,7 +581,7 @@ fn validate_xmit_skb(
     skb: SkBuff,
     features: Features,
     pool: &mut SkbPool,
-    ready: &mut VecDeque<SkBuff>,
+    ready: &mut Vec<SkBuff>,
 ) -> Result<(), SkBuff> {
     if !features.gso_ok(&skb) {
         return skb_gso_segment(skb, features, pool, ready);
@@ -590,6 +594,6 @@ fn validate_xmit_skb(
     if !features.contains(Features::HW_CSUM) && skb.checksum_help().is_err() {
         return Err(skb);
     }
-    ready.push_back(skb);
+    ready.push(skb);
     Ok(())
 }

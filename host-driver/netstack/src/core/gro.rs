@@ -21,7 +21,9 @@ use super::time::Instant;
 use super::trace::Stage;
 use crate::stack::Stack;
 use crate::wire::ethernet::ETH_HLEN;
-use segment::{Class, FlowKey, Segment};
+use crate::wire::ipv6::IPV6_HLEN;
+use crate::wire::tcp::{MAX_TCP_OPTION_SPACE, TCP_HLEN};
+use segment::{Class, FlowKey, Next, Segment};
 
 /// Lists of held packets in one context (`GRO_HASH_BUCKETS`).
 const GRO_HASH_BUCKETS: usize = 8;
@@ -62,8 +64,8 @@ struct Held {
     key: FlowKey,
     head: Segment,
     pseudo: Sum,
-    /// The link-layer header.
-    link: [u8; ETH_HLEN],
+    /// The first segment's headers from the link layer on, as far as they fit.
+    headers: Headers,
     /// Sequence number of what would continue it.
     next_seq: u32,
     /// Bytes from the network header on.
@@ -73,17 +75,19 @@ struct Held {
     since: u64,
 }
 
-/// How the identifications of IPv4 run (`NAPI_GRO_CB(skb)->is_atomic`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ids {
-    /// One segment tells nothing yet.
-    Unknown,
-    /// One more each time.
-    Counting,
-    /// Always the same, which DF allows (RFC 6864 section 4.1).
-    Fixed,
-    /// IPv6 has none.
-    None,
+/// Room for the headers of TCP over IPv6 with all options, or of what is shorter.
+type Headers = [u8; ETH_HLEN + IPV6_HLEN + TCP_HLEN + MAX_TCP_OPTION_SPACE];
+
+bitflags::bitflags! {
+    /// How the identifications of IPv4 may run, as far as the segments tell (`NAPI_GRO_CB(skb)->is_atomic`). Those of IPv6,
+    /// which has none, are always zero.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    struct Ids: u8 {
+        /// One more each time.
+        const COUNTING = 1;
+        /// Always the same, which DF allows (RFC 6864 section 4.1).
+        const FIXED = 2;
+    }
 }
 
 /// The context of one receive queue (the part of `struct napi_struct` that is GRO's).
@@ -107,17 +111,20 @@ enum Gro {
 }
 
 impl NapiGro {
-    /// Takes a frame that starts at its link-layer header, if it is plainly the next of the flow of the one before.
-    #[inline]
-    fn receive_next(&mut self, mut skb: SkBuff) -> Result<Gro, SkBuff> {
+    /// Takes a frame that starts at its link-layer header, if it is plainly the next of the flow of the one before; the
+    /// packet that it completes.
+    #[inline(always)]
+    fn receive_next(&mut self, mut skb: SkBuff) -> Result<Option<SkBuff>, SkBuff> {
         let (bucket, at) = self.recent;
-        let Some(held) = self.buckets[bucket].get(at) else {
+        let Some(held) = self.buckets[bucket].get_mut(at) else {
             return Err(skb);
         };
-        match predict::predicted(&mut skb, held) {
-            Some((segment, ids)) => Ok(self.merge(bucket, at, skb, &segment, ids)),
-            None => Err(skb),
-        }
+        let Some(next) = predict::predicted(&mut skb, held) else {
+            return Err(skb);
+        };
+        self.stats.received += 1;
+        self.stats.merged += 1;
+        Ok(held.merge(skb, next).then(|| self.remove(bucket, at)))
     }
 
     /// Takes a frame that starts at its network header (`dev_gro_receive`).
@@ -140,16 +147,24 @@ impl NapiGro {
     fn segment(&mut self, skb: SkBuff, key: FlowKey, segment: Segment, now: Instant) -> Gro {
         let bucket = &mut self.buckets[key.bucket()];
         if let Some(at) = bucket.iter().position(|h| h.key == key) {
-            let held = &bucket[at];
-            let Some(ids) = segment.continues(&skb, held) else {
+            let Some(next) = segment.continues(&skb, &bucket[at]) else {
                 return self.remove_before(key, at, skb);
             };
-            return self.merge(key.bucket(), at, skb, &segment, ids);
+            self.stats.merged += 1;
+            self.recent = (key.bucket(), at);
+            if bucket[at].merge(skb, next) {
+                return Gro::Deliver(self.remove(key.bucket(), at));
+            }
+            return Gro::Held;
         }
-        let link = skb.mac_header().and_then(|l| l.first_chunk().copied());
-        let Some(link) = link.filter(|_| !segment.closes()) else {
+        let Some(frame) = skb.mac_header().filter(|_| !segment.closes()) else {
             return Gro::Deliver(skb);
         };
+        let mut headers = [0; size_of::<Headers>()];
+        headers
+            .iter_mut()
+            .zip(frame)
+            .for_each(|(held, byte)| *held = *byte);
         if bucket.len() >= MAX_GRO_SKBS {
             // The oldest makes room (`gro_flush_oldest`).
             self.stats.evicted += 1;
@@ -161,12 +176,12 @@ impl NapiGro {
             skb,
             key,
             pseudo: key.pseudo(),
-            link,
+            headers,
             count: 1,
-            ids: if segment.id.is_some() {
-                Ids::Unknown
+            ids: if segment.dont_fragment {
+                Ids::all()
             } else {
-                Ids::None
+                Ids::COUNTING
             },
             head: segment,
             since: jiffies(now),
@@ -174,24 +189,6 @@ impl NapiGro {
         self.held += 1;
         self.recent = (key.bucket(), bucket.len() - 1);
         Gro::Held
-    }
-
-    /// Appends a segment that continues the packet at a place.
-    #[inline]
-    fn merge(&mut self, bucket: usize, at: usize, skb: SkBuff, segment: &Segment, ids: Ids) -> Gro {
-        let held = &mut self.buckets[bucket][at];
-        if let Err(skb) = held.merge(skb, segment, ids) {
-            let key = held.key;
-            return self.remove_before(key, at, skb);
-        }
-        self.stats.merged += 1;
-        self.recent = (bucket, at);
-        // A shorter segment, or one with PSH or FIN, is the last.
-        if segment.closes() || segment.len < held.head.len {
-            Gro::Deliver(self.remove(bucket, at))
-        } else {
-            Gro::Held
-        }
     }
 
     fn remove_before(&mut self, key: FlowKey, at: usize, skb: SkBuff) -> Gro {
@@ -233,34 +230,37 @@ fn jiffies(now: Instant) -> u64 {
 
 impl Held {
     /// Whether the packet can grow by so much.
+    #[inline]
     fn has_room(&self, len: usize) -> bool {
         self.len + len <= GRO_MAX_SIZE
     }
 
-    /// Appends the payload of a segment (`skb_gro_receive`), or gives the frame back.
-    fn merge(&mut self, mut skb: SkBuff, segment: &Segment, ids: Ids) -> Result<(), SkBuff> {
-        let len = self.len + segment.len;
-        if !self.has_room(segment.len) || skb.is_nonlinear() {
-            return Err(skb);
-        }
-        let headers = skb.headlen() - segment.len;
-        if skb.pull(headers).is_err() {
-            return Err(skb);
-        }
-        match self.skb.append_frag(skb) {
-            Ok(()) => {}
-            Err(mut skb) => {
-                // Cannot be: the buffer holds what it held.
-                let _ = skb.push(headers);
-                return Err(skb);
-            }
-        }
-        self.head.add_flags(&mut self.skb, segment);
-        self.len = len;
-        self.next_seq = self.next_seq.wrapping_add(segment.len as u32);
+    /// How the identifications run if this is the next; None if not at all.
+    #[inline(always)]
+    fn ids_with(&self, id: u16) -> Option<Ids> {
+        let (counting, fixed) = (self.head.id.wrapping_add(self.count), self.head.id);
+        let mut ids = self.ids;
+        ids.set(Ids::COUNTING, id == counting && ids.contains(Ids::COUNTING));
+        ids.set(Ids::FIXED, id == fixed && ids.contains(Ids::FIXED));
+        (!ids.is_empty()).then_some(ids)
+    }
+
+    /// Appends the payload of a segment, which is all of one buffer's end (`skb_gro_receive`). Whether it is the last.
+    #[inline(always)]
+    fn merge(&mut self, mut skb: SkBuff, next: Next) -> bool {
+        // It is all there.
+        let _ = skb.pull(skb.headlen() - next.len);
+        self.skb.push_frag(skb);
+        self.len += next.len;
+        self.next_seq = self.next_seq.wrapping_add(next.len as u32);
         self.count += 1;
-        self.ids = ids;
-        Ok(())
+        self.ids = next.ids;
+        // A shorter one, or one with PSH or FIN.
+        let last = next.closes() || next.len < self.head.len;
+        if last {
+            self.head.add_flags(&mut self.skb, next.flags);
+        }
+        last
     }
 
     /// The packet, with headers that fit all of it (`napi_gro_complete`, `tcp_gro_complete`).
@@ -298,48 +298,42 @@ impl Stack {
             }
             self.trace_packet(&skb, Stage::Gro);
         }
-        let Some(dev) = self.devs.get_mut(ifindex).filter(|d| d.gro()) else {
+        let Some(dev) = self.devs.get_mut(ifindex).filter(|d| d.gro() && d.is_up()) else {
             return self.receive(ifindex, skb, now);
         };
-        let (up, len) = (dev.is_up(), skb.len());
-        let napi = dev.napi_gro(queue);
-        let next = if up { napi.receive_next(skb) } else { Err(skb) };
-        let gro = match next {
-            Ok(gro) => {
-                napi.stats.received += 1;
+        let len = skb.len();
+        match dev.napi_gro(queue).receive_next(skb) {
+            Ok(packet) => {
                 dev.count_received(len);
-                gro
-            }
-            Err(mut skb) => {
-                skb.set_dev(ifindex);
-                if let Err(reason) = dev.eth_type_trans(&mut skb) {
-                    return self.kfree_skb(skb, reason);
+                if let Some(packet) = packet {
+                    self.netif_receive_skb(ifindex, packet);
                 }
-                skb.set_tstamp(skb.tstamp().unwrap_or(now));
-                let napi = dev.napi_gro(queue);
-                napi.stats.received += 1;
-                napi.receive(skb, now)
             }
-        };
-        match gro {
-            Gro::Held => {}
-            Gro::Deliver(skb) => self.netif_receive_skb(ifindex, skb),
-            Gro::Before { held, skb } => {
-                self.netif_receive_skb(ifindex, held);
-                self.napi_gro_again(ifindex, skb, now);
-            }
+            Err(skb) => self.dev_gro_receive(ifindex, skb, now),
         }
     }
 
-    /// A frame before which a held packet had to leave.
-    fn napi_gro_again(&mut self, ifindex: IfIndex, skb: SkBuff, now: Instant) {
+    /// A frame that was not expected (`dev_gro_receive`).
+    #[inline(never)]
+    fn dev_gro_receive(&mut self, ifindex: IfIndex, mut skb: SkBuff, now: Instant) {
         let queue = skb.rx_queue();
+        skb.set_dev(ifindex);
+        skb.set_tstamp(skb.tstamp().unwrap_or(now));
+        let dev = self.devs.get_mut(ifindex);
+        match dev.map_or(Err(SkbDropReason::DevReady), |d| d.eth_type_trans(&mut skb)) {
+            Ok(()) => {}
+            Err(reason) => return self.kfree_skb(skb, reason),
+        }
+        if let Some(dev) = self.devs.get_mut(ifindex) {
+            dev.napi_gro(queue).stats.received += 1;
+        }
+        // Again for each held packet that has to leave before it.
         let mut next = Some(skb);
         while let Some(skb) = next.take() {
-            let Some(napi) = self.devs.get_mut(ifindex).map(|d| d.napi_gro(queue)) else {
+            let Some(dev) = self.devs.get_mut(ifindex) else {
                 return self.kfree_skb(skb, SkbDropReason::DevReady);
             };
-            match napi.receive(skb, now) {
+            match dev.napi_gro(queue).receive(skb, now) {
                 Gro::Held => {}
                 Gro::Deliver(skb) => self.netif_receive_skb(ifindex, skb),
                 Gro::Before { held, skb } => {

@@ -1,7 +1,6 @@
 //! Generic segmentation offload (net/core/gso.c, net/ipv4/tcp_offload.c): the way back from GRO, and what a
 //! device without TSO needs.
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use zerocopy::FromBytes;
@@ -26,23 +25,28 @@ pub(crate) fn skb_gso_segment(
     mut skb: SkBuff,
     features: Features,
     pool: &mut SkbPool,
-    segments: &mut VecDeque<SkBuff>,
+    segments: &mut Vec<SkBuff>,
 ) -> Result<(), SkBuff> {
     let Some(mut cut) = Cut::new(&skb, features) else {
         return Err(skb);
     };
     let before = segments.len();
     while cut.at < cut.payload {
-        let Some(segment) = cut.next(&mut skb, pool) else {
-            for segment in segments.drain(before..) {
-                pool.recycle(segment);
-            }
-            return Err(skb);
-        };
-        segments.push_back(segment);
+        let alike = cut.alike();
+        cut.make_headers(&mut skb, alike);
+        let headers = skb.data().get(..cut.headers).unwrap_or(&[]);
+        for _ in 0..alike {
+            let Some(segment) = cut.next(&skb, headers, pool) else {
+                for segment in segments.drain(before..) {
+                    pool.recycle(segment);
+                }
+                return Err(skb);
+            };
+            segments.push(segment);
+        }
     }
     // The sender is charged until the last of it has left.
-    if let Some(last) = segments.back_mut() {
+    if let Some(last) = segments.last_mut() {
         last.take_owner_of(&mut skb);
     }
     pool.recycle(skb);
@@ -142,6 +146,8 @@ struct Cut {
     payload: usize,
     /// Segments share the payload.
     share: bool,
+    /// Bytes that the buffer of a segment needs.
+    room: usize,
     /// The device makes no checksums (`gso_make_checksum`).
     checksum: bool,
     seq: u32,
@@ -151,10 +157,8 @@ struct Cut {
     /// Bytes of payload before the next segment, and where it is in the pages.
     at: usize,
     cursor: FragCursor,
-    /// What the frame's own headers are now: those of segments with so many bytes of payload and these flags.
-    /// There are few such kinds, so what segments of one kind have in common is made once.
-    made: Option<(usize, TcpFlags)>,
-    /// Of such a segment's TCP header and pseudo header, sequence number and checksum left out.
+    /// The frame's own headers are made those of the segments that come next, of which many differ in numbers only. Of
+    /// the TCP header and the pseudo header: their sum without sequence number and checksum.
     sum: Sum,
 }
 
@@ -174,6 +178,8 @@ impl Cut {
             GsoType::TcpV6 => view.saddr.is_ipv6(),
         };
         let size = usize::from(gso.size);
+        let share = features.contains(Features::SG) && skb.headlen() == headers && !skb.has_frag_list();
+        let copied = if share { 0 } else { size.min(payload) };
         (whole && family && size > 0 && payload > 0).then(|| Self {
             gso,
             pseudo: Sum::ZERO.add_pseudo_header(view.saddr, view.daddr, IPPROTO_TCP, 0),
@@ -181,24 +187,34 @@ impl Cut {
             headers,
             size,
             payload,
-            share: features.contains(Features::SG) && skb.headlen() == headers && !skb.has_frag_list(),
+            share,
+            room: skb.headroom() + headers + copied,
             checksum: !features.contains(Features::HW_CSUM),
             seq: th.seq.get(),
             id: iph.id.get(),
             flags: th.flags(),
             at: 0,
             cursor: FragCursor::default(),
-            made: None,
             sum: Sum::ZERO,
         })
     }
 
+    /// How many segments from the next one on have the same headers but for their numbers: the first may have a flag of
+    /// its own, and the last is shorter and may have others.
+    fn alike(&self) -> usize {
+        let left = self.payload - self.at;
+        if left <= self.size || self.at == 0 && self.flags.contains(TcpFlags::CWR) {
+            return 1;
+        }
+        (left - 1) / self.size
+    }
+
     /// Cuts the next segment off.
-    fn next(&mut self, skb: &mut SkBuff, pool: &mut SkbPool) -> Option<SkBuff> {
+    #[inline]
+    fn next(&mut self, skb: &SkBuff, headers: &[u8], pool: &mut SkbPool) -> Option<SkBuff> {
         let len = self.size.min(self.payload - self.at);
-        let copied = if self.share { 0 } else { len };
-        let mut segment = pool.alloc(skb.headroom() + self.headers + copied)?;
-        if self.fill(skb, &mut segment, len).is_err() {
+        let mut segment = pool.alloc(self.room)?;
+        if self.fill(skb, headers, &mut segment, len).is_err() {
             pool.recycle(segment);
             return None;
         }
@@ -206,39 +222,38 @@ impl Cut {
         Some(segment)
     }
 
-    fn fill(&mut self, skb: &mut SkBuff, segment: &mut SkBuff, len: usize) -> Result<(), SkbError> {
-        let flags = self.flags(len);
-        if self.made != Some((len, flags)) {
-            self.make_headers(skb, len, flags);
+    #[inline]
+    fn fill(
+        &mut self,
+        skb: &SkBuff,
+        headers: &[u8],
+        segment: &mut SkBuff,
+        len: usize,
+    ) -> Result<(), SkbError> {
+        if self.share {
+            let payload = segment.share_frags(skb, &mut self.cursor, len, self.checksum)?;
+            self.number(segment.begin_as(skb, headers)?, payload);
+            return Ok(());
         }
-        segment.begin_as(skb, self.headers)?;
-        let payload = if self.share {
-            segment.share_frags(skb, &mut self.cursor, len, self.checksum)?
-        } else {
-            let room = segment.put(len)?;
-            skb.copy_bits(self.headers + self.at, room);
-            Sum::ZERO.add_bytes(if self.checksum { room } else { &[] })
-        };
+        segment.begin_as(skb, headers)?;
+        let room = segment.put(len)?;
+        skb.copy_bits(headers.len() + self.at, room);
+        let payload = Sum::ZERO.add_bytes(if self.checksum { room } else { &[] });
         self.number(segment.data_mut(), payload);
         Ok(())
     }
 
-    /// The flags of the next segment.
-    fn flags(&self, len: usize) -> TcpFlags {
+    /// Makes the frame's headers, and what is known of it, those of the next `alike` segments, but for what numbers them.
+    fn make_headers(&mut self, skb: &mut SkBuff, alike: usize) {
+        let len = self.size.min(self.payload - self.at);
         let mut flags = self.flags;
-        if self.at + len < self.payload {
+        if self.at + alike * len < self.payload {
             flags -= TcpFlags::FIN | TcpFlags::PSH;
         }
         // RFC 3168 section 6.1.2: the window was reduced once.
         if self.at > 0 {
             flags -= TcpFlags::CWR;
         }
-        flags
-    }
-
-    /// Makes the frame's headers, and what is known of it, those of segments with `len` bytes of payload, but for
-    /// what numbers them.
-    fn make_headers(&mut self, skb: &mut SkBuff, len: usize, flags: TcpFlags) {
         skb.set_gso(None);
         skb.set_ip_summed(if self.checksum {
             IpSummed::None
@@ -276,19 +291,18 @@ impl Cut {
             // Where the device sums the rest.
             th.check = pseudo.folded().into();
         }
-        self.made = Some((len, flags));
     }
 
     /// The next segment's numbers, and its checksum if nobody else makes it, given the payload's sum.
-    fn number(&self, frame: &mut [u8], payload: Sum) {
+    #[inline]
+    fn number(&mut self, frame: &mut [u8], payload: Sum) {
         let l4 = ETH_HLEN + self.view.l4;
         if self.gso.kind == GsoType::TcpV4
-            && let Some(l3) = frame.get_mut(ETH_HLEN..l4)
-            && let Ok((iph, _)) = IpHdr::mut_from_prefix(l3)
+            && let Some(Ok((iph, _))) = frame.get_mut(ETH_HLEN..).map(IpHdr::mut_from_prefix)
         {
-            let n = (self.at / self.size) as u16;
-            iph.id = self.id.wrapping_add(n).into();
+            iph.id = self.id.into();
             iph.send_check();
+            self.id = self.id.wrapping_add(1);
         }
         let seq = self.seq.wrapping_add(self.at as u32);
         if let Some(Ok((th, _))) = frame.get_mut(l4..).map(TcpHdr::mut_from_prefix) {

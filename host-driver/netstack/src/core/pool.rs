@@ -44,8 +44,9 @@ impl SkbPoolStats {
     }
 }
 
+/// What waits to be used again, of one size.
 #[derive(Debug)]
-struct SizeClass {
+struct FreeList {
     size: usize,
     free: Vec<SkBuff>,
     pages: Vec<Page>,
@@ -54,7 +55,7 @@ struct SizeClass {
 
 /// A pool of [`SkBuff`]s in a few sizes.
 pub struct SkbPool {
-    classes: [SizeClass; 4],
+    classes: [FreeList; 4],
     allocator: Option<Box<dyn SkbAllocator>>,
     stats: SkbPoolStats,
 }
@@ -69,22 +70,32 @@ pub const SKB_JUMBO: usize = 10 * 1024;
 /// Size of the buffers that the largest IPv4 datagram fits in with headroom.
 pub const SKB_LARGE: usize = 66 * 1024;
 
-/// The class of buffers of exactly this size.
-#[inline]
-fn class_of(size: usize) -> Option<usize> {
-    match size {
-        SKB_SMALL_HEAD => Some(0),
-        SKB_SMALL => Some(1),
-        SKB_JUMBO => Some(2),
-        SKB_LARGE => Some(3),
-        _ => None,
+/// One of the sizes of a pool's buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SizeClass {
+    SmallHead,
+    Small,
+    Jumbo,
+    Large,
+}
+
+impl SizeClass {
+    /// The class of buffers of exactly this size.
+    pub(crate) const fn of(size: usize) -> Option<Self> {
+        match size {
+            SKB_SMALL_HEAD => Some(Self::SmallHead),
+            SKB_SMALL => Some(Self::Small),
+            SKB_JUMBO => Some(Self::Jumbo),
+            SKB_LARGE => Some(Self::Large),
+            _ => None,
+        }
     }
 }
 
 impl SkbPool {
     /// A pool of heap memory that keeps at most `max_free` small buffers, and fewer of the larger ones.
     pub fn new(max_free: usize) -> Self {
-        let class = |size, max_free| SizeClass {
+        let class = |size, max_free| FreeList {
             size,
             free: Vec::new(),
             pages: Vec::new(),
@@ -112,18 +123,30 @@ impl SkbPool {
 
     /// An empty buffer with room for `size` bytes, or `None` if there is no memory or no size class is
     /// large enough. Content of a recycled buffer is not cleared.
+    #[inline]
     pub fn alloc(&mut self, size: usize) -> Option<SkBuff> {
         let Some(class) = self.classes.iter_mut().find(|c| c.size >= size) else {
             self.stats.failed += 1;
             return None;
         };
-        if let Some(skb) = class.free.pop() {
-            self.stats.reused += 1;
-            return Some(skb);
+        match class.free.pop() {
+            Some(skb) => {
+                self.stats.reused += 1;
+                Some(skb)
+            }
+            None => {
+                let size = class.size;
+                self.create(size)
+            }
         }
+    }
+
+    /// A new buffer of a class.
+    #[cold]
+    fn create(&mut self, size: usize) -> Option<SkBuff> {
         let skb = match &mut self.allocator {
-            None => Some(SkBuff::with_capacity(class.size)),
-            Some(a) => a.allocate(class.size).map(SkBuff::from_storage),
+            None => Some(SkBuff::with_capacity(size)),
+            Some(a) => a.allocate(size).map(SkBuff::from_storage),
         };
         match skb {
             Some(_) => self.stats.created += 1,
@@ -164,11 +187,15 @@ impl SkbPool {
     #[inline]
     pub(crate) fn put_page(&mut self, frag: Frag) {
         let page = frag.into_page();
-        if !page.is_last() {
-            return;
+        if page.is_last() {
+            self.put_last_page(page);
         }
+    }
+
+    #[inline(never)]
+    fn put_last_page(&mut self, page: Page) {
         let own = page.is_external() == self.allocator.is_some();
-        match class_of(page.size()).and_then(|class| self.classes.get_mut(class)) {
+        match SizeClass::of(page.size()).map(|class| &mut self.classes[class as usize]) {
             Some(class) if own && class.pages.len() < class.max_free => {
                 class.pages.push(page);
                 self.stats.pages_recycled += 1;
@@ -191,6 +218,7 @@ impl SkbPool {
     }
 
     /// Takes a packet back, all its buffers (`consume_skb`). Its charge to a socket ends.
+    #[inline]
     pub fn recycle(&mut self, mut skb: SkBuff) {
         while let Some(frag) = skb.pop_frag() {
             self.recycle_head(frag);
@@ -219,19 +247,35 @@ impl SkbPool {
 
     #[inline]
     fn recycle_head(&mut self, mut skb: SkBuff) {
-        while let Some(frag) = skb.pop_page_frag() {
-            self.put_page(frag);
+        if skb.holds_others() {
+            skb = self.release(skb);
         }
         // Memory of another origin than the pool's own does not enter it.
         let own = skb.storage().is_some() == self.allocator.is_some();
-        match class_of(skb.capacity()).and_then(|class| self.classes.get_mut(class)) {
+        match skb.size_class().map(|class| &mut self.classes[class as usize]) {
             Some(class) if own && class.free.len() < class.max_free => {
-                skb.reset();
+                skb.reset_head();
                 class.free.push(skb);
                 self.stats.recycled += 1;
             }
-            _ => self.stats.freed += 1,
+            _ => self.free(skb),
         }
+    }
+
+    /// Gives up what a buffer holds of others: parts of pages, its charge to a socket.
+    #[inline(never)]
+    fn release(&mut self, mut skb: SkBuff) -> SkBuff {
+        skb.orphan();
+        while let Some(frag) = skb.pop_page_frag() {
+            self.put_page(frag);
+        }
+        skb
+    }
+
+    #[cold]
+    fn free(&mut self, skb: SkBuff) {
+        drop(skb);
+        self.stats.freed += 1;
     }
 
     /// What the pool did so far.

@@ -19,6 +19,7 @@ use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::netdevice::IfIndex;
+use super::pool::SizeClass;
 use super::sock::WmemCharge;
 use super::time::Instant;
 use crate::netfilter::NfCt;
@@ -101,6 +102,8 @@ const UNSET: u32 = u32::MAX;
 
 struct Inner {
     storage: Storage,
+    /// Which of a pool's sizes it has.
+    size_class: Option<SizeClass>,
     data: u32,
     tail: u32,
     end: u32,
@@ -151,6 +154,7 @@ impl SkBuff {
     fn from_parts(storage: Storage) -> Self {
         let end = u32::try_from(storage.bytes().len()).unwrap_or(UNSET - 1);
         Self(Box::new(Inner {
+            size_class: SizeClass::of(storage.bytes().len()),
             storage,
             data: 0,
             tail: 0,
@@ -211,16 +215,27 @@ impl SkBuff {
     }
 
     /// Makes the buffer as good as new: empty, no headroom, no metadata, no charge to a socket.
-    #[inline]
     pub fn reset(&mut self) {
+        self.0.frags.clear();
+        self.0.frag_list.clear();
+        self.orphan();
+        self.reset_head();
+    }
+
+    /// Whether the packet's own buffer holds parts of pages or is charged to a socket.
+    #[inline]
+    pub(crate) fn holds_others(&self) -> bool {
+        !self.0.frags.is_empty() || self.0.wmem.is_some()
+    }
+
+    /// As [`SkBuff::reset`], for a buffer that holds nothing of others.
+    #[inline]
+    pub(crate) fn reset_head(&mut self) {
         let s = &mut *self.0;
         (s.data, s.tail) = (0, 0);
         (s.mac_header, s.network_header, s.transport_header) = (UNSET, UNSET, UNSET);
         (s.data_len, s.data_truesize) = (0, 0);
-        s.frags.clear();
-        s.frag_list.clear();
         s.packet_id = 0;
-        s.wmem = None;
         s.meta = Meta::default();
     }
 
@@ -261,6 +276,12 @@ impl SkBuff {
     /// Whether the packet has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Which of a pool's sizes the buffer has.
+    #[inline]
+    pub(crate) fn size_class(&self) -> Option<SizeClass> {
+        self.0.size_class
     }
 
     /// Bytes of the whole buffer.
@@ -374,21 +395,21 @@ impl SkBuff {
         }
     }
 
-    /// Lets an empty buffer begin as another packet does: the same headroom, its first `headers` bytes from the
-    /// link-layer header on, and what is known of it (`skb_segment`).
-    pub(crate) fn begin_as(&mut self, from: &SkBuff, headers: usize) -> Result<(), SkbError> {
-        let (start, end) = (from.headroom(), from.headroom() + headers);
-        let error = SkbError {
-            wanted: end,
-            available: self.capacity(),
-        };
-        let room = self.0.storage.bytes_mut().get_mut(start..end);
-        let (room, bytes) = room.zip(from.data().get(..headers)).ok_or(error)?;
-        room.copy_from_slice(bytes);
-        (self.0.data, self.0.tail) = (start as u32, end as u32);
-        self.reset_mac_header();
+    /// Lets a buffer that has nothing in front of `tail` begin as another packet does: the same headroom, its `headers`
+    /// from the link-layer header on, which are returned, and what is known of it (`skb_segment`).
+    #[inline]
+    pub(crate) fn begin_as(&mut self, from: &SkBuff, headers: &[u8]) -> Result<&mut [u8], SkbError> {
         self.copy_meta(from);
-        Ok(())
+        let s = &mut *self.0;
+        let (start, end) = (from.headroom(), from.headroom() + headers.len());
+        (s.data, s.tail, s.mac_header) = (start as u32, end as u32, start as u32);
+        let room = s.storage.bytes_mut().get_mut(start..end);
+        let room = room.ok_or(SkbError {
+            wanted: end,
+            available: s.end as usize,
+        })?;
+        room.copy_from_slice(headers);
+        Ok(room)
     }
 
     /// The header `T` at `data`, if it is all there.

@@ -43,6 +43,16 @@ impl Instant {
     }
 }
 
+/// The first of deadlines, as far as there are any.
+pub(crate) fn earliest(deadlines: impl IntoIterator<Item = Option<Instant>>) -> Option<Instant> {
+    deadlines
+        .into_iter()
+        .fold(None, |first, deadline| match (first, deadline) {
+            (Some(a), Some(b)) => Some(Instant::min(a, b)),
+            (a, b) => a.or(b),
+        })
+}
+
 impl Add<Duration> for Instant {
     type Output = Self;
 

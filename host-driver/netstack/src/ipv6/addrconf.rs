@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::core::addr::{Ipv6Cidr, is_link_local};
 use crate::core::netdevice::{DeviceFlags, IfIndex};
-use crate::core::time::Instant;
+use crate::core::time::{Instant, earliest};
 use crate::errno::Errno;
 use crate::ipv4::fib::{Route, RouteTable, RouteType};
 use crate::stack::Stack;
@@ -88,7 +88,7 @@ impl Inet6IfAddr {
             .preferred_until
             .filter(|_| self.state == AddrState::Preferred);
         let dad = self.dad.map(|d| d.1);
-        [dad, preferred, self.valid_until].into_iter().flatten().min()
+        earliest([dad, preferred, self.valid_until])
     }
 }
 
@@ -149,9 +149,8 @@ impl Inet6Dev {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let addrs = self.addrs.iter().filter_map(Inet6IfAddr::deadline);
-        let rs = self.rs.map(|r| r.1);
-        addrs.chain(rs).chain(self.learned.deadline()).min()
+        let addrs = earliest(self.addrs.iter().map(Inet6IfAddr::deadline));
+        earliest([addrs, self.rs.map(|r| r.1), self.learned.deadline()])
     }
 }
 
@@ -438,7 +437,7 @@ impl Stack {
 
     /// When addresses, routers or prefixes want something done.
     pub(crate) fn addrconf_deadline(&self) -> Option<Instant> {
-        self.devs.iter().filter_map(|d| d.in6_dev.deadline()).min()
+        earliest(self.devs.iter().map(|d| d.in6_dev.deadline()))
     }
 
     /// Does what is due (`addrconf_dad_work`, `addrconf_verify_rtnl`, `addrconf_rs_timer`).

@@ -16,6 +16,7 @@ use crate::core::dst::DstEntry;
 use crate::core::netdevice::IfIndex;
 use crate::core::skb::{Gso, GsoType};
 use crate::core::sock::Sock;
+use crate::core::time::earliest;
 use crate::errno::Errno;
 use crate::wire::tcp::{SackBlock, SackBlocks, TcpFlags, TcpOptions};
 
@@ -526,12 +527,7 @@ impl TcpSock {
 
     /// When the earliest of its timers expires.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let timer = self.timer.map(|t| t.0);
-        timer
-            .into_iter()
-            .chain(self.ack.timeout)
-            .chain(self.sk_timer)
-            .min()
+        earliest([self.timer.map(|t| t.0), self.ack.timeout, self.sk_timer])
     }
 
     /// Whether the peer can still send or be sent to, from ESTABLISHED on.

@@ -5,8 +5,8 @@
 //! [`classify`](super::segment::classify) and [`Segment::continues`] would, before anything else is read. What it
 //! passes over may be of the flow all the same.
 
-use super::segment::Segment;
-use super::{Held, Ids};
+use super::Held;
+use super::segment::Next;
 use crate::core::checksum::Sum;
 use crate::core::skb::{IpSummed, PktType, SkBuff};
 use crate::netfilter::packet::NfProto;
@@ -50,19 +50,25 @@ const fn clear(mask: &mut [u8], base: usize, fields: &[(usize, usize)]) {
     }
 }
 
-/// Whether two frames begin the same where the mask is; those are the first frame's headers.
+/// Whether two frames begin the same where the mask has ones; those are the first frame's headers.
 #[inline]
 fn same<'a, const N: usize>(frame: &'a [u8], held: &[u8], mask: &[u8; N]) -> Option<&'a [u8; N]> {
     let (frame, held) = (frame.first_chunk::<N>()?, held.first_chunk::<N>()?);
-    let mut different = 0;
-    for ((a, b), mask) in frame.iter().zip(held).zip(mask) {
-        different |= (a ^ b) & mask;
-    }
+    let (f, h, m) = (words(frame), words(held), words(mask));
+    let different = f.zip(h).zip(m).fold(0, |d, ((f, h), m)| d | (f ^ h) & m);
     (different == 0).then_some(frame)
 }
 
+/// Headers as words; the last overlaps the one before, since what is left over would be compared byte by byte.
+#[inline(always)]
+fn words<const N: usize>(headers: &[u8; N]) -> impl Iterator<Item = u64> + '_ {
+    let last = headers.last_chunk::<8>();
+    let words = headers.as_chunks::<8>().0.iter().chain(last);
+    words.map(|word| u64::from_ne_bytes(*word))
+}
+
 /// Whether TCP options are the same; mostly they are an aligned timestamp.
-#[inline]
+#[inline(always)]
 fn same_options(a: &[u8], b: &[u8]) -> bool {
     type Timestamp = [u8; TCPOLEN_TSTAMP_ALIGNED];
     match (Timestamp::try_from(a), Timestamp::try_from(b)) {
@@ -71,56 +77,57 @@ fn same_options(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
-/// The segment of a frame that starts at its link-layer header, if it is what the held packet lets expect. A
+/// What a frame that starts at its link-layer header brings to the held packet, if it is what that lets expect. A
 /// checksum that nobody has verified is.
-pub(super) fn predicted(skb: &mut SkBuff, held: &Held) -> Option<(Segment, Ids)> {
-    let head = &held.head;
-    let (frame, first) = (skb.data(), held.skb.mac_header()?);
-    let (len, id) = match head.pf {
-        NfProto::Ipv4 => {
-            let headers = same(frame, first, &V4_MASK)?;
-            let ip = headers[ETH_HLEN..].first_chunk::<IPV4_HLEN>()?;
-            if !Sum::ZERO.add_array(ip).is_valid() {
+#[inline]
+pub(super) fn predicted(skb: &mut SkBuff, held: &Held) -> Option<Next> {
+    match held.head.pf {
+        NfProto::Ipv4 => next(skb, held, &V4_MASK),
+        NfProto::Ipv6 => next(skb, held, &V6_MASK),
+    }
+}
+
+#[inline(always)]
+fn next<const N: usize>(skb: &mut SkBuff, held: &Held, mask: &[u8; N]) -> Option<Next> {
+    let frame = skb.data();
+    let headers = same(frame, &held.headers, mask)?;
+    let (ip, th) = headers[ETH_HLEN..].split_last_chunk::<TCP_HLEN>()?;
+    let (len, id) = match ip.first_chunk::<IPV4_HLEN>() {
+        Some(ip) if N == V4_LEN => {
+            // With an identification that stays, it is the same header.
+            if held.headers[ETH_HLEN..].first_chunk() != Some(ip) && !Sum::ZERO.add_array(ip).is_valid() {
                 return None;
             }
             let id = u16::from_be_bytes([ip[4], ip[5]]);
-            (u16::from_be_bytes([ip[2], ip[3]]).into(), Some(id))
+            (u16::from_be_bytes([ip[2], ip[3]]).into(), id)
         }
-        NfProto::Ipv6 => {
-            let headers = same(frame, first, &V6_MASK)?;
-            let payload = u16::from_be_bytes([headers[ETH_HLEN + 4], headers[ETH_HLEN + 5]]);
-            (IPV6_HLEN + usize::from(payload), None)
-        }
+        _ => (IPV6_HLEN + usize::from(u16::from_be_bytes([ip[4], ip[5]])), 0),
     };
-    let l4 = ETH_HLEN + head.l4;
-    let (th, rest) = frame.get(l4..)?.split_first_chunk::<TCP_HLEN>()?;
-    let (options, payload) = rest.split_at_checked(head.header_len - TCP_HLEN)?;
-    let segment = Segment {
-        seq: u32::from_be_bytes([th[4], th[5], th[6], th[7]]),
+    let header_len = held.head.header_len;
+    let segment = frame.get(N - TCP_HLEN..)?;
+    let (options, payload) = frame.get(N..)?.split_at_checked(header_len - TCP_HLEN)?;
+    let next = Next {
         len: payload.len(),
-        id,
         flags: TcpFlags::from_bits_retain(th[13]),
-        ..*head
+        ids: held.ids_with(id)?,
     };
-    // Padding, a linear packet that is not merged yet, and whoever cuts it again writes the same zero (RFC 1624
-    // section 3).
+    // Padding, a packet that is merged already, and a checksum of which whoever cuts it again writes the other zero
+    // (RFC 1624 section 3).
     let alone = ETH_HLEN + len != frame.len()
         || skb.is_nonlinear()
         || skb.gso().is_some()
         || th[16..18] == [0xff, 0xff]
         || held.skb.pkt_type() != PktType::Host;
-    let follows = segment.seq == held.next_seq
-        && held.has_room(segment.len)
-        && (1..=head.len).contains(&segment.len)
-        && same_options(options, first.get(l4 + TCP_HLEN..l4 + head.header_len)?);
+    let follows = u32::from_be_bytes([th[4], th[5], th[6], th[7]]) == held.next_seq
+        && held.has_room(next.len)
+        && (1..=held.head.len).contains(&next.len)
+        && same_options(options, held.headers.get(N..N + options.len())?);
     if alone || !follows {
         return None;
     }
-    let ids = segment.ids_after(held)?;
     match skb.ip_summed() {
         IpSummed::Unnecessary => {}
         IpSummed::None => {
-            let segment = frame.get(l4..)?;
             let sum = held.pseudo.add_u16(segment.len() as u16).add_bytes(segment);
             if !sum.is_valid() {
                 return None;
@@ -129,5 +136,5 @@ pub(super) fn predicted(skb: &mut SkBuff, held: &Held) -> Option<(Segment, Ids)>
         }
         IpSummed::Complete(_) | IpSummed::Partial { .. } => return None,
     }
-    Some((segment, ids))
+    Some(next)
 }

@@ -61,6 +61,24 @@ pub(super) enum Class {
     Segment(FlowKey, Segment),
 }
 
+/// What a segment brings to the packet that it continues.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Next {
+    /// Bytes of payload.
+    pub(super) len: usize,
+    pub(super) flags: TcpFlags,
+    /// How the identifications run with it.
+    pub(super) ids: Ids,
+}
+
+impl Next {
+    /// Whether it is the last that its packet takes.
+    #[inline]
+    pub(super) fn closes(&self) -> bool {
+        self.flags.intersects(TcpFlags::FIN | TcpFlags::PSH)
+    }
+}
+
 /// What is kept of a segment's headers; the rest is compared in the packets themselves.
 pub(super) struct Segment {
     pub(super) pf: NfProto,
@@ -72,7 +90,7 @@ pub(super) struct Segment {
     /// Bytes of payload.
     pub(super) len: usize,
     /// Identification of IPv4.
-    pub(super) id: Option<u16>,
+    pub(super) id: u16,
     pub(super) dont_fragment: bool,
     pub(super) flags: TcpFlags,
 }
@@ -123,9 +141,9 @@ impl Segment {
                 if iph.frag_off.get() & !IP_DF != 0 {
                     return None;
                 }
-                (Some(iph.id.get()), iph.dont_fragment())
+                (iph.id.get(), iph.dont_fragment())
             }
-            NfProto::Ipv6 if view.l4 == IPV6_HLEN => (None, true),
+            NfProto::Ipv6 if view.l4 == IPV6_HLEN => (0, true),
             NfProto::Ipv6 => return None,
         };
         let (th, _) = TcpHdr::ref_from_prefix(data.get(view.l4..)?).ok()?;
@@ -158,20 +176,23 @@ impl Segment {
         self.flags.intersects(TcpFlags::FIN | TcpFlags::PSH)
     }
 
-    /// Whether this segment, in `skb`, continues what is held, and how its identifications then run. The
-    /// conditions under which cutting gives back the frames:
-    /// - the next sequence number, and no more payload than the first segment has;
+    /// Whether this segment, in `skb`, continues what is held, and with what. The conditions under which cutting gives
+    /// back the frames:
+    /// - the next sequence number, room for the payload, and no more of it than the first segment has;
     /// - the same link-layer header, and but for lengths, identification and checksum the same IP header: so
     ///   the same addresses, TTL or hop limit, TOS or traffic class, flow label, DF;
     /// - identifications that count up from the first, or with DF stay the same;
     /// - but for sequence number, checksum, FIN and PSH the same TCP header: so the same acknowledgment,
     ///   window and option bytes.
-    pub(super) fn continues(&self, skb: &SkBuff, held: &Held) -> Option<Ids> {
+    pub(super) fn continues(&self, skb: &SkBuff, held: &Held) -> Option<Next> {
         let head = &held.head;
         if self.seq != held.next_seq || self.len > head.len || self.header_len != head.header_len {
             return None;
         }
-        if *skb.mac_header()?.first_chunk::<ETH_HLEN>()? != held.link {
+        if !held.has_room(self.len) {
+            return None;
+        }
+        if skb.mac_header()?.first_chunk::<ETH_HLEN>() != held.headers.first_chunk() {
             return None;
         }
         let (a, b) = (held.skb.data(), skb.data());
@@ -190,30 +211,16 @@ impl Segment {
         if !ip || !tcp {
             return None;
         }
-        self.ids_after(held)
-    }
-
-    /// How the identifications run if this segment's is the next.
-    #[inline]
-    pub(super) fn ids_after(&self, held: &Held) -> Option<Ids> {
-        let (Some(first), Some(id)) = (held.head.id, self.id) else {
-            return Some(Ids::None);
-        };
-        let counting = first.wrapping_add(held.count) == id;
-        let fixed = first == id && self.dont_fragment;
-        match held.ids {
-            Ids::Unknown | Ids::Counting if counting => Some(Ids::Counting),
-            Ids::Unknown | Ids::Fixed if fixed => Some(Ids::Fixed),
-            _ => None,
-        }
+        Some(Next {
+            len: self.len,
+            flags: self.flags,
+            ids: held.ids_with(self.id)?,
+        })
     }
 
     /// FIN and PSH of the last segment are those of the packet.
-    pub(super) fn add_flags(&self, skb: &mut SkBuff, last: &Segment) {
-        if self.flags.contains(last.flags) {
-            return;
-        }
-        let flags = self.flags | last.flags;
+    pub(super) fn add_flags(&self, skb: &mut SkBuff, last: TcpFlags) {
+        let flags = self.flags | last;
         if let Some(th) = self.tcp_mut(skb) {
             th.set_flags(flags);
         }
@@ -227,10 +234,10 @@ impl Segment {
 
     /// What the packet can be cut into.
     pub(super) fn gso_type(&self, ids: Ids) -> GsoType {
-        match (self.pf, ids) {
-            (NfProto::Ipv6, _) => GsoType::TcpV6,
-            (NfProto::Ipv4, Ids::Fixed) => GsoType::TcpV4FixedId,
-            (NfProto::Ipv4, _) => GsoType::TcpV4,
+        match self.pf {
+            NfProto::Ipv6 => GsoType::TcpV6,
+            NfProto::Ipv4 if ids.contains(Ids::COUNTING) => GsoType::TcpV4,
+            NfProto::Ipv4 => GsoType::TcpV4FixedId,
         }
     }
 

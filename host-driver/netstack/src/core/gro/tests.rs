@@ -176,7 +176,7 @@ fn run(napi: &mut NapiGro, frames: impl IntoIterator<Item = Vec<u8>>) -> Vec<SkB
             // As `napi_gro_receive`, and from the network header on if another packet had to leave first.
             let at_link = skb.mac_header().is_none();
             let gro = match if at_link { napi.receive_next(skb) } else { Err(skb) } {
-                Ok(gro) => gro,
+                Ok(packet) => packet.map_or(Gro::Held, Gro::Deliver),
                 Err(skb) if at_link => napi.receive(to_network_header(skb), Instant::ZERO),
                 Err(skb) => napi.receive(skb, Instant::ZERO),
             };
@@ -382,7 +382,7 @@ proptest! {
                     (Features::SG | Features::HW_CSUM, true), (Features::empty(), true),
                 ] {
                     let frame = frame(skb, &bytes, in_pages);
-                    let mut segments = std::collections::VecDeque::new();
+                    let mut segments = Vec::new();
                     crate::core::gso::skb_gso_segment(frame, features, &mut pool, &mut segments).unwrap();
                     let made = !features.contains(Features::HW_CSUM);
                     prop_assert!(segments.iter().all(|s| (s.ip_summed() == IpSummed::None) == made));

@@ -33,16 +33,19 @@ pub struct Gso {
 }
 
 /// A place in the pages of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct FragCursor {
-    frag: usize,
-    offset: usize,
+    /// What is left of a page's part.
+    rest: Option<Frag>,
+    /// The part behind it.
+    next: usize,
 }
 
 impl SkBuff {
     /// Whether some of the packet is behind `tail` (`skb_is_nonlinear`).
+    #[inline]
     pub fn is_nonlinear(&self) -> bool {
-        !self.0.frags.is_empty() || !self.0.frag_list.is_empty()
+        self.0.data_len > 0
     }
 
     /// Number of pieces behind `tail`.
@@ -89,6 +92,7 @@ impl SkBuff {
 
     /// Lets the packet go on with `len` of the bytes that another has in pages, from `cursor` on, which moves
     /// behind them (`skb_segment`'s loop over `frag`); their sum if it is wanted.
+    #[inline]
     pub(crate) fn share_frags(
         &mut self,
         from: &SkBuff,
@@ -98,31 +102,33 @@ impl SkBuff {
     ) -> Result<Sum, SkbError> {
         let (mut sum, mut odd, mut left) = (Sum::ZERO, false, len);
         while left > 0 {
-            let frag = from.0.frags.get(cursor.frag).ok_or(SkbError {
-                wanted: len,
-                available: len - left,
-            })?;
-            let part = frag.slice(cursor.offset, left);
+            let part = match &mut cursor.rest {
+                Some(rest) if rest.len() > 0 => rest.split_to(left),
+                rest => {
+                    let frag = from.0.frags.get(cursor.next).ok_or(SkbError {
+                        wanted: len,
+                        available: len - left,
+                    })?;
+                    cursor.next += 1;
+                    *rest = Some(frag.slice(0, frag.len()));
+                    continue;
+                }
+            };
             left -= part.len();
-            cursor.offset += part.len();
-            if cursor.offset == frag.len() {
-                *cursor = FragCursor {
-                    frag: cursor.frag + 1,
-                    offset: 0,
-                };
-            }
             if want_sum {
                 sum = sum.add_after(odd, part.bytes());
                 odd ^= part.len() % 2 == 1;
             }
             self.0.frags.push(part);
         }
-        self.0.data_len = self.0.data_len.saturating_add(len as u32);
-        self.0.data_truesize = self.0.data_truesize.saturating_add(len as u32);
+        // No more than the other has.
+        self.0.data_len += len as u32;
+        self.0.data_truesize += len as u32;
         Ok(sum)
     }
 
     /// Whether some of the packet is in other buffers (`skb_has_frag_list`).
+    #[inline]
     pub(crate) fn has_frag_list(&self) -> bool {
         !self.0.frag_list.is_empty()
     }
@@ -131,21 +137,28 @@ impl SkBuff {
     /// (`skb_gro_receive`).
     ///
     /// # Errors
-    /// `frag` itself, if it goes on in other buffers or the packet would be longer than 4 GiB.
-    #[inline]
+    /// `frag` itself, if it goes on in other buffers or the packet would take more than 4 GiB.
     pub fn append_frag(&mut self, frag: SkBuff) -> Result<(), SkBuff> {
         let len = self.0.data_len.checked_add(frag.len() as u32);
-        let Some(len) = len.filter(|_| !frag.has_frag_list()) else {
+        let truesize = self.0.data_truesize.checked_add(frag.truesize() as u32);
+        if len.is_none() || truesize.is_none() || frag.has_frag_list() {
             return Err(frag);
-        };
-        self.0.data_len = len;
-        self.0.data_truesize = self.0.data_truesize.saturating_add(frag.truesize() as u32);
-        self.0.frag_list.push(frag);
+        }
+        self.push_frag(frag);
         // A sum over a part no longer describes the packet.
         if let IpSummed::Complete(_) = self.0.meta.ip_summed {
             self.0.meta.ip_summed = IpSummed::None;
         }
         Ok(())
+    }
+
+    /// The same for a buffer without others, to a packet that stays a short one.
+    #[inline]
+    pub(crate) fn push_frag(&mut self, frag: SkBuff) {
+        let inner = &mut *self.0;
+        inner.data_len += frag.len() as u32;
+        inner.data_truesize += frag.truesize() as u32;
+        inner.frag_list.push(frag);
     }
 
     /// Takes a packet that is done with apart: the last of its other buffers.

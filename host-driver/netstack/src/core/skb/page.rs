@@ -113,6 +113,19 @@ impl Frag {
         }
     }
 
+    /// Cuts up to `len` bytes off in front; they get a count of their own.
+    #[inline]
+    pub(crate) fn split_to(&mut self, len: usize) -> Self {
+        let front = Self {
+            page: self.page.get(),
+            offset: self.offset,
+            len: self.len.min(len as u32),
+        };
+        self.offset += front.len;
+        self.len -= front.len;
+        front
+    }
+
     /// Appends as many of `bytes` as the page has room for behind the part, if nobody else holds the page;
     /// how many (`skb_copy_to_page_nocache` of the last fragment).
     pub(crate) fn extend(&mut self, bytes: &[u8]) -> usize {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{AddrOrigin, AddrState, eui64_link_local, with_prefix};
 use crate::core::addr::{Ipv6Cidr, is_link_local};
 use crate::core::netdevice::IfIndex;
-use crate::core::time::Instant;
+use crate::core::time::{Instant, earliest};
 use crate::ipv4::fib::{Route, RouteTable};
 use crate::ipv6::route::IP6_RT_PRIO_USER;
 use crate::stack::Stack;
@@ -32,10 +32,10 @@ pub(super) struct Learned {
 
 impl Learned {
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let routers = self.routers.iter().map(|r| r.1);
-        let prefixes = self.prefixes.iter().filter_map(|p| p.1);
-        let rdnss = self.rdnss.iter().filter_map(|s| s.1);
-        routers.chain(prefixes).chain(rdnss).min()
+        let routers = earliest(self.routers.iter().map(|r| Some(r.1)));
+        let prefixes = earliest(self.prefixes.iter().map(|p| p.1));
+        let rdnss = earliest(self.rdnss.iter().map(|s| s.1));
+        earliest([routers, prefixes, rdnss])
     }
 
     pub(super) fn has_prefix(&self, prefix: Ipv6Cidr) -> bool {
