@@ -2,6 +2,9 @@
 
 use std::net::IpAddr;
 
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, dispatch};
+
 /// A partial one's complement sum, not yet folded or complemented (Linux's `__wsum`).
 ///
 /// Sums of parts add up to the sum of the whole as long as every part but the last has an even length. RFC 1071
@@ -22,27 +25,21 @@ impl Sum {
     /// Adds the bytes of `data`, taken as big-endian 16-bit words padded with a zero byte
     /// (`csum_partial`).
     ///
-    /// RFC 1071 section 2(C) lets the words be added wider than 16 bits: the loops are chains of 64-bit additions,
-    /// each with the carry of the one before.
+    /// RFC 1071 section 2(C) lets the words be added wider than 16 bits: as vectors, as wide as the processor has them,
+    /// and what is left in chains of 64-bit additions, each with the carry of the one before.
     #[must_use]
     pub fn add_bytes(self, data: &[u8]) -> Self {
-        // An addition waits for the carry of the one before it, so chains begin anew and are added up at their ends: the
-        // processor runs several at once.
-        let (mut sum, mut short) = (0, 0);
-        let (blocks, mut rest) = data.as_chunks::<512>();
-        for block in blocks {
-            let (first, second) = block.as_chunks::<8>().0.split_at(32);
-            let chains = [add_words(0, first), add_words(0, second)];
-            sum = add_words(sum, &chains.map(u64::to_ne_bytes));
+        let (blocks, mut rest) = data.as_chunks::<256>();
+        let mut sum = 0;
+        if !blocks.is_empty() {
+            sum = dispatch!(Level::new(), simd => add_blocks(simd, blocks));
         }
         // What is left, by its bits.
-        let long = add_first::<256>(0, &mut rest);
-        short = add_first::<128>(short, &mut rest);
-        short = add_first::<64>(short, &mut rest);
-        short = add_first::<32>(short, &mut rest);
-        short = add_first::<16>(short, &mut rest);
-        short = add_first::<8>(short, &mut rest);
-        sum = add_words(sum, &[long, short].map(u64::to_ne_bytes));
+        sum = add_first::<128>(sum, &mut rest);
+        sum = add_first::<64>(sum, &mut rest);
+        sum = add_first::<32>(sum, &mut rest);
+        sum = add_first::<16>(sum, &mut rest);
+        sum = add_first::<8>(sum, &mut rest);
         if !rest.is_empty() {
             // Up to four, two and one bytes, each where it may be added as it is: at an even offset.
             let (fours, rest) = rest.as_chunks::<4>();
@@ -140,6 +137,28 @@ impl Sum {
     pub const fn is_valid(self) -> bool {
         fold64(self.0) == 0xffff
     }
+}
+
+/// The sum of all 16-bit words in memory order.
+#[inline(always)]
+fn add_blocks<S: Simd>(simd: S, blocks: &[[u8; 256]]) -> u64 {
+    // What adds up two words and widens the sum takes them as signed ones: half of the range is taken from each, and
+    // put back in the end.
+    let (one, half) = (S::i16s::splat(simd, 1), S::i16s::splat(simd, i16::MIN));
+    let mut sum = 0i64;
+    // So many cannot overflow.
+    for blocks in blocks.chunks(256) {
+        let mut lanes = [S::i32s::splat(simd, 0); 2];
+        for block in blocks {
+            for (n, bytes) in block.chunks_exact(S::u8s::LEN).enumerate() {
+                let words: S::i16s = S::u8s::from_slice(simd, bytes).bitcast();
+                lanes[n % 2] += (words ^ half).pairwise_dot_product(one);
+            }
+        }
+        let [even, odd] = lanes;
+        sum += i64::from((even + odd).reduce_sum());
+    }
+    sum.wrapping_add(blocks.len() as i64 * (128 << 15)) as u64
 }
 
 /// One's complement addition of 64-bit words in memory order.
