@@ -27,7 +27,7 @@ chmod +x "$work/root/init"
 (cd "$work/root" && find . | "$vm/busybox" cpio -o -H newc 2>/dev/null | gzip -1) >"$work/initrd"
 
 # A kernel that doesn't come up must not hang the test; a console that runs over must not fill the disk.
-timeout "${VM_TIMEOUT:-300}" "$vm/qemu" \
+timeout "${VM_TIMEOUT:-400}" "$vm/qemu" \
     -machine q35,accel=tcg,kernel-irqchip=split,memory-backend=mem,sata=off,smbus=off,hpet=off,i8042=off,vmport=off \
     -object memory-backend-memfd,id=mem,size=256M,share=on -m 256 \
     -nographic -no-reboot -nodefaults -no-user-config -serial stdio \

@@ -139,7 +139,7 @@ for test in "${tests[@]}"; do
         ;;
     churn)
         serve churn
-        GUEST_SETTINGS="ROUNDS=$rounds" VM_TIMEOUT=$((3 * ${VM_TIMEOUT:-300})) \
+        GUEST_SETTINGS="ROUNDS=$rounds" VM_TIMEOUT=$((3 * ${VM_TIMEOUT:-400})) \
             scripts/vm/boot.sh churn scripts/vm/guest-churn.sh "${card[@]}" || status=$?
         stop_server churn || status=1
         report churn $status
@@ -164,6 +164,11 @@ for test in "${tests[@]}"; do
             -device "virtio-rng-pci,$port1.1,$modern" || status=$?
         stop_server vfio || status=1
         report vfio $status
+        # What is asked of a machine whose IOMMU remaps no interrupts.
+        KERNEL_ARGUMENTS=intel_iommu=on scripts/vm/boot.sh vfio-intremap scripts/vm/guest-intremap.sh \
+            -device intel-iommu,intremap=off,caching-mode=on \
+            -device "virtio-net-pci,packed=on,$modern,romfile=" || status=$?
+        report vfio-intremap $status
         ;;
     *)
         echo "vm-test: there is no test $test"

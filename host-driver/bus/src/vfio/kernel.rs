@@ -53,6 +53,9 @@ impl VfioFunction<KernelPort> {
                     path: ready.device.clone(),
                 }
             }
+            VfioError::ContainerSetIOMMU(errno) if errno.errno() == libc::EPERM => {
+                OpenError::NoInterruptRemapping(bdf.to_owned())
+            }
             error => error.into(),
         })?;
         // SAFETY: the device is open and stays so during this call, which duplicates its descriptor.

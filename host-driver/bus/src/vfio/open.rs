@@ -71,6 +71,13 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// The IOMMU can't keep the function from raising other devices' interrupts (`vfio_iommu_type1_attach_group`).
+    #[error(
+        "{0}: the IOMMU does not remap interrupts, so the kernel keeps the function to itself; turn interrupt \
+         remapping (x2APIC) on in the firmware, or trust the device: \
+         echo 1 >/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
+    )]
+    NoInterruptRemapping(String),
     /// Another process has the group open.
     #[error("{path}: another process has it open; end that first")]
     GroupBusy {
