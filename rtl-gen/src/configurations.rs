@@ -118,7 +118,6 @@ fn card(
                 "MAC address, first octet in the lowest bits",
             ),
             parameter("PAIRS", pairs.to_string(), "receive queues, and transmit queues"),
-            parameter("MTU", card::MTU.to_string(), "bytes, the largest IP packet"),
             parameter(
                 "MAX_FRAME",
                 card::MAX_FRAME.to_string(),

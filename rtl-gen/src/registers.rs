@@ -138,7 +138,7 @@ fn device() -> RegisterBlock {
             (6, "mac", "RO", "the card's address, first byte first"),
             (2, "status", "RO", "bit 0: link up"),
             (2, "max_virtqueue_pairs", "RO", "pairs of data queues"),
-            (2, "mtu", "RO", "largest MTU the driver should use, bytes"),
+            (2, "mtu", "RO", "unused: MTU is not offered"),
             (4, "speed", "RO", "unused: SPEED_DUPLEX is not offered"),
             (1, "duplex", "RO", "unused: SPEED_DUPLEX is not offered"),
             (1, "rss_max_key_size", "RO", "bytes of a hash key"),
@@ -169,6 +169,14 @@ fn vendor_block() -> RegisterBlock {
             format!("0x{:08x}", vendor::VERSION_VALUE),
         ),
         register(vendor::COUNTER_COUNT, "counter_count", counter::COUNT.to_string()),
+        register(
+            vendor::MAX_FRAME,
+            "max_frame",
+            format!(
+                "{}: bytes of the longest frame with its check sequence, without a VLAN tag",
+                vendor::MAX_FRAME_VALUE
+            ),
+        ),
     ];
     let counters = counter::ALL.iter().enumerate().map(|(index, counter)| Field {
         offset: vendor::counter_offset(index) - bar0::VENDOR,

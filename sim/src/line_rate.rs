@@ -20,6 +20,8 @@ pub const FCS: usize = 4;
 pub const LINE_OVERHEAD: usize = 20;
 const PS_PER_OCTET: u64 = 8_000;
 const SHORTEST: usize = 64;
+/// Bytes of DMA memory: two rings' buffers for the longest frames.
+const MEMORY: usize = 16 << 20;
 /// Descriptors of each ring.
 const RING: u16 = 512;
 /// Virtual time between two looks of the host at its rings.
@@ -83,15 +85,19 @@ pub struct Measured {
     pub down: f64,
 }
 
-fn raw_host<C: CardPins>(card: C, seed: u64) -> Result<RawHost<C, Generator>, MeasureError> {
-    let rc = RootComplex::new(RootComplexConfig::default(), DmaSpace::new()?, seed);
+fn raw_host<C: CardPins>(card: C, seed: u64, longest: usize) -> Result<RawHost<C, Generator>, MeasureError> {
+    let rc = RootComplex::new(
+        RootComplexConfig::default(),
+        DmaSpace::with_window(DmaSpace::DEFAULT_IOVA_BASE, MEMORY)?,
+        seed,
+    );
     let machine = Machine::new(
         card,
         rc,
         Wire::new(generator(seed, [0; 6], SHORTEST, 0)),
         ClockPhases::ALIGNED,
     );
-    Ok(RawHost::bring_up(Rc::new(RefCell::new(machine)), RING)?)
+    Ok(RawHost::bring_up(Rc::new(RefCell::new(machine)), RING, longest)?)
 }
 
 fn generator(seed: u64, mac: [u8; 6], size: usize, count: u64) -> Generator {
@@ -122,7 +128,7 @@ pub fn measure<C: CardPins>(
         Load::Transmit => (0, frames),
         Load::Both => (frames, frames),
     };
-    let mut host = raw_host(card, seed)?;
+    let mut host = raw_host(card, seed, size)?;
     let mac = host.mac();
     let mut checker = Checker::default();
     let mut sent = 0;
@@ -184,7 +190,7 @@ pub fn measure<C: CardPins>(
 /// # Errors
 /// [`MeasureError`].
 pub fn wire_to_msix_cycles<C: CardPins>(card: C, seed: u64) -> Result<u64, MeasureError> {
-    let mut host = raw_host(card, seed)?;
+    let mut host = raw_host(card, seed, SHORTEST)?;
     let mac = host.mac();
     let mut worst = 0;
     for n in 0..8 {

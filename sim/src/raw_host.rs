@@ -12,7 +12,7 @@ use hematite_driver::rx::HDR_LEN;
 use hematite_driver::transport::{Doorbell, VirtioPci};
 use virtio_spec::DeviceStatus;
 
-/// Bytes of a buffer: header, a full frame with a VLAN tag.
+/// Bytes of a buffer at least: header, a full frame with a VLAN tag.
 const BUFFER: usize = 1536;
 /// Descriptors that are made available before the card is told, and after which used ones are looked for.
 const BATCH: u16 = 32;
@@ -30,6 +30,7 @@ impl RawQueue {
         transport: &mut VirtioPci<F>,
         index: u16,
         size: u16,
+        buffer: usize,
     ) -> Result<Self, hematite_driver::Error> {
         let mut ring = PackedQueue::new(transport.function_ref().dma(), size, false)?;
         ring.disable_cb()?;
@@ -37,7 +38,7 @@ impl RawQueue {
         let doorbell = transport.setup_queue(index, size, areas, index + 1)?;
         let mut buffers = Vec::with_capacity(size.into());
         for _ in 0..size {
-            buffers.push(DmaBuf::new(transport.function_ref().dma(), BUFFER)?);
+            buffers.push(DmaBuf::new(transport.function_ref().dma(), buffer)?);
         }
         Ok(RawQueue {
             ring,
@@ -85,15 +86,19 @@ pub struct RawHost<C, E> {
     tx: RawQueue,
     mac: [u8; 6],
     scratch: Vec<u8>,
+    /// Bytes of a buffer.
+    buffer: usize,
     in_flight: u64,
 }
 
 impl<C: CardPins, E: WireEndpoint> RawHost<C, E> {
-    /// Brings the card to `DRIVER_OK` with interrupts suppressed and all receive buffers posted.
+    /// Brings the card to `DRIVER_OK` with interrupts suppressed and all receive buffers posted, each for a frame of
+    /// `longest` bytes.
     ///
     /// # Errors
     /// [`HostError`].
-    pub fn bring_up(machine: SharedMachine<C, E>, ring: u16) -> Result<Self, HostError> {
+    pub fn bring_up(machine: SharedMachine<C, E>, ring: u16, longest: usize) -> Result<Self, HostError> {
+        let buffer = (HDR_LEN + longest).next_multiple_of(64).max(BUFFER);
         let function = SimFunction::enumerate(machine.clone(), BarPlacement::Low)?;
         let mut transport = VirtioPci::probe(function)?;
         transport.reset()?;
@@ -113,8 +118,8 @@ impl<C: CardPins, E: WireEndpoint> RawHost<C, E> {
         })?;
         transport.function().enable_msix(3)?;
         transport.set_config_vector(0)?;
-        let rx = RawQueue::setup(&mut transport, 0, ring)?;
-        let tx = RawQueue::setup(&mut transport, 1, ring)?;
+        let rx = RawQueue::setup(&mut transport, 0, ring, buffer)?;
+        let tx = RawQueue::setup(&mut transport, 1, ring, buffer)?;
         transport.enable_queue(0)?;
         transport.enable_queue(1)?;
         transport.add_status(DeviceStatus::DRIVER_OK)?;
@@ -124,11 +129,12 @@ impl<C: CardPins, E: WireEndpoint> RawHost<C, E> {
             rx,
             tx,
             mac,
-            scratch: vec![0; BUFFER],
+            scratch: vec![0; buffer],
+            buffer,
             in_flight: 0,
         };
-        while let Some(buffer) = host.rx.buffers.pop() {
-            host.rx.post(buffer, BUFFER, Direction::FromDevice)?;
+        while let Some(empty) = host.rx.buffers.pop() {
+            host.rx.post(empty, buffer, Direction::FromDevice)?;
         }
         host.rx.tell(&mut host.transport, 1)?;
         // The doorbell arrives and the first descriptors are fetched before anything is measured.
@@ -165,14 +171,14 @@ impl<C: CardPins, E: WireEndpoint> RawHost<C, E> {
             .get_buf(&mut self.rx.buffers)
             .map_err(ring_error(0))?
         {
-            let len = (used.len as usize).clamp(HDR_LEN, BUFFER);
+            let len = (used.len as usize).clamp(HDR_LEN, self.buffer);
             if let Some(buffer) = self.rx.buffers.pop() {
                 let bytes = &mut self.scratch[..len];
                 buffer
                     .copy_to_slice(0, bytes)
                     .map_err(hematite_driver::Error::from)?;
                 take(&bytes[HDR_LEN..]);
-                self.rx.post(buffer, BUFFER, Direction::FromDevice)?;
+                self.rx.post(buffer, self.buffer, Direction::FromDevice)?;
             }
         }
         Ok(self.rx.tell(&mut self.transport, BATCH)?)
@@ -207,7 +213,7 @@ impl<C: CardPins, E: WireEndpoint> RawHost<C, E> {
             self.tx.post(buffer, len, Direction::ToDevice)?;
             self.in_flight += 1;
         }
-        self.scratch.resize(BUFFER, 0);
+        self.scratch.resize(self.buffer, 0);
         let at_least = if more { BATCH } else { 1 };
         Ok(self.tx.tell(&mut self.transport, at_least)?)
     }

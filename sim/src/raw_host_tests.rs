@@ -23,7 +23,7 @@ fn host(count: u64, pace: Pace) -> RawHost<SoftEndpoint, Generator> {
     let rc = RootComplex::new(RootComplexConfig::default(), DmaSpace::new().expect("memory"), 1);
     let wire = Wire::new(Generator::new(config, 1, start));
     let machine = Machine::new(SoftCard::endpoint(), rc, wire, ClockPhases::ALIGNED);
-    RawHost::bring_up(Rc::new(RefCell::new(machine)), 64).expect("up")
+    RawHost::bring_up(Rc::new(RefCell::new(machine)), 64, 1514).expect("up")
 }
 
 #[test]

@@ -79,6 +79,11 @@ impl LabConfig {
         Ok(model.build_shared()?.instantiate(seed)?)
     }
 
+    /// The MTU of the host and the peer.
+    fn mtu(&self) -> u16 {
+        self.driver.mtu.unwrap_or(1500)
+    }
+
     /// The machine alone, with no driver on the card, and the line's raw symbols.
     ///
     /// # Errors
@@ -87,7 +92,7 @@ impl LabConfig {
         let card = VerilatedCard::new(self.model()?).context("the model is not the card's top")?;
         let memory = DmaSpace::with_window(self.iova_base, DmaSpace::DEFAULT_LEN)?;
         let rc = RootComplex::new(self.root_complex, memory, self.seed);
-        let peer = Peer::new(self.seed ^ 0x7065_6572).context("peer")?;
+        let peer = Peer::new(self.seed ^ 0x7065_6572, self.mtu()).context("peer")?;
         let card = Line::new(card);
         let raw = card.raw();
         let machine = Machine::new(card, rc, Wire::new(peer), self.phases);
@@ -112,7 +117,7 @@ impl LabConfig {
             seed: self.seed,
         };
         let mut host = Host::bring_up(machine, config)?;
-        let traffic = Traffic::start(&mut host.stack, self.seed)?;
+        let traffic = Traffic::start(&mut host.stack, self.seed, self.mtu())?;
         let peer_drops = host.machine().borrow().wire.endpoint.stack().drops().total();
         let mut lab = Lab {
             host,

@@ -100,11 +100,11 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A peer whose stack draws from `seed`.
+    /// A peer whose stack draws from `seed`, with that MTU.
     ///
     /// # Errors
     /// What the stack reports.
-    pub fn new(seed: u64) -> Result<Self, Errno> {
+    pub fn new(seed: u64, mtu: u16) -> Result<Self, Errno> {
         let address = Ipv4Cidr::new(ADDRESS, 24).map_err(|_| Errno::Inval)?;
         let config = StackConfig {
             disable_ipv6: true,
@@ -113,7 +113,7 @@ impl Peer {
         let start = |stack: &mut Stack| Programs {
             echo: Echo {
                 socket: UdpSocket::bind(stack, (Ipv4Addr::UNSPECIFIED, ECHO_PORT)).ok(),
-                buffer: vec![0; 2048],
+                buffer: vec![0; mtu.into()],
                 scratch: Vec::new(),
                 echoed: 0,
                 corrupt: 0,
@@ -124,7 +124,7 @@ impl Peer {
                 ..Discard::default()
             },
         };
-        let inner = StackEndpoint::new(config, seed, MAC, address, start)?;
+        let inner = StackEndpoint::new(config, seed, MAC, mtu, address, start)?;
         Ok(Peer {
             inner,
             frames: VecDeque::new(),

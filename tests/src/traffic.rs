@@ -11,8 +11,8 @@ use std::net::Ipv4Addr;
 
 /// The shortest datagram: its number and length.
 const HEADER: usize = 10;
-/// Largest UDP payload in one frame of MTU 1500.
-const MAX: usize = 1472;
+/// Bytes of an IPv4 and a UDP header.
+const HEADERS: usize = 28;
 
 /// Fills `out` with datagram `number` of `len` octets.
 fn datagram(out: &mut Vec<u8>, number: u64, len: usize) {
@@ -63,6 +63,8 @@ pub struct TrafficCounters {
 pub struct Traffic {
     socket: UdpSocket,
     rng: ChaCha8Rng,
+    /// The largest payload in one frame.
+    most: usize,
     /// Number to length and time of sending.
     outstanding: BTreeMap<u64, (usize, SimTime)>,
     /// Number to length of those given up: a card that waits for a completion that never comes sends them late.
@@ -73,18 +75,19 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Opens its socket; sizes are drawn from `seed`.
+    /// Opens its socket; sizes, up to what fits in one frame, are drawn from `seed`.
     ///
     /// # Errors
     /// What the stack reports.
-    pub fn start(stack: &mut Stack, seed: u64) -> io::Result<Self> {
+    pub fn start(stack: &mut Stack, seed: u64, mtu: u16) -> io::Result<Self> {
         Ok(Traffic {
             socket: UdpSocket::bind(stack, (Ipv4Addr::UNSPECIFIED, 0))?,
             rng: ChaCha8Rng::seed_from_u64(seed),
+            most: usize::from(mtu) - HEADERS,
             outstanding: BTreeMap::new(),
             given_up: BTreeMap::new(),
             counters: TrafficCounters::default(),
-            buffer: vec![0; 2048],
+            buffer: vec![0; mtu.into()],
             scratch: Vec::new(),
         })
     }
@@ -106,7 +109,7 @@ impl Traffic {
     pub fn send(&mut self, stack: &mut Stack, now: SimTime, window: usize) -> io::Result<()> {
         while self.outstanding.len() < window {
             let number = self.counters.sent;
-            let len = self.rng.random_range(HEADER..=MAX);
+            let len = self.rng.random_range(HEADER..=self.most);
             datagram(&mut self.scratch, number, len);
             match self
                 .socket

@@ -1,7 +1,7 @@
 //! Malformed frames of every kind: the MAC or the stack drops and counts each, and traffic goes on.
 
 use anyhow::{Context, Result, ensure};
-use hematite_abi::counter;
+use hematite_abi::{counter, vendor};
 use hematite_driver::CardCounters;
 use hematite_netstack::{MacAddr, PingSocket, SkbDropReason, TapPacket};
 use hematite_sim::SimTime;
@@ -15,8 +15,8 @@ use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Longest frame that the card takes, without FCS and VLAN tag: header, 1500 bytes.
-const LONGEST: usize = 1514;
+/// Longest frame that the card takes, without FCS and VLAN tag.
+const LONGEST: usize = vendor::MAX_FRAME_VALUE as usize - 4;
 
 /// A lab whose host counts the frames of the test's own ethertype that its driver hands up.
 fn lab(seed: u64) -> Result<(Lab, Arc<AtomicU64>)> {
@@ -67,7 +67,7 @@ fn damaged_frames_are_dropped_and_counted_by_the_mac() -> Result<()> {
                 Damage::Runt
             }
             2 => {
-                frame.resize(rng.random_range(LONGEST + 1..9000.min(LONGEST * 3)), 0x5a);
+                frame.resize(rng.random_range(LONGEST + 1..LONGEST + 3000), 0x5a);
                 Damage::None
             }
             _ => Damage::SymbolError {

@@ -1,6 +1,6 @@
 //! The card: one Ethernet port, pairs of virtqueues, one PCI function.
 
-use hematite_abi::counter;
+use hematite_abi::{counter, vendor};
 use hematite_lang::prelude::*;
 
 use crate::control::Commands;
@@ -27,10 +27,8 @@ pub const GRO_TIMEOUT: u64 = 16_384;
 /// Cycles without a frame after which it waits no longer, 33 us: two frames of 1518 bytes and a bit, so that segments
 /// are merged down to a third of the line rate, and the end of a burst without PSH comes up soon after.
 pub const GRO_IDLE: u64 = 4096;
-/// The largest IP packet: VIRTIO_NET_F_MTU.
-pub const MTU: u64 = 1500;
-/// Longest frame on the wire, without a VLAN tag: header, MTU and frame check sequence. A tag may add 4 bytes.
-pub const MAX_FRAME: u64 = 14 + MTU + 4;
+/// Longest frame on the wire, without a VLAN tag: header, an MTU of 9000 and frame check sequence. A tag may add 4 bytes.
+pub const MAX_FRAME: u64 = vendor::MAX_FRAME_VALUE as u64;
 
 /// Core cycles in a microsecond.
 pub const CYCLES_PER_MICROSECOND: u64 = 125;
@@ -336,7 +334,6 @@ impl<
         self.commands.permanent_mac.next = bits::<48>(MAC);
         self.function.mac_address.next = self.commands.filter.mac.val();
         self.function.mac_set.next = self.commands.mac_set.val();
-        self.function.mtu.next = bits::<16>(MTU);
 
         // What is counted; the function adds its own.
         for n in 0..counter::COUNT {

@@ -17,6 +17,9 @@ pub struct Arguments {
     /// The interface's address and prefix length.
     #[arg(long, global = true, value_name = "ADDRESS/PREFIX")]
     ip: Option<String>,
+    /// The interface's MTU, bytes; jumbo frames as far as the device has them.
+    #[arg(long, global = true, value_name = "BYTES")]
+    pub mtu: Option<u16>,
     #[command(subcommand)]
     pub command: Command,
 }

@@ -52,7 +52,7 @@ fn on_card<P: Port>(function: VfioFunction<P>, arguments: &Arguments, command: &
     if let Command::Ethtool { words } = command {
         return ethtool::run(function, arguments.bus(), words);
     }
-    let mut session = Session::start(function, arguments.address()?)?;
+    let mut session = Session::start(function, arguments.address()?, arguments.mtu)?;
     let done = match command {
         Command::Up { seconds, port, .. } => session.serve(*seconds, *port),
         Command::Ping(options) => ping::run(&mut session, options),

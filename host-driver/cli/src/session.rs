@@ -28,14 +28,18 @@ pub struct Session<P: Port> {
 }
 
 impl<P: Port> Session<P> {
-    /// Brings the interface up with its address. From now on SIGTERM and SIGINT end the session, not the process.
-    pub fn start(function: VfioFunction<P>, address: Ipv4Cidr) -> Result<Self> {
+    /// Brings the interface up with its address and, unless it is to be the usual one, its MTU. From now on SIGTERM and SIGINT end the session, not the process.
+    pub fn start(function: VfioFunction<P>, address: Ipv4Cidr, mtu: Option<u16>) -> Result<Self> {
         let (stop, stopper) = UnixStream::pair()?;
         stop.set_nonblocking(true)?;
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
             signal_hook::low_level::pipe::register(signal, stopper.try_clone()?)?;
         }
-        let mut net = VirtioNet::probe(function, Options::default()).context("bringing the device up")?;
+        let options = Options {
+            mtu,
+            ..Options::default()
+        };
+        let mut net = VirtioNet::probe(function, options).context("bringing the device up")?;
         net.open().context("bringing the interface up")?;
         let mut stack = Stack::new(StackConfig::default(), unpredictable());
         let ifindex = stack.add_interface(&net as &dyn NetDevice);

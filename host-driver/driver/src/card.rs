@@ -8,9 +8,11 @@ use hematite_abi::{bar0, counter, vendor};
 use hematite_bus::{PciFunction, Width};
 
 use crate::error::Error;
-use crate::net::VirtioNet;
+use crate::net::{ETH_HLEN, ETH_MIN_MTU, VirtioNet};
 use crate::transport::VirtioPci;
 
+/// Bytes of the frame check sequence (`ETH_FCS_LEN`).
+const ETH_FCS_LEN: usize = 4;
 /// BAR of the vendor block.
 const BAR: u8 = 0;
 
@@ -52,6 +54,21 @@ impl<F: PciFunction> VirtioNet<F> {
             *value = low | read(function, at + 4)? << 32;
         }
         Ok(Some(CardCounters { values }))
+    }
+}
+
+impl<F: PciFunction> VirtioNet<F> {
+    /// The largest MTU that a Hematite card's MAC lets through; `None` for other devices, and for cards from before
+    /// version 1.1, which say it as virtio does.
+    pub(crate) fn card_mtu(&mut self) -> Result<Option<u16>, Error> {
+        if !is_hematite(&mut self.transport)? {
+            return Ok(None);
+        }
+        let longest = read(self.transport.function(), bar0::VENDOR + vendor::MAX_FRAME)?;
+        let mtu = longest.checked_sub((ETH_HLEN + ETH_FCS_LEN) as u64);
+        Ok(mtu
+            .and_then(|mtu| u16::try_from(mtu).ok())
+            .filter(|&mtu| mtu >= ETH_MIN_MTU))
     }
 }
 

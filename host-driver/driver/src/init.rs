@@ -200,10 +200,11 @@ impl<F: PciFunction> VirtioNet<F> {
     /// Address, MTU and link, of one generation.
     fn read_config(&mut self) -> Result<(), Error> {
         let (features, fallback) = (self.features, self.options.fallback_mac);
-        let wanted = net::F::MAC | net::F::MTU | net::F::STATUS;
-        if !features.intersects(wanted) {
-            return Ok(());
-        }
+        let silent = if features.contains(net::F::MTU) {
+            ETH_DATA_LEN
+        } else {
+            self.card_mtu()?.unwrap_or(ETH_DATA_LEN)
+        };
         let (mac, max_mtu, status) = self.transport.device_config(|device| {
             let mut mac = fallback;
             if features.contains(net::F::MAC) {
@@ -214,7 +215,7 @@ impl<F: PciFunction> VirtioNet<F> {
             let mtu = if features.contains(net::F::MTU) {
                 device.read(config::MTU, Width::U16)? as u16
             } else {
-                ETH_DATA_LEN
+                silent
             };
             let status = if features.contains(net::F::STATUS) {
                 device.read(config::STATUS, Width::U16)?

@@ -76,6 +76,8 @@ pub struct Options {
     pub cpus: usize,
     /// Pairs of queues to use (`ethtool -L combined`), fewer if the device has fewer; `None` for one for each CPU.
     pub channels: Option<usize>,
+    /// The MTU to begin with; `None` for 1500, or less on a device that takes no more.
+    pub mtu: Option<u16>,
     /// The address of a device that has none of its own.
     pub fallback_mac: MacAddr,
 }
@@ -90,6 +92,7 @@ impl Default for Options {
             napi: NapiParms::default(),
             cpus: 1,
             channels: None,
+            mtu: None,
             fallback_mac: MacAddr([0x02, 0, 0, 0, 0, 1]),
         }
     }
@@ -240,7 +243,8 @@ impl<F: PciFunction> VirtioNet<F> {
             restores: 0,
         };
         this.init()?;
-        this.mtu = this.info.max_mtu.min(ETH_DATA_LEN);
+        let mtu = this.options.mtu.unwrap_or(this.info.max_mtu.min(ETH_DATA_LEN));
+        this.set_mtu(mtu)?;
         Ok(this)
     }
 

@@ -51,6 +51,9 @@ impl std::ops::Add for TxStats {
     }
 }
 
+/// Bytes of a buffer for an ordinary frame and its headers.
+const FRAME_BUFFER_LEN: usize = 1536;
+
 /// Bytes of each buffer of a packet that the device cuts: as much as is physically contiguous in a page fragment
 /// of Linux (`SKB_FRAG_PAGE_ORDER`).
 const GSO_BUFFER_LEN: usize = 32 << 10;
@@ -90,15 +93,19 @@ pub(crate) enum XmitError {
     Failed(Error),
 }
 
+/// Buffers of one length that no packet is in.
+struct Spare {
+    len: usize,
+    free: Vec<DmaBuf<Cpu>>,
+}
+
 /// One transmit queue (`struct send_queue`).
 pub(crate) struct TxQueue {
     pub(crate) vq: Virtqueue<SkBuff>,
     /// The longest packet behind an Ethernet header (5.1.4.2).
     max_mtu: usize,
-    /// Buffers with nothing in them, and those for packets to be cut; at most as many as the ring has
-    /// descriptors.
-    spare: Vec<DmaBuf<Cpu>>,
-    spare_gso: Vec<DmaBuf<Cpu>>,
+    /// Buffers with nothing in them, of each length from the shortest on; at most as many as the ring has descriptors.
+    spare: [Spare; 3],
     returned: Vec<DmaBuf<Cpu>>,
     elements: Vec<Element>,
     stats: TxStats,
@@ -109,8 +116,15 @@ impl TxQueue {
         Self {
             vq,
             max_mtu,
-            spare: Vec::new(),
-            spare_gso: Vec::new(),
+            spare: [
+                FRAME_BUFFER_LEN,
+                HDR_LEN + FRAME_OVERHEAD + max_mtu,
+                GSO_BUFFER_LEN,
+            ]
+            .map(|len| Spare {
+                len,
+                free: Vec::new(),
+            }),
             returned: Vec::new(),
             elements: Vec::new(),
             stats,
@@ -137,16 +151,23 @@ impl TxQueue {
         skb: SkBuff,
     ) -> Result<(), XmitError> {
         let gso = skb.gso().is_some();
-        let (longest, piece) = if gso {
-            (GSO_MAX_LEN, GSO_BUFFER_LEN)
+        let longest = if gso {
+            GSO_MAX_LEN
         } else {
-            (eth_header_len(skb.data()) + self.max_mtu, self.buffer_len())
+            eth_header_len(skb.data()) + self.max_mtu
         };
         let total = HDR_LEN + skb.len();
         if skb.is_empty() || skb.len() > longest {
             self.stats.drops += 1;
             return Ok(());
         }
+        let [.., largest] = &self.spare;
+        let piece = self
+            .spare
+            .iter()
+            .find(|spare| total <= spare.len)
+            .unwrap_or(largest)
+            .len;
         let count = total.div_ceil(piece);
         if usize::from(self.vq.ring.num_free()) < count {
             self.stats.busy += 1;
@@ -154,8 +175,7 @@ impl TxQueue {
         }
         let mut buffers = std::mem::take(&mut self.returned);
         while buffers.len() < count {
-            let spare = if gso { &mut self.spare_gso } else { &mut self.spare };
-            let buffer = match spare.pop() {
+            let buffer = match spare_of(&mut self.spare, piece).and_then(Vec::pop) {
                 Some(buffer) => Ok(buffer),
                 None => DmaBuf::new(transport.function_ref().dma(), piece),
             };
@@ -190,21 +210,12 @@ impl TxQueue {
         Ok(())
     }
 
-    /// Bytes of a buffer for one frame: header and longest frame.
-    fn buffer_len(&self) -> usize {
-        HDR_LEN + FRAME_OVERHEAD + self.max_mtu
-    }
-
     /// Keeps buffers for the next packet of their kind.
     fn recycle(&mut self, mut buffers: Vec<DmaBuf<Cpu>>) {
-        let frame_len = self.buffer_len();
         for buffer in buffers.drain(..) {
-            let spare = if buffer.len() == frame_len {
-                &mut self.spare
-            } else {
-                &mut self.spare_gso
-            };
-            spare.push(buffer);
+            if let Some(free) = spare_of(&mut self.spare, buffer.len()) {
+                free.push(buffer);
+            }
         }
         self.returned = buffers;
     }
@@ -238,6 +249,12 @@ impl TxQueue {
         self.vq.ring.detach(drop, |_skb| stats.drops += 1);
         stats
     }
+}
+
+/// Where spare buffers of one length are.
+fn spare_of(spare: &mut [Spare], len: usize) -> Option<&mut Vec<DmaBuf<Cpu>>> {
+    let spare = spare.iter_mut().find(|spare| spare.len == len);
+    spare.map(|spare| &mut spare.free)
 }
 
 /// Bytes before the packet: an Ethernet header, and a VLAN tag if there is one (802.1Q or 802.1ad).

@@ -47,8 +47,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use thiserror::Error;
 
-/// Largest UDP payload in one frame of MTU 1500.
-pub const MAX_DATAGRAM: usize = 1472;
+/// The peer's MTU, bytes.
+const MTU: u16 = 1500;
+/// Largest UDP payload in one frame.
+pub const MAX_DATAGRAM: usize = MTU as usize - 28;
 /// The host's address.
 pub const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// The peer's address.
@@ -232,6 +234,7 @@ impl<C: CardPins> Demo<C> {
             StackConfig::default(),
             options.seed ^ 0x7065_6572,
             PEER_MAC,
+            MTU,
             Ipv4Cidr::new(PEER_ADDRESS, PREFIX).map_err(|_| Errno::Inval)?,
             |stack| {
                 let peer = EchoServer::start(stack).and_then(|echo| {

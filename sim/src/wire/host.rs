@@ -42,6 +42,7 @@ impl<A: PeerApplication> PeerApplication for Option<A> {
 #[derive(Default)]
 struct LineDevice {
     mac: MacAddr,
+    mtu: u16,
     queue: VecDeque<SkBuff>,
     sent: Vec<SkBuff>,
     stats: RtnlLinkStats64,
@@ -57,7 +58,7 @@ impl NetDevice for LineDevice {
     }
 
     fn mtu(&self) -> u32 {
-        1500
+        self.mtu.into()
     }
 
     fn flags(&self) -> DeviceFlags {
@@ -95,17 +96,19 @@ pub struct StackEndpoint<A> {
 }
 
 impl<A: PeerApplication> StackEndpoint<A> {
-    /// A peer with one address. `start` is called once to open the program's sockets.
+    /// A peer with one address, and frames of up to `mtu` bytes behind the Ethernet header. `start` is called once to open the program's sockets.
     pub fn new(
         config: StackConfig,
         seed: u64,
         mac: MacAddr,
+        mtu: u16,
         address: Ipv4Cidr,
         start: impl FnOnce(&mut Stack) -> A,
     ) -> Result<Self, hematite_netstack::Errno> {
         let mut stack = Stack::new(config, seed);
         let device = LineDevice {
             mac,
+            mtu,
             ..LineDevice::default()
         };
         let ifindex = stack.add_interface(&device);

@@ -9,8 +9,9 @@ use crate::parse::filter::FilterConfigIn;
 use crate::parse::toeplitz::KeyIn;
 use crate::parse::{Classifier, FrameMeta, MetaOut};
 
-/// A gigabit port: 16 KiB of receive FIFO for up to 252 frames, 8 KiB of transmit FIFO.
-pub type GigabitPort = Port<11, 8, 10>;
+/// A gigabit port: 16 KiB of receive FIFO for up to 252 frames, as much of transmit FIFO. Either holds the longest frame
+/// and most of another.
+pub type GigabitPort = Port<11, 8, 11>;
 
 /// An Ethernet port between GMII and the core clock. The receive FIFO holds `2^RX` beats and `2^FRAMES`
 /// frames, the transmit FIFO `2^TX` beats.

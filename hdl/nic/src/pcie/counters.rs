@@ -121,6 +121,7 @@ impl Logic for Counters {
                     MAGIC => bits::<32>(vendor::MAGIC_VALUE as u64),
                     VERSION => bits::<32>(vendor::VERSION_VALUE as u64),
                     COUNTER_COUNT => bits::<32>(counter::COUNT as u64),
+                    MAX_FRAME => bits::<32>(vendor::MAX_FRAME_VALUE as u64),
                     _ => bits::<32>(0),
                 };
             }
@@ -131,3 +132,4 @@ impl Logic for Counters {
 const MAGIC: usize = vendor::MAGIC as usize;
 const VERSION: usize = vendor::VERSION as usize;
 const COUNTER_COUNT: usize = vendor::COUNTER_COUNT as usize;
+const MAX_FRAME: usize = vendor::MAX_FRAME as usize;

@@ -83,8 +83,6 @@ pub struct Function<const QUEUES: usize, const SOURCES: usize, const A: usize> {
     pub mac_address: Signal<In, Bits<48>>,
     /// A command has changed it: high for one cycle.
     pub mac_set: Signal<In, Bit>,
-    /// Maximum MTU, bytes.
-    pub mtu: Signal<In, Bits<16>>,
     /// What was negotiated.
     pub negotiated: Signal<Out, Negotiated>,
     /// A device reset is complete: high for one cycle.
@@ -189,7 +187,6 @@ impl<const QUEUES: usize, const SOURCES: usize, const A: usize> Logic for Functi
         self.interrupt_held.next = self.msix.held.val();
         self.registers.mac_address.next = self.mac_address.val();
         self.registers.mac_set.next = self.mac_set.val();
-        self.registers.mtu.next = self.mtu.val();
         self.registers.link_up.next = self.link_up.val();
         self.registers.unsignaled.next = self.msix.unsignaled.val();
         self.registers.msix_idle.next = self.msix.idle.val();

@@ -13,7 +13,6 @@ pub const OFFERED: u64 = REQUIRED
     | bit(F::HOST_ECN)
     | bit(F::MAC)
     | bit(F::STATUS)
-    | bit(F::MTU)
     | bit(F::GUEST_CSUM)
     | bit(F::GUEST_TSO4)
     | bit(F::GUEST_TSO6)

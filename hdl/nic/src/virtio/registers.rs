@@ -80,8 +80,6 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     pub mac_address: Signal<In, Bits<48>>,
     /// A command has changed it: high for one cycle. The driver knows that without being told.
     pub mac_set: Signal<In, Bit>,
-    /// Maximum MTU of the device, bytes.
-    pub mtu: Signal<In, Bits<16>>,
     /// The link is up.
     pub link_up: Signal<In, Bit>,
     /// A queue asked for an interrupt while MSI-X was disabled.
@@ -327,7 +325,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         let device = match word.index() {
             0 => mac.get_bits::<32>(0),
             1 => cat::<32>((bits::<15>(0), self.link.q.val(), mac.get_bits::<16>(32))),
-            2 => cat::<32>((self.mtu.val(), bits::<16>((QUEUES as u64 - 1) / 2))),
+            2 => bits::<32>((QUEUES as u64 - 1) / 2),
             4 => cat::<32>((
                 bits::<16>(TABLE as u64),
                 bits::<8>(KEY_BYTES as u64),

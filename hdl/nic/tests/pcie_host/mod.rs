@@ -199,7 +199,6 @@ impl Host {
         }
         bench.set("mac_address", MAC.into())?;
         bench.set("mac_set", 0)?;
-        bench.set("mtu", 9000)?;
         bench.reset(&["reset"], 4)?;
         bench.run(80)?;
         Ok(Host {

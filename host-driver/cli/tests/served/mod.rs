@@ -33,7 +33,7 @@ impl Served {
             let card = VerilatedCard::new(model).expect("the card's ports");
             let address = Ipv4Cidr::new(Ipv4Addr::new(10, 0, 0, 2), 24).expect("an address");
             let mac = MacAddr([2, 0, 0, 0, 0, 2]);
-            let peer = StackEndpoint::new(StackConfig::default(), 7, mac, address, |stack| {
+            let peer = StackEndpoint::new(StackConfig::default(), 7, mac, 9000, address, |stack| {
                 Echo::start(stack).ok()
             });
             let setup = Setup {

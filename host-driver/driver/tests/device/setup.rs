@@ -143,6 +143,35 @@ fn link_changes_arrive_by_interrupt() {
     finish(net);
 }
 
+/// Without the feature, our card says it in its own registers; of another device nothing is known.
+#[test]
+fn jumbo_frames_on_a_device_without_the_mtu_feature() {
+    for (bar, max) in [(0, 9000), (Settings::default().bar, 1500)] {
+        let settings = Settings {
+            features: card_features() & !F::MTU,
+            bar,
+            ..Settings::default()
+        };
+        let mut net = up(settings, Options::default(), seeded());
+        assert_eq!(net.mtu(), 1500);
+        assert_eq!(net.set_mtu(max + 1), Err(Error::Mtu { mtu: max + 1, max }));
+        net.set_mtu(max).unwrap();
+        let longest = usize::from(max) + 14;
+        for n in 0..300 {
+            let mut sink = Sink::default();
+            let sizes = [longest, 60, 1514.min(longest)];
+            let (out, back) = (frame(n, sizes[n as usize % 3]), frame(n + 1, longest));
+            assert!(send(&mut net, &out));
+            net.xmit_flush();
+            net.function().from_wire.push_back(back.clone());
+            settle(&mut net, &mut sink).unwrap();
+            assert_eq!(std::mem::take(&mut net.function().to_wire), [out]);
+            assert_eq!(sink.frames, [back]);
+        }
+        finish(net);
+    }
+}
+
 #[test]
 fn mtu_is_bounded_by_the_device() {
     let mut net = up(

@@ -17,6 +17,8 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 const PEER_MAC: MacAddr = MacAddr([0x02, 0x70, 0x65, 0x65, 0x72, 0x02]);
+/// The peer's MTU: whatever the card lets through.
+const MTU: u16 = 9000;
 
 #[derive(clap::Args)]
 pub struct ServeArguments {
@@ -161,7 +163,7 @@ fn endpoint(arguments: &ServeArguments) -> Result<Box<dyn ServedEndpoint>> {
             };
             let seed = arguments.seed ^ 0x7065_6572;
             let mut started = Ok(());
-            let peer = StackEndpoint::new(StackConfig::default(), seed, PEER_MAC, cidr, |stack| {
+            let peer = StackEndpoint::new(StackConfig::default(), seed, PEER_MAC, MTU, cidr, |stack| {
                 Echo::start(stack).map_err(|error| started = Err(error)).ok()
             })?;
             started.context("the peer's echo server")?;

@@ -40,30 +40,18 @@ pub const SECTIONS: &[Section] = &[
                     "device_configuration_says_how_many_pairs_and_what_is_hashed",
                 )]),
             ),
-            (
-                2,
-                "MUST have an `mtu` of 68 to 65535",
-                Tests(&[(CARD_NET, "the_mtu_is_sound_and_stays")]),
-            ),
-            (
-                3,
-                "SHOULD have an `mtu` of at least 1280",
-                Tests(&[(CARD_NET, "the_mtu_is_sound_and_stays")]),
-            ),
-            (
-                4,
-                "MUST NOT change `mtu`",
-                Tests(&[(CARD_NET, "the_mtu_is_sound_and_stays")]),
-            ),
+            (2, "MUST have an `mtu` of 68 to 65535", NotOffered(F::MTU)),
+            (3, "SHOULD have an `mtu` of at least 1280", NotOffered(F::MTU)),
+            (4, "MUST NOT change `mtu`", NotOffered(F::MTU)),
             (
                 5,
                 "MUST NOT pass on received packets beyond `mtu` and Ethernet header that are not merged ones",
-                Tests(&[(CARD_NET, "frames_beyond_the_mtu_are_not_passed_on")]),
+                NotOffered(F::MTU),
             ),
             (
                 6,
                 "MUST send packets of up to `mtu` and Ethernet header in one piece",
-                Tests(&[(CARD_NET, "packets_up_to_the_mtu_are_sent_whole")]),
+                NotOffered(F::MTU),
             ),
             (
                 7,

@@ -79,6 +79,7 @@ impl Model {
             vendor::MAGIC => vendor::MAGIC_VALUE.into(),
             vendor::VERSION => self.vendor_version.into(),
             vendor::COUNTER_COUNT => self.vendor_counters.into(),
+            vendor::MAX_FRAME => vendor::MAX_FRAME_VALUE.into(),
             at if at < vendor::COUNTERS => 0,
             at => {
                 let index = u64::from(at - vendor::COUNTERS) / u64::from(vendor::COUNTER_STRIDE);
