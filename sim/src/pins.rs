@@ -77,6 +77,31 @@ impl GmiiSymbol {
     }
 }
 
+/// What the PHY says of the Ethernet link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PhyStatus {
+    /// The link is up.
+    pub link_up: bool,
+    /// One of `hematite_abi::port::SPEED_*`.
+    pub speed: u32,
+    /// Full duplex.
+    pub full_duplex: bool,
+}
+
+impl PhyStatus {
+    /// A link with 1000 Mb/s, full duplex.
+    pub const GIGABIT: PhyStatus = PhyStatus {
+        link_up: true,
+        speed: hematite_abi::port::SPEED_1000,
+        full_duplex: true,
+    };
+    /// No link.
+    pub const DOWN: PhyStatus = PhyStatus {
+        link_up: false,
+        ..PhyStatus::GIGABIT
+    };
+}
+
 /// The card's clock inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Clock {
@@ -117,6 +142,8 @@ pub trait CardPins {
     fn drive_gmii(&mut self, symbol: GmiiSymbol);
     /// The transmit GMII.
     fn sample_gmii(&self) -> GmiiSymbol;
+    /// Drives the PHY's status pins; a card begins with [`PhyStatus::GIGABIT`].
+    fn drive_phy(&mut self, status: PhyStatus);
     /// The card will act by itself, later.
     fn is_holding(&self) -> bool {
         false

@@ -1,6 +1,6 @@
 //! Records what a run drives into the card, to replay it over a bare model: how fast would the model be alone?
 
-use crate::pins::{CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs};
+use crate::pins::{CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs, PhyStatus};
 
 /// A change of the card's inputs.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +11,8 @@ pub enum Event {
     Pcie(PcieInputs),
     /// The receive GMII.
     Gmii(GmiiSymbol),
+    /// The PHY's status pins.
+    Phy(PhyStatus),
 }
 
 /// The inputs of a run with aligned clocks, by evaluation.
@@ -80,6 +82,11 @@ impl<C: CardPins> CardPins for Recorder<'_, C> {
 
     fn sample_gmii(&self) -> GmiiSymbol {
         self.card.sample_gmii()
+    }
+
+    fn drive_phy(&mut self, status: PhyStatus) {
+        self.push(Event::Phy(status));
+        self.card.drive_phy(status);
     }
 
     fn eval(&mut self, now: u64) -> Result<(), CardFault> {

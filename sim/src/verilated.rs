@@ -1,6 +1,6 @@
 //! The verilated card's pins.
 
-use crate::pins::{Beat, CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs};
+use crate::pins::{Beat, CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs, PhyStatus};
 use crate::record::{Event, Recording};
 use crate::time::SimTime;
 use hematite_verilator::{Drive, Error, Model, Port, Stimulus};
@@ -42,6 +42,7 @@ struct Ports {
     credit_nonposted: Port<u8>,
     credit_completion: Port<u8>,
     holding: Port<u8>,
+    phy: Port<u8>,
 }
 
 impl Ports {
@@ -57,6 +58,11 @@ impl Ports {
         to.set(self.credit_posted, inputs.credits.posted.into());
         to.set(self.credit_nonposted, inputs.credits.non_posted.into());
         to.set(self.credit_completion, inputs.credits.completion.into());
+    }
+
+    fn drive_phy(&self, to: &mut impl Drive, status: PhyStatus) {
+        let bits = u32::from(status.link_up) | status.speed << 1 | u32::from(status.full_duplex) << 3;
+        to.set(self.phy, bits as u8);
     }
 
     fn drive_gmii(&self, to: &mut impl Drive, symbol: GmiiSymbol) {
@@ -100,12 +106,15 @@ impl VerilatedCard {
             credit_nonposted: model.input("pcie_credit_nonposted")?,
             credit_completion: model.input("pcie_credit_completion")?,
             holding: model.port("holding")?,
+            phy: model.input("phy")?,
         };
-        Ok(VerilatedCard {
+        let mut card = VerilatedCard {
             model,
             ports,
             trace_until: None,
-        })
+        };
+        card.drive_phy(PhyStatus::GIGABIT);
+        Ok(card)
     }
 
     /// What `recording` drives, as a stimulus for this card's model.
@@ -124,6 +133,7 @@ impl VerilatedCard {
                 Event::Reset(asserted) => stimulus.set(self.ports.core_reset, asserted.into()),
                 Event::Pcie(inputs) => self.ports.drive_pcie(&mut stimulus, &inputs),
                 Event::Gmii(symbol) => self.ports.drive_gmii(&mut stimulus, symbol),
+                Event::Phy(status) => self.ports.drive_phy(&mut stimulus, status),
             }
         }
         while stimulus.evaluations() < recording.evaluations() {
@@ -216,6 +226,9 @@ impl CardPins for VerilatedCard {
         }
     }
 
+    fn drive_phy(&mut self, status: PhyStatus) {
+        self.ports.drive_phy(&mut self.model, status);
+    }
     fn is_holding(&self) -> bool {
         self.model.get(self.ports.holding) != 0
     }
@@ -254,7 +267,7 @@ mod tests {
           output [63:0] pcie_tx_data, output [7:0] pcie_tx_keep, output pcie_tx_last, output pcie_tx_error,
           output pcie_tx_valid, input pcie_tx_ready,
           input pcie_link_up, input pcie_credit_posted, input pcie_credit_nonposted, input pcie_credit_completion,
-          output holding);
+          input [3:0] phy, output holding);
           assign holding = 1'b0;
           reg [9:0] received;
           always @(posedge gmii_rx_clock) received <= {gmii_rx_er, gmii_rx_dv, gmii_rxd};

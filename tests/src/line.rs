@@ -1,6 +1,6 @@
 //! The card's pins with a second source of symbols on the receive GMII: what no encoder of frames would ever send.
 
-use hematite_sim::pins::{CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs};
+use hematite_sim::pins::{CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs, PhyStatus};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -108,6 +108,10 @@ impl<C: CardPins> CardPins for Line<C> {
 
     fn sample_gmii(&self) -> GmiiSymbol {
         self.card.sample_gmii()
+    }
+
+    fn drive_phy(&mut self, status: PhyStatus) {
+        self.card.drive_phy(status);
     }
 
     fn eval(&mut self, now: u64) -> Result<(), CardFault> {

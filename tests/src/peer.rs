@@ -95,6 +95,8 @@ pub struct Peer {
     frames: VecDeque<Frame>,
     /// Frames that came from the card.
     pub received: u64,
+    /// What PAUSE frames asked for, in quanta.
+    pub pauses: Vec<u16>,
     /// The frames themselves, while they are asked for.
     pub record: Option<Vec<Vec<u8>>>,
 }
@@ -129,6 +131,7 @@ impl Peer {
             inner,
             frames: VecDeque::new(),
             received: 0,
+            pauses: Vec::new(),
             record: None,
         })
     }
@@ -173,6 +176,32 @@ impl WireEndpoint for Peer {
         if let Some(record) = &mut self.record {
             record.push(frame.to_vec());
         }
-        self.inner.receive(now, frame);
+        match frame {
+            // A MAC takes PAUSE frames for itself (IEEE 802.3 annex 31B).
+            [
+                0x01,
+                0x80,
+                0xc2,
+                0,
+                0,
+                1,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                0x88,
+                0x08,
+                0,
+                1,
+                high,
+                low,
+                ..,
+            ] => {
+                self.pauses.push(u16::from_be_bytes([*high, *low]));
+            }
+            _ => self.inner.receive(now, frame),
+        }
     }
 }

@@ -21,6 +21,8 @@ pub const DEVICE: u32 = 0x3000;
 pub const DEVICE_LENGTH: u32 = 24;
 /// The vendor register block, see [`crate::vendor`].
 pub const VENDOR: u32 = 0x4000;
+/// The registers of the Ethernet port, see [`crate::port`].
+pub const PORT: u32 = 0x6000;
 /// MSI-X table: 16 bytes a vector (PCI Express 6.1.4).
 pub const MSIX_TABLE: u32 = 0x8000;
 /// MSI-X pending bit array.

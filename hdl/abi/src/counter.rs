@@ -69,11 +69,13 @@ counters! {
     RX_CSUM_UNKNOWN "rx_csum_unknown" "frames without a checksum that the card could verify",
     RX_STOPPED "rx_stopped" "good frames dropped because the receive queue did not run",
     RX_RESET "rx_reset" "good frames dropped by a reset, and frames of any kind that were on the wire during it",
+    RX_PAUSE "rx_pause" "PAUSE frames obeyed",
+    TX_PAUSE "tx_pause" "PAUSE frames sent",
     RX_STARVED "rx_starved" "good frames dropped because their receive queue had no buffer while others were in use",
 }
 
 /// What can become of a frame on the wire: each is counted by exactly one of these, once it has met its end.
-pub const RX_ENDS: [usize; 12] = [
+pub const RX_ENDS: [usize; 13] = [
     RX_BAD_FCS,
     RX_RUNT,
     RX_OVERSIZE,
@@ -85,6 +87,7 @@ pub const RX_ENDS: [usize; 12] = [
     RX_STOPPED,
     RX_STARVED,
     RX_RESET,
+    RX_PAUSE,
     RX_DELIVERED,
 ];
 

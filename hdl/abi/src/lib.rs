@@ -7,4 +7,5 @@
 pub mod bar0;
 pub mod counter;
 pub mod pci;
+pub mod port;
 pub mod vendor;

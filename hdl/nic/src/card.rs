@@ -6,8 +6,8 @@ use hematite_lang::prelude::*;
 use crate::control::Commands;
 use crate::dma::read::ReadEngine;
 use crate::dma::write::WriteEngine;
-use crate::mac::LostFrames;
 use crate::mac::port::GigabitPort;
+use crate::mac::{LostFrames, Management, PhyStatus};
 use crate::offload::TransmitOffload;
 use crate::parse::Steering;
 use crate::pcie::Function;
@@ -60,7 +60,8 @@ mod receive_end {
     pub const TOO_LONG: usize = 4;
     pub const STARVED: usize = 5;
     pub const DELIVERED: usize = 6;
-    pub const COUNT: usize = 7;
+    pub const PAUSE: usize = 7;
+    pub const COUNT: usize = 8;
 }
 
 /// A card: `card!(MAC, PAIRS)`, the pairs of queues as a literal.
@@ -123,6 +124,8 @@ pub struct Card<
     pub gmii_tx_en: Signal<Out, Bit>,
     /// TX_ER.
     pub gmii_tx_er: Signal<Out, Bit>,
+    /// The PHY's link status, of no clock.
+    pub phy: Signal<In, PhyStatus>,
     /// TLPs from the link.
     pub pcie_rx: StreamIn,
     /// TLPs to the link.
@@ -139,6 +142,7 @@ pub struct Card<
     /// its clock when nothing is on its pins.
     pub holding: Signal<Out, Bit>,
     port: GigabitPort,
+    management: Management,
     lost_frames: LostFrames<{ receive_end::COUNT }>,
     steering: Steering<PAIRS>,
     function: Function<QUEUES, SOURCES, A>,
@@ -178,7 +182,7 @@ impl<
         self.down.d.next = self.core_reset.val() || !self.pcie_link_up.val();
         self.data_path_reset.d.next = self.down.q.val() || self.function.data_path_reset.val();
         clocked!(self.core_clock, self.down.q => self.function);
-        clocked!(self.core_clock, self.down.q => self.port, self.lost_frames);
+        clocked!(self.core_clock, self.down.q => self.port, self.lost_frames, self.management);
         clocked!(self.core_clock, self.data_path_reset.q => self.read_engine, self.write_engine);
         clocked!(self.core_clock, self.data_path_reset.q => self.receive_queues, self.transmit_queues);
         clocked!(self.core_clock, self.data_path_reset.q => self.control_queue, self.steering);
@@ -329,8 +333,15 @@ impl<
         self.held.d.next = self.function.interrupt_held.val();
         self.holding.next = self.held.q.val();
 
-        // What the driver is told. GMII carries no link state, so the link counts as up.
-        self.function.link_up.next = true;
+        // The port's registers, and what the driver is told of the link.
+        self.function.port.join(&mut self.management.access);
+        self.management.clear.next = self.commands.reset.val();
+        self.management.phy_pins.next = self.phy.val();
+        self.management.paused.next = self.port.paused.val();
+        self.port.obey_pause.next = self.management.obey_pause.val();
+        self.port.send_pause.next = self.management.send_pause.val();
+        self.function.phy.next = self.management.phy.val();
+        self.function.announced.next = self.commands.announced.val();
         self.commands.permanent_mac.next = bits::<48>(MAC);
         self.function.mac_address.next = self.commands.filter.mac.val();
         self.function.mac_set.next = self.commands.mac_set.val();
@@ -362,10 +373,13 @@ impl<
         self.lost_frames.ended[receive_end::MISSED].next = self.port.rx_missed.val();
         self.lost_frames.ended[receive_end::WRONG_ADDRESS].next = self.port.rx_filtered_address.val();
         self.lost_frames.ended[receive_end::WRONG_VLAN].next = self.port.rx_filtered_vlan.val();
+        self.lost_frames.ended[receive_end::PAUSE].next = self.port.rx_pause.val();
         self.lost_frames.ended[receive_end::STOPPED].next = self.receive_queues.rx_stopped.val();
         self.lost_frames.ended[receive_end::STARVED].next = self.receive_queues.rx_starved.val();
         self.lost_frames.ended[receive_end::TOO_LONG].next = self.receive_queues.rx_too_long.val();
         self.lost_frames.ended[receive_end::DELIVERED].next = self.receive_queues.rx_delivered.val();
+        self.function.events[counter::RX_PAUSE].next = self.port.rx_pause.val();
+        self.function.events[counter::TX_PAUSE].next = self.port.tx_pause.val();
         self.function.events[counter::TX_GOOD].next = self.port.tx_good.val();
         self.function.events[counter::TX_DISCARDED].next = self.port.tx_discarded.val();
         self.function.events[counter::TX_UNDERRUN].next = self.port.tx_underrun.val();

@@ -4,18 +4,18 @@ mod pcie_host;
 
 use hematite_abi::{bar0, counter, pci};
 use hematite_nic::virtio::{features, registers};
-use hematite_testbench::{Rng, cases};
+use hematite_testbench::{Error, Rng, cases};
 use pcie_host::virtio::{
     QUEUE_ENABLE, QUEUE_RESET, QUEUE_SELECT, QUEUE_SIZE, QUEUE_VECTOR, STATUS, area, negotiate, start,
 };
-use pcie_host::{Host, MAC, QUEUES, function};
+use pcie_host::{Host, MAC, QUEUES, function, phy};
 use rand::RngExt;
 
 const FEATURES_OK: u32 = 8;
 
 /// The feature bits (virtio 1.3 section 5.1.3) of `Negotiated`, field by field.
-const NEGOTIATED: [u32; 20] = [
-    1, 15, 53, 52, 7, 8, 9, 61, 0, 11, 12, 13, 22, 60, 57, 18, 20, 19, 23, 2,
+const NEGOTIATED: [u32; 21] = [
+    1, 15, 53, 52, 7, 8, 9, 61, 0, 11, 12, 13, 22, 60, 57, 18, 20, 19, 23, 2, 21,
 ];
 
 /// 2.2, 3.1.1, 6.1: what is offered, and who gets FEATURES_OK.
@@ -47,6 +47,8 @@ fn features_are_negotiated() {
             | 1 << 19
             | 1 << 20
             | 1 << 23
+            | 1 << 21
+            | 1 << 63
             | 1 << 52
             | 1 << 53
             | 1 << 61
@@ -59,7 +61,7 @@ fn features_are_negotiated() {
             let mut accepted = features::REQUIRED | rng.random::<u64>() & features::OFFERED;
             match rng.random_range(0..4) {
                 0 => accepted &= !(1 << rng.random_range(32..35)),
-                1 => accepted |= 1 << [0, 1, 28, 29, 35, 38, 63][rng.random_range(0..7)],
+                1 => accepted |= 1 << [0, 1, 28, 29, 35, 38, 62][rng.random_range(0..7)],
                 _ => {}
             }
             let good =
@@ -286,7 +288,7 @@ fn configuration_changes_are_told() {
         host.flush()?;
         let generation = host.read(STATUS + 1, 1)?;
         let sink = host.messages;
-        host.bench.set("link_up", 0)?;
+        host.bench.set("phy", phy(0))?;
         host.bench.run_until(10_000, |bench| bench[sink].len() == 1)?;
         assert_eq!(host.read(bar0::DEVICE + 6, 2)?, 0);
         assert_ne!(host.read(STATUS + 1, 1)?, generation, "config_generation (2.5.3)");
@@ -312,6 +314,44 @@ fn configuration_changes_are_told() {
         assert_eq!(host.read(STATUS, 1)?, 0);
         start(&mut host)?;
         assert_eq!(host.read(STATUS, 1)?, 0xf);
+        Ok(())
+    });
+}
+
+/// 5.1.4: speed and duplex of the link, and 5.1.6.5.4: a link that comes back asks for an announcement.
+#[test]
+fn a_link_that_comes_back_tells_its_speed_and_wants_an_announcement() {
+    let dut = function();
+    cases(6, |rng| {
+        let mut host = Host::enumerated(&dut, rng)?;
+        let told = |host: &mut Host| -> Result<_, Error> {
+            let (status, speed) = (host.read(bar0::DEVICE + 6, 2)?, host.read(bar0::DEVICE + 12, 4)?);
+            Ok((status, speed, host.read(bar0::DEVICE + 16, 1)?))
+        };
+        // Before anything was negotiated, and after.
+        assert_eq!(told(&mut host)?, (1, 1000, 1));
+        start(&mut host)?;
+        assert_eq!(told(&mut host)?, (1, 1000, 1), "it was never down");
+        for _ in 0..4 {
+            host.bench.set("phy", phy(0))?;
+            host.bench.run(20)?;
+            assert_eq!(told(&mut host)?.0, 0);
+            let (code, duplex) = (rng.random_range(0..4u32), rng.random_range(0..2u32));
+            host.bench.set("phy", u128::from(1 | code << 1 | duplex << 3))?;
+            host.bench.run(20)?;
+            let speed = [10, 100, 1000, u32::MAX][code as usize];
+            assert_eq!(told(&mut host)?, (3, speed, duplex));
+            // They stay until the link goes down.
+            host.bench.set("phy", phy(1))?;
+            host.bench.run(20)?;
+            assert_eq!(told(&mut host)?, (3, speed, duplex));
+            let generation = host.read(STATUS + 1, 1)?;
+            host.bench.set("announced", 1)?;
+            host.bench.tick()?;
+            host.bench.set("announced", 0)?;
+            assert_eq!(told(&mut host)?, (1, speed, duplex));
+            assert_ne!(host.read(STATUS + 1, 1)?, generation);
+        }
         Ok(())
     });
 }

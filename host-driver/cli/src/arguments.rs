@@ -44,11 +44,11 @@ pub enum Command {
     Udp(TransferOptions),
     /// A byte stream to an echo server and back, checked byte by byte.
     Tcp(TransferOptions),
-    /// Settings and counters, as of ethtool: -k -K (features), -c -C (coalescing), -g -G (rings), -S (statistics), -i
-    /// (driver), -t (test); several in turn, as in `ethtool -C rx-usecs 8 -c`.
+    /// Settings and counters, as of ethtool: the link, or -k -K (features), -c -C (coalescing), -g -G (rings), -a -A (pause),
+    /// -S (statistics), -i (driver), -t (test); several in turn, as in `ethtool -C rx-usecs 8 -c`.
     Ethtool {
         /// Options and what belongs to them.
-        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
     /// Takes a PCI function from its kernel driver and gives it to vfio-pci.

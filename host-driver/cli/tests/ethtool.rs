@@ -44,6 +44,20 @@ fn settings_are_shown_changed_and_shown() {
         let at = rest.find(part);
         rest = &rest[at.unwrap_or_else(|| panic!("{part:?} in {shown}"))..];
     }
+    let link = served.run(&["ethtool", "eth0"]);
+    assert_eq!(
+        link,
+        "Settings for eth0:\n\tSpeed: 1000Mb/s\n\tDuplex: Full\n\tLink detected: yes\n"
+    );
+    let pause = served.run(&[
+        "ethtool", "-a", "-A", "rx", "on", "-a", "eth0", "-A", "eth0", "tx", "on", "rx", "off", "-a",
+    ]);
+    let shown =
+        |rx, tx| format!("Pause parameters for eth0:\nAutonegotiate:\toff\nRX:\t\t{rx}\nTX:\t\t{tx}\n");
+    assert_eq!(
+        pause,
+        [shown("off", "off"), shown("on", "off"), shown("off", "on")].concat()
+    );
     let features = served.run(&["ethtool", "-K", "tx", "off", "gro", "off", "-k"]);
     for part in [
         // Segmentation goes with checksums.

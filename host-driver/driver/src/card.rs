@@ -14,7 +14,7 @@ use crate::transport::VirtioPci;
 /// Bytes of the frame check sequence (`ETH_FCS_LEN`).
 const ETH_FCS_LEN: usize = 4;
 /// BAR of the vendor block.
-const BAR: u8 = 0;
+pub(crate) const BAR: u8 = 0;
 
 /// A snapshot of the card's counters. They count from power-on and wrap at 48 bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl<F: PciFunction> VirtioNet<F> {
     /// # Errors
     /// What the bus reported.
     pub fn card_counters(&mut self) -> Result<Option<CardCounters>, Error> {
-        if !is_hematite(&mut self.transport)? {
+        if minor_version(&mut self.transport)?.is_none() {
             return Ok(None);
         }
         let function = self.transport.function();
@@ -61,7 +61,7 @@ impl<F: PciFunction> VirtioNet<F> {
     /// The largest MTU that a Hematite card's MAC lets through; `None` for other devices, and for cards from before
     /// version 1.1, which say it as virtio does.
     pub(crate) fn card_mtu(&mut self) -> Result<Option<u16>, Error> {
-        if !is_hematite(&mut self.transport)? {
+        if minor_version(&mut self.transport)? < Some(1) {
             return Ok(None);
         }
         let longest = read(self.transport.function(), bar0::VENDOR + vendor::MAX_FRAME)?;
@@ -72,15 +72,18 @@ impl<F: PciFunction> VirtioNet<F> {
     }
 }
 
-fn is_hematite<F: PciFunction>(transport: &mut VirtioPci<F>) -> Result<bool, Error> {
+/// The minor version of a Hematite card's own registers; `None` for other devices and other major versions.
+pub(crate) fn minor_version<F: PciFunction>(transport: &mut VirtioPci<F>) -> Result<Option<u16>, Error> {
     let layout = [bar0::COMMON, bar0::NOTIFY, bar0::ISR, bar0::DEVICE].map(|offset| (BAR, u64::from(offset)));
     if transport.layout() != layout.map(Some) || transport.function().bar_size(BAR)? < bar0::SIZE.into() {
-        return Ok(false);
+        return Ok(None);
     }
     let function = transport.function();
     let magic = read(function, bar0::VENDOR + vendor::MAGIC)?;
     let version = read(function, bar0::VENDOR + vendor::VERSION)?;
-    Ok(magic == u64::from(vendor::MAGIC_VALUE) && version >> 16 == u64::from(vendor::VERSION_VALUE >> 16))
+    let known =
+        magic == u64::from(vendor::MAGIC_VALUE) && version >> 16 == u64::from(vendor::VERSION_VALUE >> 16);
+    Ok(known.then_some(version as u16))
 }
 
 fn read<F: PciFunction>(function: &mut F, offset: u32) -> Result<u64, Error> {

@@ -35,7 +35,8 @@ pub const SUPPORTED: F = REQUIRED
     .union(F::CTRL_RX)
     .union(F::CTRL_VLAN)
     .union(F::CTRL_MAC_ADDR)
-    .union(F::GUEST_ANNOUNCE);
+    .union(F::GUEST_ANNOUNCE)
+    .union(F::SPEED_DUPLEX);
 
 /// Those with which the device may merge received TCP segments (`VIRTIO_OFFLOAD_GUEST..`, `rx-gro-hw`).
 pub const GRO_HW: F = F::GUEST_TSO4.union(F::GUEST_TSO6);

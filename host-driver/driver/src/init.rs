@@ -115,6 +115,7 @@ impl<F: PciFunction> VirtioNet<F> {
         if coalesce != CoalesceParam::default() {
             self.set_coalesce(coalesce)?;
         }
+        self.restore_pause()?;
         self.restore_filter()
     }
 

@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::ethtool::{CoalesceParam, EthtoolStats, IrqStats, RingParam};
 use crate::features::GRO_HW;
 use crate::napi::{NapiParms, NetdevBudget, Softnet};
+use crate::port::PauseParam;
 use crate::rx::{HDR_LEN, MERGEABLE_LEN, MERGED_LEN, RxQueue, RxStats};
 use crate::rx_mode::RxFilter;
 use crate::transport::VirtioPci;
@@ -164,6 +165,8 @@ pub struct VirtioNet<F> {
     pub(crate) gro_hw: bool,
     pub(crate) info: DeviceInfo,
     pub(crate) mtu: u16,
+    /// Flow control as the user set it.
+    pub(crate) pause: PauseParam,
     pub(crate) state: State,
     /// What to return to after a failure.
     admin_up: bool,
@@ -224,6 +227,7 @@ impl<F: PciFunction> VirtioNet<F> {
             gro_hw: false,
             info,
             mtu: ETH_DATA_LEN,
+            pause: PauseParam::default(),
             state: State::Down,
             admin_up: false,
             queues: None,

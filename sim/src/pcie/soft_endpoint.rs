@@ -2,7 +2,7 @@
 
 use super::link::{Deframed, Deframer, Framer};
 use super::tlp::{Bdf, Direction, Header, Kind, Status, enabled_span, pack_payload, payload_bytes};
-use crate::pins::{CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs};
+use crate::pins::{CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs, PhyStatus};
 use crate::soft_card::SoftCounters;
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -427,6 +427,9 @@ impl CardPins for SoftEndpoint {
     fn sample_gmii(&self) -> GmiiSymbol {
         self.gmii_out
     }
+
+    /// It has no PHY: its link is up.
+    fn drive_phy(&mut self, _: PhyStatus) {}
 
     fn eval(&mut self, _now: u64) -> Result<(), CardFault> {
         Ok(())

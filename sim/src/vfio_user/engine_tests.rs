@@ -5,7 +5,7 @@
 use super::super::link::link;
 use super::super::maps::Access;
 use super::*;
-use crate::pins::{Beat, Clock, GmiiSymbol, PcieInputs, PcieOutputs};
+use crate::pins::{Beat, Clock, GmiiSymbol, PcieInputs, PcieOutputs, PhyStatus};
 use crate::verilated::VerilatedCard;
 use crate::wire::loopback::Loopback;
 use hematite_abi::bar0;
@@ -70,6 +70,10 @@ impl CardPins for Watched {
     fn is_holding(&self) -> bool {
         self.card.is_holding()
     }
+    fn drive_phy(&mut self, status: PhyStatus) {
+        self.card.drive_phy(status);
+    }
+
     fn eval(&mut self, now: u64) -> Result<(), CardFault> {
         self.card.eval(now)
     }

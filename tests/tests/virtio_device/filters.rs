@@ -306,7 +306,7 @@ fn refused_commands_change_nothing() -> Result<()> {
         &[1, 1, 2, 2, 2, 2, 2],
         &[2, 0, 0, 16],
         &[2, 0, 1],
-        &[3, 0],
+        &[3, 1],
         &[0xff, 0xff, 0xff],
     ] {
         let refused = count(setup.rings.transport.function(), counter::CONTROL_REFUSED)?;

@@ -2,8 +2,10 @@
 
 use anyhow::{Result, ensure};
 use hematite_abi::counter;
-use hematite_bus::{PciFunction, Width};
+use hematite_bus::Width;
 use hematite_sim::SimTime;
+use hematite_sim::pins::{CardPins, PhyStatus};
+use hematite_tests::lab::no_violations;
 use hematite_tests::misuse::{Misuse, count};
 use hematite_tests::raw_ring::{RX, RawRings, RawSetup, TX};
 use rand::RngExt;
@@ -103,4 +105,46 @@ fn tagged_frames_pass() -> Result<()> {
         );
     }
     finish(misuse, rings)
+}
+
+/// 5.1.6.5.4.2: ANNOUNCE is clear once the command that acknowledges it is done, and by no other.
+#[test]
+fn an_announcement_is_wanted_until_it_was_made() -> Result<()> {
+    const STATUS: u64 = 6;
+    const ACK: [u8; 2] = [3, 0];
+    let misuse = Misuse::new()?;
+    for features in [F::CTRL_VQ | F::STATUS, F::CTRL_VQ | F::STATUS | F::GUEST_ANNOUNCE] {
+        let setup = RawSetup {
+            features,
+            control: true,
+            ..RawSetup::new(RING)
+        };
+        let mut rings = rings(&misuse, setup)?;
+        let status = |rings: &mut RawRings| {
+            rings
+                .transport
+                .device_config(|device| device.read(STATUS, Width::U16))
+        };
+        ensure!(status(&mut rings)? == 1, "it was never down");
+        for phy in [PhyStatus::DOWN, PhyStatus::GIGABIT] {
+            misuse.machine.borrow_mut().card_mut().drive_phy(phy);
+            misuse.machine.borrow_mut().run_for(SimTime::from_us(1))?;
+        }
+        let asks = features.contains(F::GUEST_ANNOUNCE);
+        let wanted = if asks { 3 } else { 1 };
+        ensure!(status(&mut rings)? == wanted);
+        for malformed in [&[3, 1][..], &[3, 0, 0], &[3]] {
+            ensure!(
+                rings.command(malformed, 1)? == [1],
+                "{malformed:?} was carried out"
+            );
+            ensure!(status(&mut rings)? == wanted);
+        }
+        let refused = u8::from(!asks);
+        ensure!(rings.command(&ACK, 1)? == [refused]);
+        ensure!(status(&mut rings)? == 1);
+        misuse.reset(rings)?;
+    }
+    no_violations(&misuse.machine)?;
+    misuse.recovers()
 }

@@ -3,6 +3,7 @@
 use hematite_lang::prelude::*;
 
 use super::address::Addresses;
+use super::announce::Announce;
 use super::class::{KEPT, Step, either, verdict};
 use super::coalescing::Coalescing;
 use super::multiqueue::MultiQueue;
@@ -77,6 +78,8 @@ pub struct Commands<const PAIRS: usize, const QUEUES: usize> {
     pub filter: FilterConfigOut,
     /// The driver has set the address: high for one cycle.
     pub mac_set: Signal<Out, Bit>,
+    /// The driver has made an announcement: high for one cycle.
+    pub announced: Signal<Out, Bit>,
     /// Counter event: a command was refused.
     pub refused: Signal<Out, Bit>,
     coalescing: Coalescing<QUEUES>,
@@ -85,6 +88,7 @@ pub struct Commands<const PAIRS: usize, const QUEUES: usize> {
     addresses: Addresses,
     vlans: Vlans,
     offloads: GuestOffloads,
+    announce: Announce,
     state: Reg<CommandState>,
     class: Reg<Bits<8>>,
     code: Reg<Bits<8>>,
@@ -118,7 +122,7 @@ impl<const PAIRS: usize, const QUEUES: usize> Logic for Commands<PAIRS, QUEUES> 
     fn update(&mut self) {
         clocked!(self.clock, self.reset => self.coalescing, self.multiqueue);
         clocked!(self.clock, self.reset => self.receive_modes, self.addresses, self.vlans);
-        clocked!(self.clock, self.reset => self.offloads);
+        clocked!(self.clock, self.reset => self.offloads, self.announce);
         registers!(self.clock, self.reset => self.state);
         registers!(self.clock => self.class, self.code, self.count, self.length, self.again, self.read);
         registers!(self.clock => self.position, self.tail, self.fresh, self.started, self.ok);
@@ -234,6 +238,11 @@ impl<const PAIRS: usize, const QUEUES: usize> Logic for Commands<PAIRS, QUEUES> 
         self.offloads.negotiated.next = self.negotiated.val();
         self.active.next = self.offloads.active.val();
         answer = either(answer, self.offloads.answer.val());
+
+        self.announce.step.next = step;
+        self.announce.negotiated.next = self.negotiated.val();
+        self.announced.next = self.announce.announced.val();
+        answer = either(answer, self.announce.answer.val());
 
         let modes = self.receive_modes.modes.val();
         self.filter.mode.next = ReceiveMode {

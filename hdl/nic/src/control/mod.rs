@@ -9,6 +9,7 @@
 //! [`Commands`] and three lines in its `update`.
 
 pub mod address;
+pub mod announce;
 pub mod class;
 pub mod coalescing;
 pub mod commands;

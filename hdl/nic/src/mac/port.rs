@@ -3,15 +3,16 @@
 use hematite_lang::prelude::*;
 
 use super::frame_fifo::FrameFifo;
-use super::{Receive, Transmit};
+use super::{PauseReceive, PauseTransmit, Receive, Transmit};
 use crate::parse::classifier::HashTypes;
 use crate::parse::filter::FilterConfigIn;
 use crate::parse::toeplitz::KeyIn;
 use crate::parse::{Classifier, FrameMeta, MetaOut};
 
-/// A gigabit port: 16 KiB of receive FIFO for up to 252 frames, as much of transmit FIFO. Either holds the longest frame
-/// and most of another.
-pub type GigabitPort = Port<11, 8, 11>;
+/// A gigabit port: 32 KiB of receive FIFO for up to 508 frames, 16 KiB of transmit FIFO. Beyond the level from which on the
+/// far end is told to stop there is room for what still comes: two frames of 9018 bytes, one that ours waits for and
+/// one that the far end has begun, and two pause quanta.
+pub type GigabitPort = Port<12, 9, 11>;
 
 /// An Ethernet port between GMII and the core clock. The receive FIFO holds `2^RX` beats and `2^FRAMES`
 /// frames, the transmit FIFO `2^TX` beats.
@@ -58,6 +59,12 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     /// Longest frame to receive, in bytes from the destination address through the frame check sequence, not
     /// counting a VLAN tag: 1518 for an MTU of 1500. A frame under way when it changes is measured by either value or by a mixture.
     pub max_frame: Signal<In, Bits<16>>,
+    /// PAUSE frames are for the port: they stop transmission and are not received.
+    pub obey_pause: Signal<In, Bit>,
+    /// Send PAUSE frames when the receive FIFO is three eighths full, until it is down to an eighth.
+    pub send_pause: Signal<In, Bit>,
+    /// Transmission is held by a PAUSE frame.
+    pub paused: Signal<Out, Bit>,
     /// Frames received.
     pub rx: StreamOut,
     /// What is known of the next frame of `rx`.
@@ -94,6 +101,10 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     pub rx_csum_unknown: Signal<Out, Bit>,
     /// There was no room for a frame that arrived intact.
     pub rx_missed: Signal<Out, Bit>,
+    /// A PAUSE frame was obeyed; `rx_good` counts it too.
+    pub rx_pause: Signal<Out, Bit>,
+    /// A PAUSE frame was sent; `tx_good` counts it too.
+    pub tx_pause: Signal<Out, Bit>,
     /// A frame, good or bad, was on the wire during a reset; `rx_good` does not count it.
     pub rx_cut: Signal<Out, Bit>,
     /// A reset is dropping the frames received.
@@ -109,13 +120,23 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     rx_limit: Synchronizer<Bits<16>>,
     receiver: Receive,
     rx_crossing: AsyncFifo<Beat, 4, 5>,
+    pause_receive: PauseReceive,
     classifier: Classifier,
     rx_frames: FrameFifo<FrameMeta, RX, FRAMES, false>,
     tx_resets: ResetCrossing,
     tx_frames: FrameFifo<Bit, TX, 3, true>,
     tx_crossing: AsyncFifo<Beat, 4, 5>,
     sent: Skid<Beat>,
+    pause_transmit: PauseTransmit,
     transmitter: Transmit,
+    /// The far end is to stop.
+    congested: Reg<Bit>,
+    congestion: Synchronizer<Bit>,
+    pause_quanta: Synchronizer<Bits<16>>,
+    pause_mac: Synchronizer<Bits<48>>,
+    pause_received: PulseCrossing,
+    pause_sent: PulseCrossing,
+    pausing: Synchronizer<Bit>,
     good_event: PulseCrossing,
     bad_fcs_event: PulseCrossing,
     runt_event: PulseCrossing,
@@ -132,7 +153,7 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
 #[hw]
 impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, FRAMES, TX> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.missed_later);
+        registers!(self.clock, self.reset => self.missed_later, self.congested);
 
         // Receive, in the clock of the PHY.
         self.any_reset.next = self.reset.val() || self.restart.val();
@@ -167,12 +188,17 @@ impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, F
         let received = self.rx_crossing.read_data.val();
         clocked!(self.clock, self.reset => self.classifier);
         self.classifier.restart.next = self.restart.val() || self.rx_resets.near_reset.val();
-        self.classifier.input.data.next = received.data;
-        self.classifier.input.keep.next = received.keep;
-        self.classifier.input.last.next = received.last;
-        self.classifier.input.error.next = received.error;
-        self.classifier.input.valid.next = self.rx_crossing.read_valid.val();
-        self.rx_crossing.read_ready.next = self.classifier.input.ready.val();
+        self.pause_receive.clock.next = self.clock.val();
+        self.pause_receive.reset.next = self.classifier.restart.val() || self.reset.val();
+        self.pause_receive.obey.next = self.obey_pause.val();
+        self.pause_receive.input.data.next = received.data;
+        self.pause_receive.input.keep.next = received.keep;
+        self.pause_receive.input.last.next = received.last;
+        self.pause_receive.input.error.next = received.error;
+        self.pause_receive.input.valid.next = self.rx_crossing.read_valid.val();
+        self.rx_crossing.read_ready.next = self.pause_receive.input.ready.val();
+        self.pause_receive.output.join(&mut self.classifier.input);
+        self.rx_pause.next = self.pause_receive.received.val();
         self.classifier.output.join(&mut self.rx_frames.input);
         self.rx_frames.input_note.next = self.classifier.meta.val();
         self.filter.link(&mut self.classifier.filter);
@@ -218,15 +244,46 @@ impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, F
         self.sent.write_valid.next = self.tx_crossing.read_valid.val();
         self.tx_crossing.read_ready.next = self.sent.write_ready.val();
         let sent = self.sent.read_data.val();
-        self.transmitter.input.data.next = sent.data;
-        self.transmitter.input.keep.next = sent.keep;
-        self.transmitter.input.last.next = sent.last;
-        self.transmitter.input.error.next = sent.error;
-        self.transmitter.input.valid.next = self.sent.read_valid.val();
-        self.sent.read_ready.next = self.transmitter.input.ready.val();
+        clocked!(self.gmii_tx_clock, self.tx_resets.far_reset => self.pause_transmit);
+        self.pause_transmit.byte_time.next = true;
+        self.pause_transmit.input.data.next = sent.data;
+        self.pause_transmit.input.keep.next = sent.keep;
+        self.pause_transmit.input.last.next = sent.last;
+        self.pause_transmit.input.error.next = sent.error;
+        self.pause_transmit.input.valid.next = self.sent.read_valid.val();
+        self.sent.read_ready.next = self.pause_transmit.input.ready.val();
+        self.pause_transmit.output.join(&mut self.transmitter.input);
         self.gmii_txd.next = self.transmitter.gmii_txd.val();
         self.gmii_tx_en.next = self.transmitter.gmii_tx_en.val();
         self.gmii_tx_er.next = self.transmitter.gmii_tx_er.val();
+
+        // Flow control, between the clocks.
+        let free = self.rx_frames.space.val();
+        if free < bits::<16>(((1 << RX) / 8 * 5) as u64) {
+            self.congested.d.next = self.send_pause.val();
+        } else if free >= bits::<16>(((1 << RX) / 8 * 7) as u64) || !self.send_pause.val() {
+            self.congested.d.next = false;
+        }
+        self.congestion.clock.next = self.gmii_tx_clock.val();
+        self.congestion.d.next = self.congested.q.val();
+        self.pause_transmit.congested.next = self.congestion.q.val();
+        self.pause_mac.clock.next = self.gmii_tx_clock.val();
+        self.pause_mac.d.next = self.filter.mac.val();
+        self.pause_transmit.mac.next = self.pause_mac.q.val();
+        self.pause_quanta.clock.next = self.gmii_tx_clock.val();
+        self.pause_quanta.d.next = self.pause_receive.quanta.val();
+        self.pause_transmit.quanta.next = self.pause_quanta.q.val();
+        self.pause_received.write_clock.next = self.clock.val();
+        self.pause_received.pulse_in.next = self.pause_receive.received.val();
+        self.pause_received.read_clock.next = self.gmii_tx_clock.val();
+        self.pause_transmit.received.next = self.pause_received.pulse_out.val();
+        self.pause_sent.write_clock.next = self.gmii_tx_clock.val();
+        self.pause_sent.pulse_in.next = self.pause_transmit.sent.val();
+        self.pause_sent.read_clock.next = self.clock.val();
+        self.tx_pause.next = self.pause_sent.pulse_out.val();
+        self.pausing.clock.next = self.clock.val();
+        self.pausing.d.next = self.pause_transmit.paused.val();
+        self.paused.next = self.pausing.q.val();
 
         // Events.
         self.good_event.write_clock.next = self.gmii_rx_clock.val();

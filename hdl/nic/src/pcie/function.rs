@@ -7,12 +7,14 @@ use super::completer::Completer;
 use super::config::Config;
 use super::counters::Counters;
 use super::msix::Msix;
+use super::ports::RegisterOut;
 use super::quiesce::Quiesce;
 use super::receive::Receive;
 use super::register_bus::RegisterBus;
 use super::transmit::Transmit;
 use super::writer::Writer;
 use crate::dma::ports::{DmaConfigOut, WriteRequestOut};
+use crate::mac::PhyStatus;
 use crate::virtio::Registers;
 use crate::virtio::features::Negotiated;
 use crate::virtio::ports::{InterruptIn, QueueConfigOut};
@@ -77,8 +79,12 @@ pub struct Function<const QUEUES: usize, const SOURCES: usize, const A: usize> {
     /// One event for each cycle that an input is high, by the indices of `hematite_abi::counter`. Those that
     /// the function counts itself are added here; leave them low.
     pub events: [Signal<In, Bit>; counter::COUNT],
-    /// The Ethernet link is up.
-    pub link_up: Signal<In, Bit>,
+    /// What the PHY says.
+    pub phy: Signal<In, PhyStatus>,
+    /// To the registers of the Ethernet port.
+    pub port: RegisterOut,
+    /// The driver has made the announcement that it was asked for: high for one cycle.
+    pub announced: Signal<In, Bit>,
     /// The MAC address, its first octet in bits 7..0.
     pub mac_address: Signal<In, Bits<48>>,
     /// A command has changed it: high for one cycle.
@@ -139,6 +145,7 @@ impl<const QUEUES: usize, const SOURCES: usize, const A: usize> Logic for Functi
         self.completer.config.join(&mut self.configuration.access);
         self.register_bus.virtio.join(&mut self.registers.access);
         self.register_bus.vendor.join(&mut self.counters.access);
+        self.port.link(&mut self.register_bus.port);
         self.register_bus.msix.join(&mut self.msix.access);
 
         // What configuration space rules.
@@ -187,7 +194,8 @@ impl<const QUEUES: usize, const SOURCES: usize, const A: usize> Logic for Functi
         self.interrupt_held.next = self.msix.held.val();
         self.registers.mac_address.next = self.mac_address.val();
         self.registers.mac_set.next = self.mac_set.val();
-        self.registers.link_up.next = self.link_up.val();
+        self.registers.phy.next = self.phy.val();
+        self.registers.announced.next = self.announced.val();
         self.registers.unsignaled.next = self.msix.unsignaled.val();
         self.registers.msix_idle.next = self.msix.idle.val();
         self.registers.dma_idle.next = self.dma_idle.val();

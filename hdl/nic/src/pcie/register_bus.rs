@@ -1,4 +1,4 @@
-//! The register bus: two masters, three groups of registers.
+//! The register bus: two masters, four groups of registers.
 
 use hematite_lang::prelude::*;
 
@@ -12,7 +12,7 @@ enum State {
 }
 
 /// Carries one register access at a time; `writes` goes before `reads`. Addresses below 0x4000 are
-/// virtio's, below 0x8000 the vendor's, the rest MSI-X's (see `hematite_abi::bar0`).
+/// virtio's, below 0x6000 the vendor's, below 0x8000 the port's, the rest MSI-X's (see `hematite_abi::bar0`).
 ///
 /// Three cycles beside what the registers take.
 #[hw]
@@ -29,6 +29,8 @@ pub struct RegisterBus {
     pub virtio: RegisterOut,
     /// The vendor block.
     pub vendor: RegisterOut,
+    /// The Ethernet port's registers.
+    pub port: RegisterOut,
     /// The MSI-X table and pending bits.
     pub msix: RegisterOut,
     state: Reg<State>,
@@ -55,6 +57,11 @@ impl Logic for RegisterBus {
         self.vendor.byte_enables.next = self.byte_enables.q.val();
         self.vendor.write.next = self.write.q.val();
         self.vendor.valid.next = false;
+        self.port.address.next = self.address.q.val();
+        self.port.write_data.next = self.data.q.val();
+        self.port.byte_enables.next = self.byte_enables.q.val();
+        self.port.write.next = self.write.q.val();
+        self.port.valid.next = false;
         self.msix.address.next = self.address.q.val();
         self.msix.write_data.next = self.data.q.val();
         self.msix.byte_enables.next = self.byte_enables.q.val();
@@ -90,6 +97,10 @@ impl Logic for RegisterBus {
                     self.msix.valid.next = true;
                     ready = self.msix.ready.val();
                     read = self.msix.read_data.val();
+                } else if self.address.q.val().get_bits::<2>(13).all() {
+                    self.port.valid.next = true;
+                    ready = self.port.ready.val();
+                    read = self.port.read_data.val();
                 } else if self.address.q.val().get_bit(14) {
                     self.vendor.valid.next = true;
                     ready = self.vendor.ready.val();

@@ -25,6 +25,8 @@ pub const OFFERED: u64 = REQUIRED
     | bit(F::CTRL_RX_EXTRA)
     | bit(F::CTRL_MAC_ADDR)
     | bit(F::CTRL_GUEST_OFFLOADS)
+    | bit(F::GUEST_ANNOUNCE)
+    | bit(F::SPEED_DUPLEX)
     | bit(F::NOTF_COAL)
     | bit(F::VQ_NOTF_COAL);
 
@@ -76,6 +78,8 @@ pub const RSS: usize = bit(F::RSS).trailing_zeros() as usize;
 pub const HASH_REPORT: usize = bit(F::HASH_REPORT).trailing_zeros() as usize;
 /// Number of the STATUS bit.
 pub const STATUS: usize = bit(F::STATUS).trailing_zeros() as usize;
+/// Number of the GUEST_ANNOUNCE bit.
+pub const GUEST_ANNOUNCE: usize = bit(F::GUEST_ANNOUNCE).trailing_zeros() as usize;
 /// Number of the RING_RESET bit.
 pub const RING_RESET: usize = bit(F::RING_RESET).trailing_zeros() as usize;
 
@@ -122,6 +126,8 @@ pub struct Negotiated {
     pub ctrl_mac_addr: Bit,
     /// VIRTIO_NET_F_CTRL_GUEST_OFFLOADS: the driver may turn offloads on receive on and off.
     pub ctrl_guest_offloads: Bit,
+    /// VIRTIO_NET_F_GUEST_ANNOUNCE: the driver may be asked for an announcement.
+    pub guest_announce: Bit,
 }
 
 /// What queues and commands learn of the features that the driver accepted, once it set FEATURES_OK (`fixed`).
@@ -148,6 +154,7 @@ pub fn negotiated(accepted: Bits<64>, fixed: Bit) -> Negotiated {
         ctrl_vlan: accepted.get_bit(CTRL_VLAN) && fixed,
         ctrl_mac_addr: accepted.get_bit(CTRL_MAC_ADDR) && fixed,
         ctrl_guest_offloads: accepted.get_bit(CTRL_GUEST_OFFLOADS) && fixed,
+        guest_announce: accepted.get_bit(GUEST_ANNOUNCE) && fixed,
     }
 }
 

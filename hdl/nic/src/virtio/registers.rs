@@ -6,6 +6,7 @@ use super::areas::Areas;
 use super::features::{self, Negotiated};
 use super::ports::{InterruptOut, QueueConfigOut};
 use crate::control::multiqueue::HASH_TYPES;
+use crate::mac::PhyStatus;
 use crate::parse::steering::TABLE;
 use crate::parse::toeplitz::KEY_BYTES;
 use crate::pcie::ports::{RegisterIn, merge16, merge32};
@@ -13,6 +14,8 @@ use crate::pcie::ports::{RegisterIn, merge16, merge32};
 /// Largest queue size the engines take, which is what `queue_size` reads after a reset (virtio 1.3 section
 /// 4.1.4.3).
 pub const QUEUE_SIZE_MAX: u64 = 4096;
+/// What the speed reads while it is not known (5.1.4).
+const SPEED_UNKNOWN: u64 = 0xffff_ffff;
 /// Smallest queue size that is accepted.
 pub const QUEUE_SIZE_MIN: u64 = 32;
 
@@ -60,6 +63,8 @@ fn merge64(old: Bits<64>, new: Bits<32>, enables: Bits<4>, high: Bit) -> Bits<64
 ///   queue 2 without; then there are no queues behind it (5.1.2).
 /// * A queue's size, vector and addresses cannot be changed while it is enabled; a size outside
 ///   32..=4096 is ignored; a vector that the MSI-X table lacks reads back 0xffff.
+/// * The device configuration's speed and duplex are those of the moment when the link came up. A link that comes back
+///   asks for an announcement (5.1.4, VIRTIO_NET_S_ANNOUNCE), until `announced`.
 /// * A doorbell is the 16-bit index of an enabled queue at that queue's place (4.1.5.2); others are
 ///   ignored and counted.
 ///
@@ -80,8 +85,10 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     pub mac_address: Signal<In, Bits<48>>,
     /// A command has changed it: high for one cycle. The driver knows that without being told.
     pub mac_set: Signal<In, Bit>,
-    /// The link is up.
-    pub link_up: Signal<In, Bit>,
+    /// What the PHY says.
+    pub phy: Signal<In, PhyStatus>,
+    /// The driver has made the announcement that it was asked for: high for one cycle.
+    pub announced: Signal<In, Bit>,
     /// A queue asked for an interrupt while MSI-X was disabled.
     pub unsignaled: Signal<In, Bit>,
     /// No MSI-X message is under way.
@@ -145,7 +152,10 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     changed: Reg<Bit>,
     queue_select: Reg<Bits<16>>,
     isr: Reg<Bits<2>>,
-    link: Reg<Bit>,
+    link: Reg<PhyStatus>,
+    /// The link was up before.
+    was_up: Reg<Bit>,
+    announce: Reg<Bit>,
     notify: Reg<Bit>,
     #[reset(bits::<16>(QUEUE_SIZE_MAX))]
     size: [Reg<Bits<16>>; QUEUES],
@@ -175,6 +185,8 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         registers!(self.clock, self.clear => self.needs_reset, self.in_reset, self.settle, self.queue_select);
         registers!(self.clock, self.clear => self.isr, self.notify);
         registers!(self.clock, self.reset => self.active, self.done, self.generation, self.changed);
+        registers!(self.clock, self.clear => self.announce);
+        registers!(self.clock => self.was_up);
         registers!(self.clock => self.link, self.new_size, self.new_vector, self.new_config_vector);
         registers!(self.clock => self.changeable, self.in_common, self.in_areas, self.common, self.read);
         clocked!(self.clock, self.clear => self.areas);
@@ -235,10 +247,20 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         }
         let mut isr = self.isr.q.val();
         let mut change = false;
-        if self.link.q.val() != self.link_up.val() {
-            self.link.d.next = self.link_up.val();
+        let phy = self.phy.val();
+        let link = self.link.q.val();
+        if self.announced.val() {
+            self.announce.d.next = false;
+            self.changed.d.next = true;
+        }
+        if link.link_up != phy.link_up {
+            self.link.d.next = phy;
             self.changed.d.next = true;
             change = features.get_bit(features::STATUS);
+            if phy.link_up {
+                self.was_up.d.next = true;
+                self.announce.d.next = self.was_up.q.val() && features.get_bit(features::GUEST_ANNOUNCE);
+            }
         }
         if self.mac_set.val() {
             self.changed.d.next = true;
@@ -322,14 +344,27 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
             _ => bits::<32>(0),
         };
         let mac = self.mac_address.val();
+        let speed = match link.speed.index() {
+            0 => bits::<32>(10),
+            1 => bits::<32>(100),
+            2 => bits::<32>(1000),
+            _ => bits::<32>(SPEED_UNKNOWN),
+        };
         let device = match word.index() {
             0 => mac.get_bits::<32>(0),
-            1 => cat::<32>((bits::<15>(0), self.link.q.val(), mac.get_bits::<16>(32))),
+            1 => cat::<32>((
+                bits::<14>(0),
+                self.announce.q.val(),
+                link.link_up,
+                mac.get_bits::<16>(32),
+            )),
             2 => bits::<32>((QUEUES as u64 - 1) / 2),
+            3 => speed,
             4 => cat::<32>((
                 bits::<16>(TABLE as u64),
                 bits::<8>(KEY_BYTES as u64),
-                bits::<8>(0),
+                bits::<7>(0),
+                link.full_duplex,
             )),
             5 => bits::<32>(HASH_TYPES),
             _ => bits::<32>(0),

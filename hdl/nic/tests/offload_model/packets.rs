@@ -145,7 +145,7 @@ pub fn spoil(rng: &mut Rng, request: &mut Request, frame: &mut Vec<u8>) {
         }
         6 => request.csum_offset = rng.random_range(0..40),
         7 => request.csum_offset = rng.random(),
-        8 => frame.truncate(rng.random_range(14..frame.len())),
+        8 => frame.truncate(rng.random_range(14..frame.len().max(15))),
         9 => {
             let at = rng.random_range(12..(start + 20).clamp(13, 200)) % frame.len();
             frame[at] = rng.random();

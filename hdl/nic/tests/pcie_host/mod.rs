@@ -5,6 +5,7 @@ pub mod virtio;
 
 use std::{cell::Cell, rc::Rc};
 
+use hematite_abi::port;
 use hematite_nic::pcie::Function;
 use hematite_testbench::{
     Agent, Bench, Dut, Error, Handle, HandshakeSink, HandshakeSource, Pace, Packet, Rng, StreamSink,
@@ -165,6 +166,11 @@ pub fn function() -> Dut {
     Dut::new(&Function::<QUEUES, { QUEUES + 1 }, 2>::default()).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// What the PHY says of a full-duplex link with 1000 Mb/s.
+pub fn phy(up: u32) -> u128 {
+    u128::from(up | port::SPEED_1000 << 1 | 1 << 3)
+}
+
 impl Host {
     pub fn new(dut: &Dut, rng: &mut Rng) -> Result<Self, Error> {
         let mut bench = dut.bench(rng)?;
@@ -192,11 +198,13 @@ impl Host {
             "credit_posted",
             "credit_nonposted",
             "credit_completion",
-            "link_up",
             "dma_idle",
+            "port_ready",
         ] {
             bench.set(name, 1)?;
         }
+        bench.set("phy", phy(1))?;
+        bench.set("announced", 0)?;
         bench.set("mac_address", MAC.into())?;
         bench.set("mac_set", 0)?;
         bench.reset(&["reset"], 4)?;

@@ -44,6 +44,12 @@ impl<P: Port> Interface<P> {
     fn carry_out(&mut self, operation: &Operation, bus: &str) -> Result<bool> {
         let name = self.net.name().to_owned();
         match operation {
+            Operation::Link => print!(
+                "{}",
+                show::link(&name, self.net.link_settings()?, self.net.link_up())
+            ),
+            Operation::ShowPause => print!("{}", show::pause(&name, self.net.pauseparam()?)),
+            Operation::SetPause(settings) => self.set_pause(settings)?,
             Operation::ShowFeatures => print!("{}", show::features(&name, self.possible(), self.active()?)),
             Operation::SetFeatures(settings) => return self.set_features(settings),
             Operation::ShowCoalesce => print!("{}", show::coalesce(&name, self.net.coalesce())),
@@ -110,6 +116,19 @@ impl<P: Port> Interface<P> {
         }
         let set = self.net.set_coalesce(coalesce);
         set.context("Cannot set device coalesce parameters")
+    }
+
+    fn set_pause(&mut self, settings: &Settings) -> Result<()> {
+        let mut pause = self.net.pauseparam()?;
+        for (name, value) in settings {
+            match name.as_str() {
+                "rx" => pause.rx = on_off(name, value)?,
+                "tx" => pause.tx = on_off(name, value)?,
+                _ => bail!("bad parameter `{name}`: rx and tx can be set"),
+            }
+        }
+        let set = self.net.set_pauseparam(pause);
+        set.context("Cannot set device pause parameters")
     }
 
     fn set_ring(&mut self, settings: &Settings) -> Result<()> {

@@ -28,6 +28,12 @@ pub enum Indirection {
 /// One option.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Operation {
+    /// Nothing
+    Link,
+    /// `-a`
+    ShowPause,
+    /// `-A`
+    SetPause(Settings),
     /// `-k`
     ShowFeatures,
     /// `-K`
@@ -92,6 +98,8 @@ const OPTIONS: &[(&[&str], Kind)] = &[
         &["-X", "--set-rxfh-indir", "--rxfh"],
         Kind::Rxfh(Operation::SetRxfh),
     ),
+    (&["-a", "--show-pause"], Kind::Show(|| Operation::ShowPause)),
+    (&["-A", "--pause"], Kind::Set(Operation::SetPause)),
     (&["-S", "--statistics"], Kind::Show(|| Operation::Statistics)),
     (&["-i", "--driver"], Kind::Show(|| Operation::Driver)),
     (&["-t", "--test"], Kind::Mode(&["online"], || Operation::Test)),
@@ -102,6 +110,9 @@ const OPTIONS: &[(&[&str], Kind)] = &[
 /// # Errors
 /// What can't be understood, and what could.
 pub fn operations(words: &[String], interface: &str) -> Result<Vec<Operation>> {
+    if words.is_empty() || words == [interface] {
+        return Ok(vec![Operation::Link]);
+    }
     let mut operations = Vec::new();
     let mut rest = words;
     while let Some((option, behind)) = rest.split_first() {
@@ -115,9 +126,6 @@ pub fn operations(words: &[String], interface: &str) -> Result<Vec<Operation>> {
         let (own, others) = behind.split_at(end.unwrap_or(behind.len()));
         rest = others;
         operations.push(operation(option, kind, own, interface)?);
-    }
-    if operations.is_empty() {
-        bail!("which option? -k, for example");
     }
     Ok(operations)
 }
@@ -252,7 +260,6 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_named() {
         for (text, says) in [
-            ("", "which option"),
             ("-Z", "`-Z` is none of -k, -K"),
             ("-k eth1", "the interface is eth0"),
             ("-K eth0", "takes names"),

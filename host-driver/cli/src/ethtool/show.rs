@@ -1,7 +1,7 @@
 //! ethtool's output.
 
 use hematite_driver::ethtool::{DRIVER_INFO, RingParam};
-use hematite_driver::{Channels, CoalesceParam, RxFlowHash};
+use hematite_driver::{Channels, CoalesceParam, Duplex, LinkSettings, PauseParam, RxFlowHash};
 use hematite_netstack::Features;
 use std::fmt::Write;
 
@@ -155,6 +155,26 @@ pub fn rxfh(interface: &str, rings: usize, rxfh: Option<&RxFlowHash>) -> String 
     let key: Vec<String> = rxfh.key.iter().map(|byte| format!("{byte:02x}")).collect();
     let _ = writeln!(text, "RSS hash key:\n{}", key.join(":"));
     text + "RSS hash function:\n    toeplitz: on\n    xor: off\n    crc32: off\n"
+}
+
+/// Without an option.
+pub fn link(interface: &str, settings: LinkSettings, up: bool) -> String {
+    let speed = settings
+        .speed
+        .map_or("Unknown!".into(), |speed| format!("{speed}Mb/s"));
+    let duplex = match settings.duplex {
+        Some(Duplex::Full) => "Full",
+        Some(Duplex::Half) => "Half",
+        None => "Unknown! (255)",
+    };
+    let detected = if up { "yes" } else { "no" };
+    format!("Settings for {interface}:\n\tSpeed: {speed}\n\tDuplex: {duplex}\n\tLink detected: {detected}\n")
+}
+
+/// `-a`.
+pub fn pause(interface: &str, pause: PauseParam) -> String {
+    let (rx, tx) = (state(pause.rx), state(pause.tx));
+    format!("Pause parameters for {interface}:\nAutonegotiate:\toff\nRX:\t\t{rx}\nTX:\t\t{tx}\n")
 }
 
 /// `-S`.

@@ -1,8 +1,8 @@
 //! Probe, negotiation, configuration, link, rings sizes, removal.
 
-use hematite_abi::counter;
+use hematite_abi::{counter, port};
 use hematite_bus::{DmaSpace, PciFunction};
-use hematite_driver::{DeviceFault, Error, Options, State, VirtioNet};
+use hematite_driver::{DeviceFault, Duplex, Error, LinkSettings, Options, PauseParam, State, VirtioNet};
 use hematite_netstack::{DeviceFlags, MacAddr, NetDevice};
 use virtio_spec::net::F;
 
@@ -369,4 +369,58 @@ fn card_counters_are_read_from_a_card_and_from_nothing_else() {
     card.function().vendor_version = 2 << 16;
     assert_eq!(card.card_counters(), Ok(None));
     finish(card);
+}
+
+#[test]
+fn flow_control_is_the_cards_and_survives_a_reset() {
+    let mut other = up(Settings::default(), Options::default(), seeded());
+    let wanted = PauseParam { rx: true, tx: true };
+    assert_eq!(other.pauseparam(), Err(Error::NotSupported("flow control")));
+    assert_eq!(
+        other.set_pauseparam(wanted),
+        Err(Error::NotSupported("flow control"))
+    );
+    let settings = Settings {
+        bar: 0,
+        ..Settings::default()
+    };
+    let mut card = up(settings, Options::default(), seeded());
+    assert_eq!(card.pauseparam(), Ok(PauseParam::default()));
+    card.set_pauseparam(wanted).unwrap();
+    assert_eq!(card.function().port_control, port::OBEY_PAUSE | port::SEND_PAUSE);
+    card.function().port_control = 0;
+    card.reset_and_restore().unwrap();
+    assert_eq!(card.function().port_control, port::OBEY_PAUSE | port::SEND_PAUSE);
+    card.set_pauseparam(PauseParam { rx: true, tx: false }).unwrap();
+    assert_eq!(card.function().port_control, port::OBEY_PAUSE);
+    // An older card has no such registers.
+    card.function().vendor_version = 1 << 16;
+    assert_eq!(card.pauseparam(), Err(Error::NotSupported("flow control")));
+    finish(card);
+}
+
+/// 5.1.4.2: values out of range are unknown, and what is known is read again when the link changes.
+#[test]
+fn speed_and_duplex_are_what_the_device_says() {
+    let settings = Settings {
+        features: card_features() | F::SPEED_DUPLEX,
+        ..Settings::default()
+    };
+    let mut net = up(settings, Options::default(), seeded());
+    for (speed, duplex, expected) in [
+        (1000, 1, (Some(1000), Some(Duplex::Full))),
+        (10, 0, (Some(10), Some(Duplex::Half))),
+        (0x7fff_ffff, 1, (Some(0x7fff_ffff), Some(Duplex::Full))),
+        (0x8000_0000, 2, (None, None)),
+        (u32::MAX, 0xff, (None, None)),
+    ] {
+        net.function().speed = (speed, duplex);
+        let found = net.link_settings().unwrap();
+        assert_eq!((found.speed, found.duplex), expected);
+    }
+    finish(net);
+    let mut silent = up(Settings::default(), Options::default(), seeded());
+    silent.function().speed = (1000, 1);
+    assert_eq!(silent.link_settings(), Ok(LinkSettings::default()));
+    finish(silent);
 }

@@ -1,6 +1,6 @@
 //! The network device (5.1).
 
-use super::{CARD_NET, RX_ENGINE, TX_ENGINE};
+use super::{CARD_NET, REGISTERS, RX_ENGINE, TX_ENGINE};
 use crate::Section;
 use crate::Verdict::{Not, NotOffered, Tests};
 use virtio_spec::net::F;
@@ -70,17 +70,26 @@ pub const SECTIONS: &[Section] = &[
             (
                 10,
                 "MUST tell its speed in Mbit/s, or that it is unknown",
-                NotOffered(F::SPEED_DUPLEX),
+                Tests(&[(
+                    REGISTERS,
+                    "a_link_that_comes_back_tells_its_speed_and_wants_an_announcement",
+                )]),
             ),
             (
                 11,
                 "MUST tell full or half duplex, or that it is unknown",
-                NotOffered(F::SPEED_DUPLEX),
+                Tests(&[(
+                    REGISTERS,
+                    "a_link_that_comes_back_tells_its_speed_and_wants_an_announcement",
+                )]),
             ),
             (
                 12,
                 "SHOULD NOT change speed or duplex while the link is up",
-                NotOffered(F::SPEED_DUPLEX),
+                Tests(&[(
+                    REGISTERS,
+                    "a_link_that_comes_back_tells_its_speed_and_wants_an_announcement",
+                )]),
             ),
             (
                 13,
@@ -417,7 +426,7 @@ pub const SECTIONS: &[Section] = &[
         statements: &[(
             1,
             "MUST clear ANNOUNCE before it uses the buffer of the command that acknowledges it",
-            NotOffered(F::GUEST_ANNOUNCE),
+            Tests(&[(CARD_NET, "an_announcement_is_wanted_until_it_was_made")]),
         )],
     },
     Section {

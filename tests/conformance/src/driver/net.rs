@@ -76,12 +76,12 @@ pub const SECTIONS: &[Section] = &[
             (
                 10,
                 "MUST take a speed or duplex out of range as unknown",
-                NotOffered(F::SPEED_DUPLEX),
+                Tests(&[(SETUP, "speed_and_duplex_are_what_the_device_says")]),
             ),
             (
                 11,
                 "SHOULD read speed and duplex again after a configuration change",
-                NotOffered(F::SPEED_DUPLEX),
+                Tests(&[(SETUP, "speed_and_duplex_are_what_the_device_says")]),
             ),
             (
                 12,

@@ -16,7 +16,7 @@ pub mod rules;
 
 use std::collections::VecDeque;
 
-use hematite_abi::{counter, vendor};
+use hematite_abi::{bar0, counter, port, vendor};
 use hematite_bus::{BusError, DmaFault, DmaSpace, PciFunction, Width};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -50,6 +50,9 @@ pub fn card_features() -> F {
         | F::CTRL_MAC_ADDR
         | F::GUEST_ANNOUNCE
 }
+
+/// Where a Hematite card has it.
+const PORT_CONTROL: u64 = (bar0::PORT + port::CONTROL) as u64;
 
 /// How the device misbehaves once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,6 +193,10 @@ pub struct Model {
     pub lies: u32,
     pub function_resets: u64,
     pub vendor_version: u32,
+    /// Speed and duplex.
+    pub speed: (u32, u8),
+    /// The card's port registers: CONTROL.
+    pub port_control: u32,
     pub vendor_counters: u32,
     pub vendor_reads: u32,
     /// What the driver did wrong.
@@ -255,6 +262,8 @@ impl Model {
             lies: 0,
             function_resets: 0,
             vendor_version: vendor::VERSION_VALUE,
+            speed: (0, 0),
+            port_control: 0,
             vendor_counters: counter::COUNT as u32,
             vendor_reads: 0,
             violations: Vec::new(),
@@ -418,6 +427,7 @@ impl PciFunction for Model {
         self.watch_write(offset, width, value);
         match offset {
             0x00..0x40 => self.common_write(offset, value),
+            PORT_CONTROL => self.port_control = value as u32,
             pci::NOTIFY..pci::ISR => {
                 let queue = (offset - pci::NOTIFY) / u64::from(pci::NOTIFY_OFF_MULTIPLIER);
                 if self.status & 4 == 0

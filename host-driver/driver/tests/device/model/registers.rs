@@ -28,8 +28,9 @@ impl Model {
                     0,
                 ]);
                 device.extend(self.settings.mtu.to_le_bytes());
-                // Speed and duplex; key size and table length; hash types.
-                device.extend([0; 5]);
+                device.extend(self.speed.0.to_le_bytes());
+                device.push(self.speed.1);
+                // Key size and table length; hash types.
                 device.extend([40, 128, 0, 0x3f, 0, 0, 0]);
                 let at = (offset - pci::DEVICE) as usize;
                 let field = device.get(at..at + width.bytes()).unwrap_or_default();

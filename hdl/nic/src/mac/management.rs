@@ -1,0 +1,107 @@
+//! The port's registers, and what the PHY says.
+
+use hematite_abi::{bar0, port};
+use hematite_lang::prelude::*;
+
+use crate::pcie::ports::{RegisterIn, merge32};
+
+/// The link as the PHY sees it, in the code of RGMII's in-band status (version 2.0, table 4).
+#[hw(value)]
+pub struct PhyStatus {
+    /// The link is up.
+    pub link_up: Bit,
+    /// 10, 100, 1000 Mb/s: 0, 1, 2.
+    pub speed: Bits<2>,
+    /// Full duplex.
+    pub full_duplex: Bit,
+}
+
+/// The registers of the Ethernet port (`hematite_abi::port`). Three cycles an access; unknown ones read 0.
+///
+/// The pins of the PHY belong to no clock; `phy` follows them once they have been the same for a few cycles.
+#[hw]
+pub struct Management {
+    /// Rising edge.
+    pub clock: Signal<In, Clock>,
+    /// As `clear`, and ends the access under way.
+    pub reset: Signal<In, Bit>,
+    /// Settings to their start values.
+    pub clear: Signal<In, Bit>,
+    /// The register bus.
+    pub access: RegisterIn,
+    /// The PHY's pins.
+    pub phy_pins: Signal<In, PhyStatus>,
+    /// What they say.
+    pub phy: Signal<Out, PhyStatus>,
+    /// Transmission is held by a PAUSE frame.
+    pub paused: Signal<In, Bit>,
+    /// PAUSE frames are for the port.
+    pub obey_pause: Signal<Out, Bit>,
+    /// The far end is to be stopped when the receive FIFO fills up.
+    pub send_pause: Signal<Out, Bit>,
+    pins: Synchronizer<PhyStatus>,
+    before: Reg<PhyStatus>,
+    settled: Reg<PhyStatus>,
+    control: Reg<Bits<32>>,
+    active: Reg<Bit>,
+    done: Reg<Bit>,
+    read: Reg<Bits<32>>,
+}
+
+const CONTROL: usize = port::CONTROL as usize;
+const STATUS: usize = port::STATUS as usize;
+/// The bits of CONTROL that there are.
+const SETTINGS: u64 = (port::OBEY_PAUSE | port::SEND_PAUSE) as u64;
+
+#[hw]
+impl Logic for Management {
+    fn update(&mut self) {
+        assert!(bar0::PORT % 0x1000 == 0);
+        registers!(self.clock, self.reset => self.control, self.active, self.done);
+        registers!(self.clock => self.before, self.settled, self.read);
+        self.pins.clock.next = self.clock.val();
+        self.pins.d.next = self.phy_pins.val();
+        let pins = self.pins.q.val();
+        self.before.d.next = pins;
+        if pins == self.before.q.val() {
+            self.settled.d.next = pins;
+        }
+        let phy = self.settled.q.val();
+        self.phy.next = phy;
+
+        let active = self.active.q.val();
+        self.active.d.next = self.access.valid.val() && !active && !self.done.q.val();
+        self.done.d.next = active;
+        self.access.ready.next = self.done.q.val();
+        self.access.read_data.next = self.read.q.val();
+        let register = self.access.address.val().get_bits::<12>(0);
+        let control = self.control.q.val();
+        if active {
+            self.read.d.next = match register.index() {
+                CONTROL => control,
+                STATUS => cat::<32>((
+                    bits::<22>(0),
+                    phy.speed,
+                    bits::<5>(0),
+                    self.paused.val(),
+                    phy.full_duplex,
+                    phy.link_up,
+                )),
+                _ => bits::<32>(0),
+            };
+            if self.access.write.val() && register == bits::<12>(CONTROL as u64) {
+                let new = merge32(
+                    control,
+                    self.access.write_data.val(),
+                    self.access.byte_enables.val(),
+                );
+                self.control.d.next = new & bits::<32>(SETTINGS);
+            }
+        }
+        if self.clear.val() {
+            self.control.d.next = bits::<32>(0);
+        }
+        self.obey_pause.next = control.get_bit(0);
+        self.send_pause.next = control.get_bit(1);
+    }
+}
