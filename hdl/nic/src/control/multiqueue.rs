@@ -28,7 +28,8 @@ pub const HASH_TYPES: u64 = 0x3f;
 /// Until the first, and after VQ_PAIRS_SET, receive queues are chosen evenly by a hash of addresses and ports; after
 /// RSS_CONFIG by the driver's key and table, until VQ_PAIRS_SET. Refused are: more pairs than there are, hash
 /// types that are not supported, a table whose length is not a power of two or more than 128, receive or transmit
-/// queues that there are not, and a key of any length but 40 bytes.
+/// queues that there are not, and a key of any length but 40 bytes. What is behind the key is ignored, as Linux pads its
+/// structure, but commands of 512 bytes and more are refused.
 ///
 /// VQ_PAIRS_SET is in effect when nothing for a queue that is no longer used is inside the card. Frames that pass while
 /// RSS_CONFIG is carried out go where the old or the new table says.
@@ -88,8 +89,8 @@ impl<const PAIRS: usize> Logic for MultiQueue<PAIRS> {
         let is_queue = word < bits::<16>(PAIRS as u64);
         let key_at = self.key_at.q.val();
         let in_table = rss && position >= bits::<10>(ENTRIES) && position + 2 < key_at;
-        let in_key = position > key_at;
         let key_byte = position - key_at - 1;
+        let in_key = position > key_at && key_byte < bits::<10>(KEY_BYTES as u64);
 
         // The fields, at the last byte of each.
         let mut bad = self.bad.q.val();
@@ -133,7 +134,9 @@ impl<const PAIRS: usize> Logic for MultiQueue<PAIRS> {
             bad = true;
         }
         self.bad.d.next = bad && !step.start;
-        let whole = step.length == key_at.resize::<16>() + bits::<16>(KEY_BYTES as u64 + 1) && !bad;
+        let enough = step.length.get_bits::<10>(0) > key_at + bits::<10>(KEY_BYTES as u64);
+        // Of a longer one `position` would come round again.
+        let whole = enough && !step.length.get_bits::<7>(9).any() && !bad;
         let pairs = word.any() && word <= bits::<16>(PAIRS as u64) && step.length == bits::<16>(2);
         if step.start {
             self.accept.d.next = false;

@@ -127,6 +127,8 @@ struct Multiqueue {
     expected: Told,
     table: [u8; TABLE],
     key: Option<Vec<u8>>,
+    /// Behind commands that are to be accepted.
+    padding: Vec<u8>,
 }
 
 impl Multiqueue {
@@ -149,6 +151,7 @@ impl Multiqueue {
             },
             table: [0; TABLE],
             key: None,
+            padding: Vec::new(),
         };
         new.holds()?;
         Ok(new)
@@ -185,7 +188,8 @@ impl Multiqueue {
     }
 
     fn accepted(&mut self, command: &[u8]) -> Result<(), Error> {
-        assert_eq!(self.setup.command(command)?, [0], "{command:02x?}");
+        let padded = [command, &self.padding].concat();
+        assert_eq!(self.setup.command(&padded)?, [0], "{padded:02x?}");
         self.holds()
     }
 
@@ -228,6 +232,11 @@ impl Multiqueue {
         self.key = Some(rss.key.clone());
         self.accepted(&rss.bytes())
     }
+
+    /// Linux sends more than the structure has, as it is aligned.
+    fn padded(&mut self, rng: &mut Rng) {
+        self.padding = (0..rng.random_range(0..9)).map(|_| rng.random()).collect();
+    }
 }
 
 #[test]
@@ -235,10 +244,15 @@ fn the_last_command_holds() {
     cases(6, |rng| {
         let mut mq = Multiqueue::new(rng, ALL)?;
         for _ in 0..25 {
+            mq.padding.clear();
             match rng.random_range(0..4) {
                 0 => mq.pairs(rng.random_range(1..=PAIRS))?,
-                1 | 2 => mq.rss(&Rss::random(rng))?,
+                1 | 2 => {
+                    mq.padded(rng);
+                    mq.rss(&Rss::random(rng))?;
+                }
                 _ => {
+                    mq.padded(rng);
                     // Steering stays what it is.
                     let Rss { types, key, .. } = Rss::random(rng);
                     mq.expected.types = types as u8;
@@ -301,7 +315,8 @@ fn what_is_malformed_is_refused_and_changes_nothing() {
                 _ => {
                     let bytes = bad.bytes();
                     mq.refused(&bytes[..rng.random_range(2..bytes.len())])?;
-                    mq.refused(&[bytes, vec![0; rng.random_range(1..9)]].concat())?;
+                    // What can't be padding: the longest is of 307 bytes.
+                    mq.refused(&[bytes, vec![0; rng.random_range(512..2000)]].concat())?;
                     continue;
                 }
             }
@@ -312,7 +327,7 @@ fn what_is_malformed_is_refused_and_changes_nothing() {
         mq.refused(&hash_config(types, [0; 4], &key[1..]))?;
         let good = hash_config(types, [0; 4], &key);
         mq.refused(&good[..rng.random_range(2..good.len())])?;
-        mq.refused(&[good, vec![0]].concat())
+        mq.refused(&[good, vec![0; 512]].concat())
     });
 }
 
