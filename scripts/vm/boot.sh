@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # boot.sh NAME GUEST_SCRIPT [qemu options...]: boots the guest of target/vm, runs GUEST_SCRIPT in it as the last part of
 # init and exits with the guest's status; the console is in target/vm/NAME.console. Files named in GUEST_FILES go to the
-# guest's /bin, GUEST_SETTINGS are assignments in front of the script.
+# guest's /bin, GUEST_SETTINGS are assignments in front of the script, GUEST_CPUS is how many CPUs it has.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
@@ -29,7 +29,7 @@ chmod +x "$work/root/init"
 # A kernel that doesn't come up must not hang the test; a console that runs over must not fill the disk.
 timeout "${VM_TIMEOUT:-400}" "$vm/qemu" \
     -machine q35,accel=tcg,kernel-irqchip=split,memory-backend=mem,sata=off,smbus=off,hpet=off,i8042=off,vmport=off \
-    -object memory-backend-memfd,id=mem,size=256M,share=on -m 256 \
+    -object memory-backend-memfd,id=mem,size=256M,share=on -m 256 -smp ${GUEST_CPUS:-1} \
     -nographic -no-reboot -nodefaults -no-user-config -serial stdio \
     "$@" -kernel "$vm/vmlinuz" -initrd "$work/initrd" \
     -append "console=ttyS0 quiet panic=-1 nokaslr mitigations=off no_timer_check tsc=reliable audit=0 cryptomgr.notests ${KERNEL_ARGUMENTS:-}" \

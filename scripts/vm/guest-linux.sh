@@ -67,6 +67,30 @@ for row in tx:tx-checksumming:0:tx_csum tso:tx-tcp-segmentation:11:tx_tso_packet
     echo "OK $2: on, off, on"
 done
 
+if offered 22; then
+    channels() { ethtool -l eth0 | sed -n 's/^Combined:[[:space:]]*//p' | tail -1; }
+    pairs=$(channels)
+    [ "$pairs" -gt 1 ] || fail "one pair of queues for two CPUs: $(ethtool -l eth0)"
+    check ethtool -L eth0 combined 1
+    [ "$(channels)" = 1 ] || fail "still $(channels) pairs of queues"
+    transfer
+    check ethtool -L eth0 combined "$pairs"
+    transfer
+    echo "OK channels: $pairs, 1, $pairs"
+fi
+if offered 60; then
+    # Of all CPUs.
+    interrupts() { sed -n "s/ *PCI-MSIX.*virtio0-input.1\$//p" /proc/interrupts | cut -d: -f2 | tr -s ' ' '\n' | awk '{ n += $1 } END { print n + 0 }'; }
+    # Everything to the second queue, then as at first.
+    check ethtool -X eth0 weight 0 1
+    before=$(interrupts)
+    transfer
+    [ "$(interrupts)" -gt "$before" ] || fail "nothing came by the second queue: $(ethtool -x eth0)"
+    check ethtool -X eth0 default
+    transfer
+    echo "OK receive-side scaling"
+fi
+
 if offered 53; then
     moderation() { ethtool -c eth0 | sed -n "s/^$1:[[:space:]]*//p"; }
     check ethtool -C eth0 rx-usecs 200 rx-frames 16 tx-usecs 100 tx-frames 32

@@ -90,7 +90,7 @@ for test in "${tests[@]}"; do
     case $test in
     linux)
         serve linux
-        GUEST_SETTINGS=$linux_settings KERNEL_ARGUMENTS=iomem=relaxed \
+        GUEST_SETTINGS=$linux_settings KERNEL_ARGUMENTS=iomem=relaxed GUEST_CPUS=2 \
             scripts/vm/boot.sh linux scripts/vm/guest-linux.sh "${card[@]}" || status=$?
         stop_server linux || status=1
         report linux $status
@@ -118,7 +118,7 @@ for test in "${tests[@]}"; do
         serve tap "unshare --net --" tap:card
         nsenter --target "$server" --net "$target/debug/hematite" --device system up >"$vm/echo.tap" 2>&1 &
         pids+=($!)
-        GUEST_SETTINGS=$linux_settings KERNEL_ARGUMENTS=iomem=relaxed \
+        GUEST_SETTINGS=$linux_settings KERNEL_ARGUMENTS=iomem=relaxed GUEST_CPUS=2 \
             scripts/vm/boot.sh tap scripts/vm/guest-linux.sh "${card[@]}" || status=$?
         # The other way round: our driver and stack on the card, found and spoken to by this machine's kernel.
         "$target/debug/hematite" --device "vfio-user:$work/tap" --ip 10.0.0.1/24 up >"$vm/up.tap" 2>&1 &
