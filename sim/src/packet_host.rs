@@ -23,6 +23,8 @@ pub struct Arrived {
     pub ip_summed: IpSummed,
     /// The receive queue that it came by.
     pub queue: u16,
+    /// The hash that the device told.
+    pub hash: Option<u32>,
 }
 
 /// What is in the stack's place.
@@ -45,6 +47,7 @@ impl NapiReceive for Keep {
             gso: skb.gso(),
             ip_summed: skb.ip_summed(),
             queue: skb.rx_queue(),
+            hash: skb.hash(),
         });
         self.pool.recycle(skb);
     }

@@ -105,7 +105,9 @@ impl<C: CardPins, E: WireEndpoint> RawHost<C, E> {
         transport.add_status(DeviceStatus::ACKNOWLEDGE)?;
         transport.add_status(DeviceStatus::DRIVER)?;
         // Every frame in a buffer of its own.
-        let wanted = features::negotiate(transport.device_features()?, features::GRO_HW)?;
+        // Plain frames behind short headers.
+        let unwanted = features::GRO_HW | virtio_spec::net::F::HASH_REPORT;
+        let wanted = features::negotiate(transport.device_features()?, unwanted)?;
         transport.set_driver_features(wanted.difference(virtio_spec::net::F::EVENT_IDX))?;
         transport.add_status(DeviceStatus::FEATURES_OK)?;
         // The first field of `struct virtio_net_config` (virtio 1.3 section 5.1.4).

@@ -99,6 +99,8 @@ pub struct Peer {
     pub pauses: Vec<u16>,
     /// The frames themselves, while they are asked for.
     pub record: Option<Vec<Vec<u8>>>,
+    /// When the first and the latest frame came from the card, at their ends; a test that begins anew takes it.
+    pub span: Option<[SimTime; 2]>,
 }
 
 impl Peer {
@@ -133,6 +135,7 @@ impl Peer {
             received: 0,
             pauses: Vec::new(),
             record: None,
+            span: None,
         })
     }
 
@@ -173,6 +176,7 @@ impl WireEndpoint for Peer {
 
     fn receive(&mut self, now: SimTime, frame: &[u8]) {
         self.received += 1;
+        self.span = Some([self.span.map_or(now, |span| span[0]), now]);
         if let Some(record) = &mut self.record {
             record.push(frame.to_vec());
         }

@@ -129,7 +129,8 @@ impl RawRing {
 pub struct RawSetup {
     /// Descriptors in each ring.
     pub size: u16,
-    /// Accepted of what is offered and the driver knows, besides what the card requires.
+    /// Accepted of what is offered and the driver knows, besides what the card requires; not HASH_REPORT, which makes the
+    /// header longer.
     pub features: F,
     /// Accepted of what is offered, whether the driver knows it or not.
     pub beyond: F,
@@ -177,7 +178,7 @@ impl RawSetup {
         transport.add_status(DeviceStatus::ACKNOWLEDGE)?;
         transport.add_status(DeviceStatus::DRIVER)?;
         let offered = transport.device_features()?;
-        let mut known = features::negotiate(offered, F::empty())? & (self.features | features::REQUIRED);
+        let mut known = features::negotiate(offered, F::HASH_REPORT)? & (self.features | features::REQUIRED);
         known.set(PAIRS & offered, pairs > 1);
         let accepted = known | offered & self.beyond;
         transport.set_driver_features(accepted)?;

@@ -4,6 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 use etherparse::PacketBuilder;
+use hematite_driver::channels::DEFAULT_HASH_KEY as KEY_OF_DRIVER;
 use hematite_driver::{Options, RxFlowHash};
 use hematite_sim::packet_host::Arrived;
 use hematite_sim::{ClockPhases, SimTime};
@@ -159,8 +160,16 @@ impl Flow {
 
     /// The queue that receive-side scaling says (virtio 1.3 section 5.1.6.5.7).
     fn queue(&self, rxfh: &RxFlowHash) -> u16 {
+        match self.hash(rxfh.types, &rxfh.key) {
+            None => rxfh.unclassified,
+            Some(hash) => rxfh.table[hash as usize % rxfh.table.len()],
+        }
+    }
+
+    /// Its hash, if it is of such a type (section 5.1.6.4.3).
+    fn hash(&self, types: u32, key: &[u8]) -> Option<u32> {
         let first = if self.addresses[0].is_ipv4() { 0 } else { 3 };
-        let hashes = |n: u32| rxfh.types >> (first + n) & 1 != 0;
+        let hashes = |n: u32| types >> (first + n) & 1 != 0;
         let hashed = match self.kind {
             Kind::Other => None,
             Kind::Tcp if hashes(1) => Some(input(self.addresses, Some(self.ports))),
@@ -168,10 +177,7 @@ impl Flow {
             _ if hashes(0) => Some(input(self.addresses, None)),
             _ => None,
         };
-        match hashed {
-            None => rxfh.unclassified,
-            Some(input) => rxfh.table[toeplitz(&rxfh.key, &input) as usize % rxfh.table.len()],
-        }
+        hashed.map(|input| toeplitz(key, &input))
     }
 }
 
@@ -285,6 +291,50 @@ fn n16_frames_come_by_the_queue_that_hash_and_table_say() -> Result<()> {
     ensure!(rig.host.net.rxfh().cloned() == rxfh);
     follow_the_table(&mut rig, 2, 2, &mut rng)?;
     rig.check()
+}
+
+/// Received packets have the hash that the test computes for itself, or none, and the longer header costs no packet,
+/// either way.
+#[test]
+fn n16_the_hash_of_a_packet_is_told() -> Result<()> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed());
+    let mut config = config(2, &mut rng);
+    config.driver.receive_hash = Some(true);
+    let mut rig = Rig::bring_up(config.clone())?;
+    let mac = rig.mac();
+    for round in 0..6 {
+        // By the driver's own key at first, and after the device spreads frames again.
+        let (mut types, mut key) = (TYPES, KEY_OF_DRIVER.to_vec());
+        if round % 3 == 0 {
+            rig.host.net.set_channels(1 + round / 3)?;
+        } else {
+            let rxfh = random(rig.host.net.channels().combined as u16, &mut rng);
+            rig.host.net.set_rxfh(rxfh.clone())?;
+            (types, key) = (rxfh.types, rxfh.key);
+        }
+        let mut flows: Vec<_> = (0..24).map(|n| Flow::random(n, &mut rng)).collect();
+        let frames = burst(&mut flows, 100, mac, &mut rng);
+        rig.send(&frames);
+        rig.drain(SETTLE)?;
+        let packets = rig.host.take();
+        for packet in &packets {
+            let flow = &flows[usize::from(told(&packet.bytes)?.0)];
+            let expected = flow.hash(types, &key);
+            ensure!(
+                packet.hash == expected,
+                "{flow:?}: {:x?}, not {expected:x?}, with {types:#x} and {key:02x?}",
+                packet.hash
+            );
+        }
+        let mut came = Came::new();
+        note(&mut came, packets)?;
+        nothing_is_lost(&came, &flows)?;
+    }
+    rig.check()?;
+    // Both ways, with checksums left to the card.
+    let mut lab = config.bring_up()?;
+    lab.exchange(200)?;
+    lab.check()
 }
 
 /// Without a table, each flow stays on one queue, and many flows use all of those that are in use, no other.

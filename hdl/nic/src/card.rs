@@ -221,6 +221,7 @@ impl<
         };
         self.receive_queues.gro_timeout.next = bits::<20>(GRO_TIMEOUT);
         self.receive_queues.gro_idle.next = bits::<16>(GRO_IDLE);
+        self.transmit_queues.hash_report.next = self.function.negotiated.val().hash_report;
         self.transmit_queues
             .packet
             .join(&mut self.transmit_offload.packet);

@@ -45,10 +45,14 @@ struct Setup {
     expected: Vec<Vec<u8>>,
     counts: [u64; 6],
     bytes: u64,
+    /// VIRTIO_NET_F_HASH_REPORT: what the header has more.
+    hash: Option<[u8; 8]>,
 }
 
 impl Setup {
     fn new(pace: [Pace; 2], features: Features, max_frame: usize, rng: &mut Rng) -> Result<Self, Error> {
+        // Cycles are counted with the short header.
+        let hash = (pace != [Pace::Always; 2] && rng.random()).then(|| rng.random());
         let mut bench = DUT.bench(rng)?;
         bench.clock("clock", ns(8))?;
         let source = bench.stream_source("packet", "clock", pace[0])?;
@@ -58,7 +62,8 @@ impl Setup {
         let packed = bit(features.csum, "csum")
             | bit(features.tso4, "host_tso4")
             | bit(features.tso6, "host_tso6")
-            | bit(features.ecn, "host_ecn");
+            | bit(features.ecn, "host_ecn")
+            | bit(hash.is_some(), "hash_report");
         bench.set("negotiated", packed)?;
         bench.set("max_frame", max_frame as u128)?;
         bench.reset(&["reset"], 3)?;
@@ -72,6 +77,7 @@ impl Setup {
             expected: vec![],
             counts: [0; 6],
             bytes: 0,
+            hash,
         })
     }
 
@@ -90,6 +96,8 @@ impl Setup {
         }
         self.expected.extend(frames);
         self.bytes += data.len() as u64;
+        let header = &request.bytes()[..];
+        let data = [header, self.hash.as_ref().map_or(&[], |hash| &hash[..]), frame].concat();
         self.bench[self.source].send(Packet { data, error });
     }
 

@@ -11,7 +11,7 @@ use hematite_nic::queue::ReceiveEngine;
 use hematite_testbench::{Bench, Dut, Error, Handle, Pace, Packet, Rng, StreamSource, cases, ns};
 use queue_host::dma::Timing;
 use queue_host::ring::{INDIRECT, NEXT, Step, WRITE};
-use queue_host::{Engine, Host, Pool};
+use queue_host::{Engine, Host, Pool, feature};
 use rand::RngExt;
 
 static DUT: LazyLock<Dut> =
@@ -19,17 +19,17 @@ static DUT: LazyLock<Dut> =
 static FAST: LazyLock<Dut> =
     LazyLock::new(|| Dut::new(&ReceiveEngine::<1, 512, 1024>::default()).expect("it builds"));
 
-const HEADER: usize = 12;
-
 struct Setup {
     bench: Bench,
     host: Handle<Host>,
     frames: Handle<StreamSource>,
     pool: Pool,
-    /// Frames, and whether the header says that their checksums are right.
-    expected: VecDeque<(Vec<u8>, bool)>,
+    /// Frames, whether the header says that their checksums are right, and their hash's value and report.
+    expected: VecDeque<(Vec<u8>, bool, (u32, u8))>,
     mergeable: bool,
     guest_csum: bool,
+    /// VIRTIO_NET_F_HASH_REPORT.
+    hash: bool,
 }
 
 fn timing(rng: &mut Rng) -> Timing {
@@ -43,6 +43,17 @@ fn timing(rng: &mut Rng) -> Timing {
 
 impl Setup {
     fn new(dut: &Dut, size: u16, mergeable: bool, timing: Timing, rng: &mut Rng) -> Result<Self, Error> {
+        let hash = rng.random();
+        Self::with_hash(dut, size, (mergeable, hash), timing, rng)
+    }
+
+    fn with_hash(
+        dut: &Dut,
+        size: u16,
+        (mergeable, hash): (bool, bool),
+        timing: Timing,
+        rng: &mut Rng,
+    ) -> Result<Self, Error> {
         let mut bench = dut.bench(rng)?;
         bench.clock("clock", ns(8))?;
         let host_rng = bench.fork_rng();
@@ -56,7 +67,13 @@ impl Setup {
         };
         let frames = bench.stream_source("frame", "clock", pace)?;
         let guest_csum = rng.random();
-        bench.set("negotiated", u128::from(mergeable) << 1 | u128::from(guest_csum))?;
+        let negotiated = [
+            (mergeable, "mrg_rxbuf"),
+            (guest_csum, "guest_csum"),
+            (hash, "hash_report"),
+        ];
+        let negotiated = negotiated.map(|(on, name)| if on { feature(name) } else { 0 });
+        bench.set("negotiated", negotiated.iter().sum())?;
         bench.set("gro", 0)?;
         bench.set("patient", 1)?;
         bench.set("retire_0", 0)?;
@@ -72,7 +89,13 @@ impl Setup {
             expected: VecDeque::new(),
             mergeable,
             guest_csum,
+            hash,
         })
+    }
+
+    /// Bytes of the virtio header.
+    fn header(&self) -> usize {
+        if self.hash { 20 } else { 12 }
     }
 
     fn host(&mut self) -> &mut Host {
@@ -92,27 +115,37 @@ impl Setup {
         let frame: Vec<u8> = (0..length).map(|_| rng.random()).collect();
         let frames = self.frames;
         self.bench[frames].send(Packet::good(frame.clone()));
-        let good = rng.random();
+        let (good, value, report) = (rng.random(), rng.random::<u32>(), rng.random_range(0..10));
         self.host().metas.push_back(FrameMeta {
             length: bits(length as u64),
             checksum_good: good,
+            hash_value: bits(value.into()),
+            hash_report: bits(u64::from(report)),
             ..FrameMeta::default()
         });
-        self.expected.push_back((frame, good && self.guest_csum));
+        self.expected
+            .push_back((frame, good && self.guest_csum, (value, report)));
     }
 
     /// Checks what the driver took; returns the number of frames.
     fn check(&mut self) -> usize {
         let mut frames = 0;
+        let header = self.header();
         while let Some(bytes) = self.bench[self.host].take_packet(&mut self.pool) {
             assert_eq!(bytes[1..10], [0; 9], "no offload is told of");
             assert!(self.mergeable || bytes[10..12] == [1, 0], "several buffers");
-            let (frame, data_valid) = self.expected.pop_front().expect("a frame that was sent");
+            let (frame, data_valid, (value, report)) =
+                self.expected.pop_front().expect("a frame that was sent");
             assert_eq!(bytes[0], if data_valid { 2 } else { 0 });
+            if self.hash {
+                // struct virtio_net_hdr_v1_hash.
+                assert_eq!(bytes[12..16], value.to_le_bytes());
+                assert_eq!(bytes[16..20], [report, 0, 0, 0]);
+            }
             assert!(
-                bytes[HEADER..] == frame,
+                bytes[header..] == frame,
                 "{} bytes for {}",
-                bytes.len() - HEADER,
+                bytes.len() - header,
                 frame.len()
             );
             frames += 1;
@@ -232,7 +265,7 @@ fn tiny_rings_and_chained_buffers_work() {
             let mut lengths: Vec<u32> = (0..elements).map(|_| rng.random_range(1..200)).collect();
             // The header in one piece, for the check; the last big enough for the rest without merging.
             lengths[0] += 12;
-            lengths[elements - 1] += 300;
+            lengths[elements - 1] += 308;
             lengths
         };
         // Mergeable on a ring of one slot: a packet must fit one buffer.
@@ -247,7 +280,8 @@ fn a_frame_longer_than_its_buffer_is_dropped_and_the_buffer_kept() {
         let timing = timing(rng);
         let mut setup = Setup::new(&DUT, 32, false, timing, rng)?;
         setup.start()?;
-        setup.post(&[112], rng);
+        let fits = 100 + setup.header() as u32;
+        setup.post(&[fits], rng);
         setup.doorbell();
         for length in [101, 1514, 100] {
             setup.frame(length, rng);
@@ -273,8 +307,8 @@ fn a_frame_that_the_whole_ring_cannot_hold_is_not_waited_for() {
         let mut setup = Setup::new(&DUT, size, true, timing, rng)?;
         setup.start()?;
         // What fits the ring and a packet's segments: all of it, all of it again, then a byte more.
-        let length = rng.random_range(12..100);
-        let whole = usize::from(size.min(63)) * length as usize - HEADER;
+        let length = rng.random_range(20..100);
+        let whole = usize::from(size.min(63)) * length as usize - setup.header();
         for extra in [0, 0, 1] {
             while setup.post(&[length], rng) {}
             setup.doorbell();
@@ -430,7 +464,7 @@ fn cost(count: usize, interval: u64, rng: &mut Rng) -> Result<(f64, f64, f64), E
         willing: 100,
         cells: 8,
     };
-    let mut setup = Setup::new(&FAST, 256, true, timing, rng)?;
+    let mut setup = Setup::with_hash(&FAST, 256, (true, false), timing, rng)?;
     setup.host().stores = 200;
     setup.start()?;
     for _ in 0..256 {

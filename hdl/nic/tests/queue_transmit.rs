@@ -18,6 +18,8 @@ static FAST: LazyLock<Dut> =
     LazyLock::new(|| Dut::new(&TransmitEngine::<1, 512, 1024>::default()).expect("it builds"));
 
 const HEADER: usize = 12;
+/// Bytes that are more with VIRTIO_NET_F_HASH_REPORT.
+const HASH: usize = 8;
 /// The longest packet, header included.
 const LONGEST: usize = HEADER + 18 + 65_535;
 
@@ -30,6 +32,8 @@ struct Setup {
     /// Tags of chains in the order in which they were made available.
     order: VecDeque<u64>,
     next_tag: u64,
+    /// VIRTIO_NET_F_HASH_REPORT.
+    hash: bool,
     /// Packets that must end with an error, and those that did.
     bad: [u64; 2],
 }
@@ -45,6 +49,11 @@ fn timing(rng: &mut Rng) -> Timing {
 
 impl Setup {
     fn new(dut: &Dut, size: u16, timing: Timing, rng: &mut Rng) -> Result<Self, Error> {
+        let hash = rng.random();
+        Self::with_hash(dut, size, hash, timing, rng)
+    }
+
+    fn with_hash(dut: &Dut, size: u16, hash: bool, timing: Timing, rng: &mut Rng) -> Result<Self, Error> {
         let mut bench = dut.bench(rng)?;
         bench.clock("clock", ns(8))?;
         let host_rng = bench.fork_rng();
@@ -57,6 +66,7 @@ impl Setup {
             Pace::random(rng)
         };
         let packets = bench.stream_sink("packet", "clock", pace)?;
+        bench.set("hash_report", hash.into())?;
         bench.reset(&["reset"], 3)?;
         Ok(Self {
             bench,
@@ -66,6 +76,7 @@ impl Setup {
             expected: VecDeque::new(),
             order: VecDeque::new(),
             next_tag: 0,
+            hash,
             bad: [0, 0],
         })
     }
@@ -74,9 +85,13 @@ impl Setup {
         &mut self.bench[self.host]
     }
 
-    /// Makes a packet available, cut into `parts` at random bytes, if there is room.
+    /// Makes a packet available, cut into `parts` at random bytes, if there is room. It is one with the short header:
+    /// what the long one has more is put before it.
     fn post(&mut self, packet: &[u8], parts: usize, rng: &mut Rng) -> bool {
-        let packet_and_tag = (packet, self.next_tag);
+        let can_be_sent = (HEADER + 14..=LONGEST).contains(&packet.len());
+        let more = if self.hash { HASH } else { 0 };
+        let packet = &[&rng.random::<[u8; HASH]>()[..more], packet].concat();
+        let packet_and_tag = (&packet[..], self.next_tag);
         let (host, pool) = (&mut self.bench[self.host], &mut self.pool);
         if !host.post_packet(0, pool, packet_and_tag, parts, rng) {
             return false;
@@ -84,7 +99,7 @@ impl Setup {
         let tag = self.next_tag;
         self.next_tag += 1;
         self.order.push_back(tag);
-        if (HEADER + 14..=LONGEST).contains(&packet.len()) {
+        if can_be_sent {
             self.expected.push_back(packet.to_vec());
         } else {
             self.bad[0] += 1;
@@ -339,7 +354,7 @@ fn cost(count: usize, batch: usize, rng: &mut Rng) -> Result<(f64, f64, f64), Er
         willing: 100,
         cells: 8,
     };
-    let mut setup = Setup::new(&FAST, 256, timing, rng)?;
+    let mut setup = Setup::with_hash(&FAST, 256, false, timing, rng)?;
     setup.host().stores = 200;
     setup.start()?;
     setup.bench.run(600)?;

@@ -44,6 +44,7 @@ impl Setup {
         let pool = Pool::new(&host);
         let host = bench.attach("clock", host)?;
         let packets = bench.stream_sink("packet", "clock", pace)?;
+        bench.set("hash_report", 0)?;
         bench.reset(&["reset"], 3)?;
         for queue in &mut bench[host].queues {
             queue.run = true;

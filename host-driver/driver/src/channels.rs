@@ -12,9 +12,10 @@ mod mq {
     pub const CLASS: u8 = 4;
     pub const VQ_PAIRS_SET: u8 = 0;
     pub const RSS_CONFIG: u8 = 1;
+    pub const HASH_CONFIG: u8 = 2;
 }
 
-/// What a device can do with `RSS`; all zeros without.
+/// What a device can do with `RSS` and `HASH_REPORT`; all zeros without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RssLimits {
     /// Bytes of the longest key.
@@ -97,7 +98,23 @@ impl<F: PciFunction> VirtioNet<F> {
         self.channels = combined;
         self.options.channels = Some(combined);
         self.rxfh = None;
-        Ok(())
+        self.set_hash_config()
+    }
+
+    /// Has the device hash whatever it can, for what it tells of packets while it spreads them by itself (5.1.6.5.6.4).
+    fn set_hash_config(&mut self) -> Result<(), Error> {
+        if !self.features.contains(VirtioFeatures::HASH_REPORT) {
+            return Ok(());
+        }
+        let limits = self.info.rss;
+        // struct virtio_net_hash_config, its `reserved` in the middle. A key of any length that the device takes.
+        let len = limits.key.min(u8::MAX.into());
+        let key = DEFAULT_HASH_KEY.iter().copied().cycle().take(len);
+        let mut data = limits.types.to_le_bytes().to_vec();
+        data.extend([0; 8]);
+        data.push(len as u8);
+        data.extend(key);
+        self.command(mq::CLASS, mq::HASH_CONFIG, &data, &mut [])
     }
 
     /// Receive-side scaling as it was set (`ethtool -x`); none while the device spreads frames by itself.
@@ -168,10 +185,10 @@ impl<F: PciFunction> VirtioNet<F> {
                 self.channels = wanted;
             }
         }
-        if let Some(rxfh) = rxfh.filter(|_| self.features.contains(VirtioFeatures::RSS)) {
-            self.set_rxfh(rxfh)?;
+        match rxfh.filter(|_| self.features.contains(VirtioFeatures::RSS)) {
+            Some(rxfh) => self.set_rxfh(rxfh),
+            None => self.set_hash_config(),
         }
-        Ok(())
     }
 
     /// Posts buffers to the receive queues that come into use.

@@ -30,6 +30,7 @@ pub const SUPPORTED: F = REQUIRED
     .union(F::CTRL_GUEST_OFFLOADS)
     .union(F::MQ)
     .union(F::RSS)
+    .union(F::HASH_REPORT)
     .union(F::NOTF_COAL)
     .union(F::VQ_NOTF_COAL)
     .union(F::CTRL_RX)
@@ -54,6 +55,10 @@ pub fn negotiate(offered: F, unwanted: F) -> Result<F, Error> {
     // Else every single buffer would have to hold the largest packet (5.1.6.3.1).
     if !wanted.contains(F::MRG_RXBUF) {
         wanted.remove(GRO_HW);
+    }
+    // What is hashed is said by a command.
+    if !wanted.contains(F::CTRL_VQ) {
+        wanted.remove(F::HASH_REPORT);
     }
     // It tells of merged packets only.
     if !wanted.intersects(GRO_HW) {

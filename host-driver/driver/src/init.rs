@@ -54,11 +54,13 @@ impl<F: PciFunction> VirtioNet<F> {
         self.transport.add_status(DeviceStatus::DRIVER)?;
         // A device that can't be told later is told now.
         let offered = self.transport.device_features()?;
-        let unwanted = if self.gro_hw_wanted() || features::can_switch(offered) {
+        let mut unwanted = if self.gro_hw_wanted() || features::can_switch(offered) {
             net::F::empty()
         } else {
             GRO_HW
         };
+        let receive_hash = self.options.receive_hash.unwrap_or(self.options.cpus > 1);
+        unwanted.set(net::F::HASH_REPORT, !receive_hash);
         self.features = features::negotiate(offered, unwanted)?;
         self.transport.set_driver_features(self.features)?;
         self.transport.add_status(DeviceStatus::FEATURES_OK)?;
@@ -144,19 +146,32 @@ impl<F: PciFunction> VirtioNet<F> {
         let features = self.features;
         (self.info.pairs, self.info.ctrl_queue) = (1, 2);
         self.info.rss = RssLimits::default();
-        if !features.intersects(net::F::MQ | net::F::RSS) {
+        let pairs = features.intersects(net::F::MQ | net::F::RSS);
+        let hashes = features.intersects(net::F::RSS | net::F::HASH_REPORT);
+        if !pairs && !hashes {
             return Ok(());
         }
         let (max, rss) = self.transport.device_config(|device| {
-            let max = device.read(config::MAX_VIRTQUEUE_PAIRS, Width::U16)?;
+            // Each field only with a feature that it is of (2.5.1).
+            let max = if pairs {
+                device.read(config::MAX_VIRTQUEUE_PAIRS, Width::U16)?
+            } else {
+                1
+            };
             let mut rss = RssLimits::default();
-            if features.contains(net::F::RSS) {
+            if hashes {
                 rss.key = device.read(config::RSS_MAX_KEY_SIZE, Width::U8)? as usize;
-                rss.table = device.read(config::RSS_MAX_INDIRECTION_TABLE_LENGTH, Width::U16)? as usize;
                 rss.types = device.read(config::SUPPORTED_HASH_TYPES, Width::U32)? as u32;
+            }
+            if features.contains(net::F::RSS) {
+                rss.table = device.read(config::RSS_MAX_INDIRECTION_TABLE_LENGTH, Width::U16)? as usize;
             }
             Ok((max, rss))
         })?;
+        self.info.rss = rss;
+        if !pairs {
+            return Ok(());
+        }
         // 1 to 0x8000, and as many queues as that makes (5.1.4.1).
         let ctrl_queue = u16::try_from(2 * max).unwrap_or(u16::MAX);
         if max == 0 || queues <= ctrl_queue {
@@ -164,7 +179,6 @@ impl<F: PciFunction> VirtioNet<F> {
         }
         self.info.pairs = (max as usize).min(MAX_PAIRS);
         self.info.ctrl_queue = ctrl_queue;
-        self.info.rss = rss;
         Ok(())
     }
 
@@ -193,6 +207,7 @@ impl<F: PciFunction> VirtioNet<F> {
         )?;
         Ok(TxQueue::new(
             vq,
+            self.features,
             usize::from(self.info.max_mtu),
             self.past[pair].1,
         ))

@@ -19,10 +19,11 @@ use crate::ethtool::{CoalesceParam, EthtoolStats, IrqStats, RingParam};
 use crate::features::GRO_HW;
 use crate::napi::{NapiParms, NetdevBudget, Softnet};
 use crate::port::PauseParam;
-use crate::rx::{HDR_LEN, MERGEABLE_LEN, MERGED_LEN, RxQueue, RxStats};
+use crate::rx::{MERGEABLE_LEN, MERGED_LEN, RxQueue, RxStats};
 use crate::rx_mode::RxFilter;
 use crate::transport::VirtioPci;
 use crate::tx::{TxQueue, TxStats};
+use crate::vnet_hdr;
 use crate::xdp::XdpProgram;
 
 /// Index of the first receive queue (virtio 1.3, 5.1.2); that of pair n is `2 * n`.
@@ -79,6 +80,9 @@ pub struct Options {
     pub channels: Option<usize>,
     /// The MTU to begin with; `None` for 1500, or less on a device that takes no more.
     pub mtu: Option<u16>,
+    /// Have the device tell each received packet's hash (`HASH_REPORT`, `NETIF_F_RXHASH`), if it can: eight bytes more a
+    /// packet, both ways. `None` for when there are several CPUs, over which packets are spread by it (RPS, RFS).
+    pub receive_hash: Option<bool>,
     /// The address of a device that has none of its own.
     pub fallback_mac: MacAddr,
 }
@@ -94,6 +98,7 @@ impl Default for Options {
             cpus: 1,
             channels: None,
             mtu: None,
+            receive_hash: None,
             fallback_mac: MacAddr([0x02, 0, 0, 0, 0, 1]),
         }
     }
@@ -425,7 +430,7 @@ impl<F: PciFunction> VirtioNet<F> {
     /// Length of a posted buffer.
     pub(crate) fn rx_buffer_len(&self) -> usize {
         let merged = self.features.intersects(GRO_HW);
-        let longest = HDR_LEN
+        let longest = vnet_hdr::hdr_len(self.features)
             + if merged {
                 PACKET_MAX_LEN
             } else {

@@ -17,7 +17,7 @@ use crate::packed::{Direction, Element};
 use crate::queue::Virtqueue;
 use crate::transport::VirtioPci;
 pub use crate::vnet_hdr::HDR_LEN;
-use crate::vnet_hdr::RxHeader;
+use crate::vnet_hdr::{HASH_HDR_LEN, RxHeader, hdr_len};
 use crate::xdp::{XdpAction, XdpBuff, XdpProgram, XdpStats};
 
 /// Room before the frame (`NET_SKB_PAD + NET_IP_ALIGN`): headers can be pushed, and the IP header is aligned.
@@ -116,6 +116,8 @@ impl std::ops::Add for RxStats {
 pub(crate) struct RxQueue {
     pub(crate) vq: Virtqueue<()>,
     features: F,
+    /// Bytes of the header before a packet.
+    hdr_len: usize,
     /// Buffers not posted, all of one length.
     spare: Vec<DmaBuf<Cpu>>,
     /// Buffers of the packet in hand, in order, with the bytes used of each.
@@ -136,6 +138,7 @@ impl RxQueue {
         Self {
             vq,
             features,
+            hdr_len: hdr_len(features),
             spare,
             parts,
             returned,
@@ -220,7 +223,7 @@ impl RxQueue {
         let Some(len) = self.take_part()? else {
             return Ok(false);
         };
-        if len < HDR_LEN {
+        if len < self.hdr_len {
             return Err(self.broken(DeviceFault::ShortHeader { len: len as u32 }));
         }
         let header = self.header()?;
@@ -231,7 +234,7 @@ impl RxQueue {
                 available: 1,
             }));
         }
-        let mut total = len - HDR_LEN;
+        let mut total = len - self.hdr_len;
         for taken in 1..num_buffers {
             // The device must have used all buffers of a packet before it shows the first (5.1.6.4).
             match self.take_part()? {
@@ -301,9 +304,9 @@ impl RxQueue {
 
     /// The header of the packet in hand, of which the first buffer holds it.
     fn header(&self) -> Result<RxHeader, Error> {
-        let mut bytes = [0; HDR_LEN];
+        let mut bytes = [0; HASH_HDR_LEN];
         if let Some((first, _)) = self.parts.first() {
-            first.copy_to_slice(0, &mut bytes)?;
+            first.copy_to_slice(0, &mut bytes[..self.hdr_len])?;
         }
         Ok(RxHeader::read(&bytes, self.features))
     }
@@ -325,7 +328,7 @@ impl RxQueue {
         let Some(mut skb) = self.alloc_piece(HEADROOM, len, stack) else {
             return Ok(None);
         };
-        let mut cursor = PartCursor::behind_header();
+        let mut cursor = PartCursor::behind(self.hdr_len);
         cursor.read(&self.parts, skb.data_mut())?;
         let mut left = total - len;
         while left > 0 {
@@ -378,7 +381,7 @@ impl RxQueue {
             self.stats.length_errors += 1;
             return Ok(None);
         }
-        PartCursor::behind_header().read(&self.parts, self.xdp_buff.prepare(total))?;
+        PartCursor::behind(self.hdr_len).read(&self.parts, self.xdp_buff.prepare(total))?;
         self.xdp_stats.packets += 1;
         let action = program.run(&mut self.xdp_buff);
         if matches!(action, XdpAction::Drop | XdpAction::Aborted) {
@@ -455,10 +458,11 @@ struct PartCursor {
 }
 
 impl PartCursor {
-    fn behind_header() -> Self {
+    /// Behind a header of so many bytes.
+    fn behind(hdr_len: usize) -> Self {
         Self {
             part: 0,
-            offset: HDR_LEN,
+            offset: hdr_len,
         }
     }
 

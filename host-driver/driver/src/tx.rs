@@ -3,15 +3,15 @@
 
 use hematite_bus::{Cpu, DmaBuf, OutOfBounds, PciFunction};
 use hematite_netstack::{GsoType, SkBuff};
-use virtio_spec::net::{Hdr, HdrF, HdrGso};
+use virtio_spec::net::{F as VirtioFeatures, Hdr, HdrF, HdrGso};
 use zerocopy::IntoBytes;
 
 use crate::error::Error;
 use crate::net::{ETH_HLEN, FRAME_OVERHEAD, VLAN_HLEN};
 use crate::packed::{Direction, Element};
 use crate::queue::Virtqueue;
-use crate::rx::HDR_LEN;
 use crate::transport::VirtioPci;
+use crate::vnet_hdr::{HASH_HDR_LEN, HDR_LEN, hdr_len};
 
 /// Counters of a transmit queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -102,6 +102,8 @@ struct Spare {
 /// One transmit queue (`struct send_queue`).
 pub(crate) struct TxQueue {
     pub(crate) vq: Virtqueue<SkBuff>,
+    /// Bytes of the header before a packet.
+    hdr_len: usize,
     /// The longest packet behind an Ethernet header (5.1.4.2).
     max_mtu: usize,
     /// Buffers with nothing in them, of each length from the shortest on; at most as many as the ring has descriptors.
@@ -112,13 +114,19 @@ pub(crate) struct TxQueue {
 }
 
 impl TxQueue {
-    pub(crate) fn new(vq: Virtqueue<SkBuff>, max_mtu: usize, stats: TxStats) -> Self {
+    pub(crate) fn new(
+        vq: Virtqueue<SkBuff>,
+        features: VirtioFeatures,
+        max_mtu: usize,
+        stats: TxStats,
+    ) -> Self {
         Self {
             vq,
+            hdr_len: hdr_len(features),
             max_mtu,
             spare: [
                 FRAME_BUFFER_LEN,
-                HDR_LEN + FRAME_OVERHEAD + max_mtu,
+                hdr_len(features) + FRAME_OVERHEAD + max_mtu,
                 GSO_BUFFER_LEN,
             ]
             .map(|len| Spare {
@@ -156,7 +164,7 @@ impl TxQueue {
         } else {
             eth_header_len(skb.data()) + self.max_mtu
         };
-        let total = HDR_LEN + skb.len();
+        let total = self.hdr_len + skb.len();
         if skb.is_empty() || skb.len() > longest {
             self.stats.drops += 1;
             return Ok(());
@@ -187,7 +195,9 @@ impl TxQueue {
             buffers.push(buffer);
         }
         let hdr = virtio_net_hdr(&skb);
-        let parts = std::iter::once(hdr.as_bytes()).chain(skb.pieces());
+        // The hash of a packet to be sent means nothing (5.1.6.2).
+        let rest = &[0; HASH_HDR_LEN - HDR_LEN][..self.hdr_len - HDR_LEN];
+        let parts = [hdr.as_bytes(), rest].into_iter().chain(skb.pieces());
         copy_to(&mut buffers, parts).map_err(|error| XmitError::Failed(error.into()))?;
         let mut left = total;
         for buffer in buffers.drain(..) {

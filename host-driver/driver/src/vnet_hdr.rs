@@ -1,11 +1,25 @@
-//! The header of a received packet, `struct virtio_net_hdr_v1` (virtio 1.3, 5.1.6): what Linux's
-//! `linux/virtio_net.h` does with it.
+//! The header of a received packet, `struct virtio_net_hdr_v1` (virtio 1.3, 5.1.6) or, with `HASH_REPORT`,
+//! `struct virtio_net_hdr_v1_hash`: what Linux's `linux/virtio_net.h` does with it.
 
 use hematite_netstack::{IpSummed, SkBuff};
 use virtio_spec::net::{F, Hdr, HdrF, HdrGso};
 
 /// Bytes of it; it always has `num_buffers` with `VERSION_1`.
 pub const HDR_LEN: usize = size_of::<Hdr>();
+/// Bytes that it has with `HASH_REPORT`: behind the others the hash, what it is of, and padding.
+pub const HASH_HDR_LEN: usize = HDR_LEN + 8;
+/// `VIRTIO_NET_HASH_REPORT_NONE`.
+const HASH_REPORT_NONE: u16 = 0;
+
+/// Bytes of the header, on receive and on transmit.
+pub(crate) fn hdr_len(features: F) -> usize {
+    if features.contains(F::HASH_REPORT) {
+        HASH_HDR_LEN
+    } else {
+        HDR_LEN
+    }
+}
+
 /// Offset of the checksum in a TCP header.
 const TCP_CHECK_OFFSET: u16 = 16;
 
@@ -18,6 +32,8 @@ pub(crate) struct RxHeader {
     gso_size: u16,
     csum_start: u16,
     csum_offset: u16,
+    /// What the device hashed the packet to, if it did.
+    hash: Option<u32>,
     /// Buffers of the packet.
     pub(crate) num_buffers: u16,
 }
@@ -40,8 +56,8 @@ pub(crate) enum BadHeader {
 }
 
 impl RxHeader {
-    /// Reads what a device wrote that agreed on `features`.
-    pub(crate) fn read(bytes: &[u8; HDR_LEN], features: F) -> Self {
+    /// Reads what a device wrote that agreed on `features`: [`hdr_len`] bytes of it count.
+    pub(crate) fn read(bytes: &[u8; HASH_HDR_LEN], features: F) -> Self {
         let le16 = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
         let mut flags = if features.contains(F::GUEST_CSUM) {
             HdrF::from_bits_retain(bytes[0])
@@ -58,6 +74,8 @@ impl RxHeader {
             gso_size: le16(4),
             csum_start: le16(6),
             csum_offset: le16(8),
+            hash: (features.contains(F::HASH_REPORT) && le16(16) != HASH_REPORT_NONE)
+                .then(|| u32::from(le16(12)) | u32::from(le16(14)) << 16),
             num_buffers: if features.contains(F::MRG_RXBUF) {
                 le16(10)
             } else {
@@ -78,6 +96,10 @@ impl RxHeader {
     /// # Errors
     /// [`BadHeader`]: the packet is to be dropped.
     pub(crate) fn to_skb(self, skb: &mut SkBuff) -> Result<(), BadHeader> {
+        // `virtio_skb_set_hash`.
+        if let Some(hash) = self.hash {
+            skb.set_hash(hash);
+        }
         if self.is_merged() {
             return self.merged_to_skb(skb);
         }
@@ -147,7 +169,7 @@ mod tests {
     /// A header with these flags, a checksum at 34 + 16, and three buffers.
     fn header(flags: HdrF, features: F) -> RxHeader {
         let bytes = [flags.bits(), 0, 0, 0, 0, 0, 34, 0, 16, 0, 3, 0];
-        RxHeader::read(&bytes, features)
+        RxHeader::read(&long(&bytes), features)
     }
 
     fn packet(len: usize) -> SkBuff {
@@ -193,7 +215,30 @@ mod tests {
         let bytes = [
             flags, gso_type, 0xff, 0xff, size[0], size[1], start[0], start[1], 16, 0, 1, 0,
         ];
-        RxHeader::read(&bytes, features).to_skb(skb)
+        RxHeader::read(&long(&bytes), features).to_skb(skb)
+    }
+
+    /// With noise where a hash may be.
+    fn long(bytes: &[u8; HDR_LEN]) -> [u8; HASH_HDR_LEN] {
+        let mut long = [0x5a; HASH_HDR_LEN];
+        long[..HDR_LEN].copy_from_slice(bytes);
+        long
+    }
+
+    #[test]
+    fn a_hash_is_one_if_it_was_negotiated_and_is_of_something() {
+        let told = |report: u8, features| {
+            let mut bytes = [0; HASH_HDR_LEN];
+            bytes[12..17].copy_from_slice(&[0x78, 0x56, 0x34, 0x12, report]);
+            let mut skb = packet(60);
+            RxHeader::read(&bytes, features)
+                .to_skb(&mut skb)
+                .expect("a plain header");
+            skb.hash()
+        };
+        assert_eq!(told(2, F::HASH_REPORT), Some(0x1234_5678));
+        assert_eq!(told(0, F::HASH_REPORT), None);
+        assert_eq!(told(2, F::MRG_RXBUF), None);
     }
 
     #[test]

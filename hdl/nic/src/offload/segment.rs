@@ -26,6 +26,8 @@ enum SegmentState {
     Request,
     /// The rest of its virtio header.
     Offset,
+    /// The rest of one with room for a hash.
+    HashRoom,
     /// Whether that can be done.
     Judge,
     /// Bytes up to TCP's options, kept.
@@ -52,13 +54,14 @@ enum SegmentState {
     Drop,
 }
 
-/// Takes the 12-byte header off each packet (virtio 1.3 section 5.1.6.2) and makes the frames it asks for: one,
+/// Takes the header of 12 bytes, with VIRTIO_NET_F_HASH_REPORT 20, off each packet (virtio 1.3 section 5.1.6.2) and makes
+/// the frames it asks for: one,
 /// or for a TCP packet with a segment size as many as it takes. Each gets the packet's own headers, up to
 /// `MAX_HEADERS` bytes, and at most `gso_size` bytes of payload; what differs from segment to segment goes
 /// into the frame's job, and `ChecksumInserter` fills it in. No length is taken from the packet: its end is where
 /// its bytes end. `hdr_len` and unknown flags are not looked at.
 ///
-/// A frame of n bytes takes ceil(n / 8) cycles and 4 for the packet; a packet to be cut takes further
+/// A frame of n bytes takes ceil(n / 8) cycles and 4 for the packet, 5 with the longer header; a packet to be cut takes further
 /// `h / 2 + h / 8 + 6` for its h bytes of headers, and each of its frames one more. Latency two cycles.
 ///
 /// Dropped, and counted as `bad_offload`: a request that was not negotiated, a type of segmentation other than
@@ -285,16 +288,23 @@ impl Logic for Segmenter {
                     }
                 }
             }
-            SegmentState::Offset => {
+            SegmentState::Offset | SegmentState::HashRoom => {
                 let offset = word.get_bits::<16>(0);
-                self.csum_offset.d.next = offset;
+                let at_offset = matches!(self.state.q.val(), SegmentState::Offset);
                 let field_end = csum_start.resize::<17>() + offset.resize::<17>() + 1;
-                self.field_end.d.next = field_end.get_bits::<14>(0);
-                self.field_far.d.next = field_end.get_bits::<3>(14).any();
+                if at_offset {
+                    self.csum_offset.d.next = offset;
+                    self.field_end.d.next = field_end.get_bits::<14>(0);
+                    self.field_far.d.next = field_end.get_bits::<3>(14).any();
+                }
+                let room_follows = at_offset && self.negotiated.val().hash_report;
                 self.shift.d.next = bits::<3>(4);
                 self.carried.d.next = bits::<3>(0);
                 if some {
-                    if unused <= bits::<4>(4) {
+                    if room_follows && !self.word_last.q.val() {
+                        consumed = true;
+                        self.state.d.next = SegmentState::HashRoom;
+                    } else if room_follows || unused <= bits::<4>(4) {
                         consumed = true;
                         self.bad_frame_event.d.next = true;
                         self.state.d.next = SegmentState::Request;

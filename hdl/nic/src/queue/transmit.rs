@@ -36,6 +36,8 @@ pub struct TransmitEngine<const N: usize, const USED_HOLD: usize, const EVENT_IN
     pub coalesce: [Signal<In, Coalesce>; N],
     /// High for one cycle each microsecond.
     pub microsecond: Signal<In, Bit>,
+    /// VIRTIO_NET_F_HASH_REPORT was negotiated: packets have a longer virtio header. Stable while a queue runs.
+    pub hash_report: Signal<In, Bit>,
     /// Packets, virtio header first; `error` with `last` for one that must be discarded.
     pub packet: StreamOut,
     /// Reads of descriptors and of the driver event suppression structures.
@@ -61,6 +63,8 @@ pub struct TransmitEngine<const N: usize, const USED_HOLD: usize, const EVENT_IN
     packer: PacketPacker<N>,
     packets: BlockFifo<Beat, PACKET_FIFO>,
     space: Reg<Bits<16>>,
+    /// From the other end of the card.
+    hash_header: Reg<Bit>,
     read_mux: ReadMux<N>,
     write_mux: WriteMux<N>,
     /// Packets asked for whose bytes have not all come.
@@ -76,6 +80,9 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         clocked!(self.clock, self.reset => self.reader, self.packer, self.read_mux, self.write_mux);
         clocked!(self.clock, self.reset => self.packets);
         registers!(self.clock, self.reset => self.space);
+        registers!(self.clock => self.hash_header);
+        self.hash_header.d.next = self.hash_report.val();
+        self.reader.hash_report.next = self.hash_header.q.val();
         let used_queue = self.packer.queue.val();
 
         // The rings.

@@ -3,6 +3,7 @@
 use hematite_lang::prelude::*;
 
 use super::fetch::Element;
+use super::receive_plan::{HASH_HEADER, HEADER};
 use crate::dma::ports::ReadRequestOut;
 
 /// What a response brings, or (without `read`) the end of a packet of which nothing more is read.
@@ -26,13 +27,11 @@ pub struct Part {
     pub beats: Bits<16>,
 }
 
-/// `struct virtio_net_hdr_v1` (virtio 1.3 section 5.1.6): bytes before each frame.
-const HEADER: u64 = 12;
 /// The shortest frame: two addresses and a type.
 const MIN_FRAME: u64 = 14;
-/// The longest packet, header included: an IP packet of 65535 bytes behind an Ethernet header with a VLAN tag,
-/// which the card is to cut into segments.
-const MAX_PACKET: u64 = HEADER + 18 + 0xffff;
+/// The longest frame: an IP packet of 65535 bytes behind an Ethernet header with a VLAN tag, which the card is to cut
+/// into segments.
+const MAX_FRAME: u64 = 18 + 0xffff;
 /// Bytes asked for at a time.
 const PIECE: u64 = 1024;
 
@@ -50,7 +49,7 @@ enum ReadState {
 /// for in pieces of that, cut where a TLP ends; four cycles for each read, one more for a packet, and one request
 /// waits for the read engine meanwhile.
 ///
-/// A packet that would become longer than 65565 bytes, or has an element of 65535 or more, is read no further
+/// A packet whose frame would become longer than 65553 bytes, or that has an element of 65535 or more, is read no further
 /// and marked bad, and so is one too short to hold a header and a 14-byte frame; their buffers are used all the
 /// same. When its queue stops inside a packet, it ends as bad and its buffer is not used.
 #[hw]
@@ -61,6 +60,8 @@ pub struct TransmitReader<const N: usize> {
     pub reset: Signal<In, Bit>,
     /// Ask for nothing more of the queue.
     pub stop: [Signal<In, Bit>; N],
+    /// VIRTIO_NET_F_HASH_REPORT was negotiated: the header is that much longer.
+    pub hash_report: Signal<In, Bit>,
     /// Free beats in the packet FIFO, less those that may be on their way to it; must become more than what a
     /// piece takes, 130.
     pub space: Signal<In, Bits<16>>,
@@ -212,6 +213,17 @@ impl<const N: usize> Logic for TransmitReader<N> {
             ReadState::Piece => {
                 let sum = self.sum.q.val();
                 let small = current.length < bits::<16>(PIECE + 8);
+                let hash = self.hash_report.val();
+                let longest = if hash {
+                    bits::<18>(HASH_HEADER + MAX_FRAME)
+                } else {
+                    bits::<18>(HEADER + MAX_FRAME)
+                };
+                let shortest = if hash {
+                    bits::<18>(HASH_HEADER + MIN_FRAME)
+                } else {
+                    bits::<18>(HEADER + MIN_FRAME)
+                };
                 self.whole.d.next = small;
                 // Reads are cut at multiples of 8 (see `Splitter`): a further piece costs no further TLP.
                 self.piece.d.next = if small {
@@ -226,8 +238,8 @@ impl<const N: usize> Logic for TransmitReader<N> {
                     bits::<16>(PIECE / 8 + 2)
                 };
                 // A length of 65535 stands for whatever is longer.
-                self.over.d.next = self.long.q.val() || sum > bits::<18>(MAX_PACKET) || current.length.all();
-                self.under.d.next = sum < bits::<18>(HEADER + MIN_FRAME);
+                self.over.d.next = self.long.q.val() || sum > longest || current.length.all();
+                self.under.d.next = sum < shortest;
                 self.state.d.next = ReadState::Room;
             }
             ReadState::Room => {

@@ -27,6 +27,7 @@ pub const OFFERED: u64 = REQUIRED
     | bit(F::CTRL_GUEST_OFFLOADS)
     | bit(F::GUEST_ANNOUNCE)
     | bit(F::SPEED_DUPLEX)
+    | bit(F::HASH_REPORT)
     | bit(F::NOTF_COAL)
     | bit(F::VQ_NOTF_COAL);
 
@@ -114,7 +115,7 @@ pub struct Negotiated {
     pub mq: Bit,
     /// VIRTIO_NET_F_RSS: the same, and say which frames go where.
     pub rss: Bit,
-    /// VIRTIO_NET_F_HASH_REPORT: a received packet's header has its hash.
+    /// VIRTIO_NET_F_HASH_REPORT: headers have room for a hash, eight bytes more, and a received packet's has its own.
     pub hash_report: Bit,
     /// VIRTIO_NET_F_CTRL_RX: the driver may set promiscuous and all-multicast mode, and the address table.
     pub ctrl_rx: Bit,

@@ -12,12 +12,11 @@ use frames::{Flow, Frame, other, segments};
 use hematite_lang::prelude::bits;
 use hematite_nic::parse::FrameMeta;
 use hematite_nic::queue::ReceiveEngine;
-use hematite_nic::virtio::features::Negotiated;
-use hematite_testbench::{Bench, Dut, Error, Handle, Pace, Packet, Rng, StreamSource, cases, ns, slice_of};
+use hematite_testbench::{Bench, Dut, Error, Handle, Pace, Packet, Rng, StreamSource, cases, ns};
 use oracle::Oracle;
 use queue_host::dma::Timing;
 use queue_host::ring::Step;
-use queue_host::{Engine, Host, Pool};
+use queue_host::{Engine, Host, Pool, feature};
 use rand::RngExt;
 
 static DUT: LazyLock<Dut> =
@@ -28,18 +27,15 @@ const NEVER: u64 = 0xf_ffff;
 /// The same of an idle wire.
 const NEVER_IDLE: u64 = 0xffff;
 
-/// A field of `Negotiated`, set.
-fn feature(field: &str) -> u128 {
-    let slice = slice_of::<Negotiated>(field);
-    let low = slice.trim_end_matches(']').rsplit(':').next();
-    1 << low.and_then(|low| low.parse::<u32>().ok()).expect("a slice")
-}
-
 struct Setup {
     bench: Bench,
     host: Handle<Host>,
     source: Handle<StreamSource>,
     pool: Pool,
+    /// VIRTIO_NET_F_HASH_REPORT.
+    hash: bool,
+    /// What the header of the packet taken last says of its hash.
+    told_hash: Option<[u8; 8]>,
     /// Bytes of each buffer.
     buffer: (u32, u32),
 }
@@ -50,6 +46,8 @@ struct Options {
     ecn: bool,
     /// VIRTIO_NET_F_RSC_EXT.
     counts: bool,
+    /// VIRTIO_NET_F_HASH_REPORT.
+    hash: bool,
     timeout: u64,
     idle: u64,
     size: u16,
@@ -77,11 +75,11 @@ impl Setup {
             Pace::random(rng)
         };
         let source = bench.stream_source("frame", "clock", pace)?;
-        let counts = if options.counts { feature("rsc_ext") } else { 0 };
-        bench.set(
-            "negotiated",
-            feature("guest_csum") | feature("mrg_rxbuf") | counts,
-        )?;
+        let mut negotiated = feature("guest_csum") | feature("mrg_rxbuf");
+        for (on, name) in [(options.counts, "rsc_ext"), (options.hash, "hash_report")] {
+            negotiated |= if on { feature(name) } else { 0 };
+        }
+        bench.set("negotiated", negotiated)?;
         let gro = u128::from(options.ipv4) | u128::from(options.ipv6) << 1 | u128::from(options.ecn) << 2;
         bench.set("gro", gro)?;
         bench.set("patient", 1)?;
@@ -100,6 +98,8 @@ impl Setup {
             host,
             source,
             pool,
+            hash: options.hash,
+            told_hash: None,
             buffer,
         })
     }
@@ -117,6 +117,27 @@ impl Setup {
             }
         }
         self.host().ring.steps.push_back(Step::Doorbell);
+    }
+
+    /// The next packet with the short header, and what the long one says beyond that in `told_hash`.
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let mut packet = self.bench[self.host].take_packet(&mut self.pool)?;
+        self.told_hash = self.hash.then(|| {
+            let told: Vec<u8> = packet.drain(12..20).collect();
+            told.try_into().expect("eight bytes")
+        });
+        Some(packet)
+    }
+
+    /// The header's flags and hash are right for a packet that begins with a frame.
+    fn header_is_right(&self, packet: &[u8], first: &Frame, counts: bool) {
+        flags_are_right(packet, first, counts);
+        // struct virtio_net_hdr_v1_hash: le32 hash_value, le16 hash_report, le16 padding.
+        let value = u32::try_from(u64::from(first.meta.hash_value)).expect("32 bits");
+        let report = u64::from(first.meta.hash_report) as u8;
+        let [a, b, c, d] = value.to_le_bytes();
+        let expected = self.hash.then_some([a, b, c, d, report, 0, 0, 0]);
+        assert_eq!(self.told_hash, expected);
     }
 
     fn send(&mut self, frame: &Frame) {
@@ -196,6 +217,7 @@ fn what_can_be_merged_is_and_nothing_else() {
             ipv6: rng.random_bool(0.9),
             ecn: rng.random_bool(0.8),
             counts: rng.random(),
+            hash: rng.random(),
             timeout: NEVER,
             idle: NEVER_IDLE,
             size: 256,
@@ -223,12 +245,12 @@ fn what_can_be_merged_is_and_nothing_else() {
                 setup.bench.tick()?;
                 still += 1;
                 assert!(still < 20_000, "stands still before {expected:?}");
-                while let Some(packet) = setup.bench[setup.host].take_packet(&mut setup.pool) {
+                while let Some(packet) = setup.take() {
                     still = 0;
                     let numbers = expected.pop_front().expect("one more packet");
                     let sent: Vec<&[u8]> = numbers.iter().map(|&n| &frames[n].bytes[..]).collect();
                     assert_cut_again(&packet, &sent);
-                    flags_are_right(&packet, &frames[numbers[0]], options.counts);
+                    setup.header_is_right(&packet, &frames[numbers[0]], options.counts);
                     merged += usize::from(sent.len() > 1);
                     setup.refill(4, rng);
                 }
@@ -254,6 +276,7 @@ fn nothing_is_lost_or_overtaken_in_a_flow() {
             ipv6: true,
             ecn: true,
             counts: rng.random(),
+            hash: rng.random(),
             timeout: [50, 500, 5000, NEVER][rng.random_range(0..4)],
             idle: [20, 200, 2000, NEVER_IDLE][rng.random_range(0..4)],
             size: [4, 7, 32, 100][rng.random_range(0..4)],
@@ -293,7 +316,7 @@ fn nothing_is_lost_or_overtaken_in_a_flow() {
             if still > 100_000 {
                 return Err(Error::Timeout(still));
             }
-            while let Some(packet) = setup.bench[setup.host].take_packet(&mut setup.pool) {
+            while let Some(packet) = setup.take() {
                 still = 0;
                 let cut = segments(&packet, false);
                 // The line that it heads tells the flow.
@@ -307,7 +330,7 @@ fn nothing_is_lost_or_overtaken_in_a_flow() {
                 let of: Vec<Frame> = line.drain(..cut.len()).collect();
                 let bytes: Vec<&[u8]> = of.iter().map(|frame| &frame.bytes[..]).collect();
                 assert_cut_again(&packet, &bytes);
-                flags_are_right(&packet, &of[0], options.counts);
+                setup.header_is_right(&packet, &of[0], options.counts);
                 got += cut.len();
             }
         }
@@ -332,6 +355,7 @@ fn an_idle_wire_completes_packets() {
             ipv6: true,
             ecn: true,
             counts: rng.random(),
+            hash: rng.random(),
             timeout: NEVER,
             idle: IDLE,
             size: 64,
@@ -354,14 +378,14 @@ fn an_idle_wire_completes_packets() {
                 setup.send(frame);
                 for _ in 0..rng.random_range(1..IDLE - 50) {
                     setup.bench.tick()?;
-                    let packet = setup.bench[setup.host].take_packet(&mut setup.pool);
+                    let packet = setup.take();
                     assert!(packet.is_none(), "a packet while frames come");
                 }
             }
             let (mut packets, mut cycles) = (vec![], 0);
             while packets.len() < 2 {
                 setup.bench.tick()?;
-                packets.extend(setup.bench[setup.host].take_packet(&mut setup.pool));
+                packets.extend(setup.take());
                 cycles += 1;
                 assert!(cycles < IDLE + 400, "{} packets on an idle wire", packets.len());
             }

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 
 use hematite_nic::parse::FrameMeta;
+use hematite_nic::virtio::features::Negotiated;
 use hematite_testbench::{Agent, Error, Pin, Rng, slice_of};
 use hematite_verilator::Model;
 use rand::RngExt;
@@ -17,6 +18,13 @@ use rand::RngExt;
 use dma::{Memory, ReadPort, Timing, WritePort};
 use driver::Driver;
 use ring::Ring;
+
+/// A field of `Negotiated`, set.
+pub fn feature(field: &str) -> u128 {
+    let slice = slice_of::<Negotiated>(field);
+    let low = slice.trim_end_matches(']').rsplit(':').next();
+    1 << low.and_then(|low| low.parse::<u32>().ok()).expect("a slice")
+}
 
 /// What fits into one buffer of the pool.
 pub const BUFFER: usize = 16_000;

@@ -9,6 +9,7 @@ mod coalesce;
 mod conformance;
 mod gro;
 mod gro_stack;
+mod hash_report;
 mod hostile;
 mod malicious;
 mod model;
@@ -48,6 +49,8 @@ pub struct Sink {
     pub gso: Vec<Option<Gso>>,
     /// The queue that each came by.
     pub queues: Vec<u16>,
+    /// And its hash.
+    pub hashes: Vec<Option<u32>>,
     /// skbs that may still be allocated.
     pub budget: usize,
     pub consumed: usize,
@@ -60,6 +63,7 @@ impl Default for Sink {
             frames: Vec::new(),
             gso: Vec::new(),
             queues: Vec::new(),
+            hashes: Vec::new(),
             budget: usize::MAX,
             consumed: 0,
         }
@@ -75,6 +79,7 @@ impl NapiReceive for Sink {
         self.frames.push(skb.pieces().collect::<Vec<_>>().concat());
         self.gso.push(skb.gso());
         self.queues.push(skb.rx_queue());
+        self.hashes.push(skb.hash());
         self.pool.recycle(skb);
     }
     fn napi_consume_skb(&mut self, skb: SkBuff) {

@@ -94,7 +94,10 @@ pub const SECTIONS: &[Section] = &[
             (
                 13,
                 "SHOULD NOT offer HASH_REPORT without CTRL_VQ",
-                NotOffered(F::HASH_REPORT),
+                Tests(&[(
+                    "hdl/nic/tests/virtio_conformance.rs",
+                    "what_is_offered_is_consistent",
+                )]),
             ),
             (
                 14,

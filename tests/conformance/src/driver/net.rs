@@ -16,6 +16,8 @@ const OFFLOAD_CARD: &str = "tests/tests/offload.rs";
 const ANNOUNCE: &str = "host-driver/driver/tests/device/announce.rs";
 /// Its commands for filters.
 const RX_MODE: &str = "host-driver/driver/tests/device/rx_mode.rs";
+/// Hashes that the device tells.
+const HASH_REPORT: &str = "host-driver/driver/tests/device/hash_report.rs";
 /// Several pairs of queues.
 const MULTIQUEUE: &str = "host-driver/driver/tests/device/multiqueue.rs";
 /// And its commands for interrupt moderation.
@@ -86,7 +88,10 @@ pub const SECTIONS: &[Section] = &[
             (
                 12,
                 "SHOULD NOT accept HASH_REPORT without CTRL_VQ",
-                NotOffered(F::HASH_REPORT),
+                Tests(&[(
+                    HASH_REPORT,
+                    "hashes_are_asked_for_where_packets_are_spread_over_cpus",
+                )]),
             ),
             (
                 13,

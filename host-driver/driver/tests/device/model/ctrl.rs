@@ -88,6 +88,38 @@ impl Model {
         }
     }
 
+    /// What the header says of a frame's hash, and of what it is: nothing until the driver says what is to be hashed.
+    /// Odd frames are of no kind that is.
+    pub fn hash_of(&self, frame: &[u8]) -> (u32, u8) {
+        let stamp = frame.first_chunk().copied().map_or(0, u32::from_le_bytes);
+        match self.hash_types {
+            0 => (0, 0),
+            _ if stamp % 2 != 0 => (0, 0),
+            types => (stamp.wrapping_mul(0x9e37_79b9), types.trailing_zeros() as u8 + 1),
+        }
+    }
+
+    /// `struct virtio_net_hash_config`.
+    fn set_hash_config(&mut self, data: &[u8]) -> bool {
+        let Some((types, rest)) = data.split_first_chunk() else {
+            return false;
+        };
+        let types = u32::from_le_bytes(*types);
+        // Of the device's own hash types, and a key of its length.
+        let good = self.has(F::HASH_REPORT)
+            && types & !0x3f == 0
+            && rest.len() == 8 + 1 + 40
+            && rest[..8] == [0; 8]
+            && rest[8] == 40;
+        if !good {
+            self.violations
+                .push(format!("a bad command for hash reports: {data:?}"));
+            return false;
+        }
+        self.hash_types = types;
+        true
+    }
+
     fn set_rss(&mut self, data: &[u8]) -> bool {
         let Some(rss) = Rss::read(data) else {
             self.violations.push("a malformed command for RSS".into());
@@ -104,6 +136,7 @@ impl Model {
             self.violations.push(format!("a bad command for RSS: {rss:?}"));
             return false;
         }
+        self.hash_types = rss.types;
         self.rss = Some(rss);
         true
     }
@@ -190,6 +223,7 @@ impl Model {
                 }
                 vec![if self.set_rss(data) { OK } else { ERR }]
             }
+            ([4, 2, data @ ..], _) => vec![if self.set_hash_config(data) { OK } else { ERR }],
             ([6, 2, queue, 0, ..], 14) if each && usize::from(*queue) < self.queues.len() - 1 => {
                 self.coalesce[usize::from(*queue)] = (word(6), word(10));
                 vec![OK]

@@ -37,6 +37,9 @@ impl Model {
                 dma.device_read(segment.addr, &mut part)?;
                 bytes.extend(part);
             }
+            // The rest of a longer header is for what is received.
+            let frame = self.header_len().min(bytes.len());
+            bytes.drain(12.min(bytes.len())..frame);
             match bytes.split_first_chunk() {
                 Some((hdr, frame)) if *hdr == [0; 12] => self.to_wire.push(frame.to_vec()),
                 Some((hdr, frame)) if self.asks_rightly(hdr) => {
@@ -63,6 +66,11 @@ impl Model {
             batch.push(used);
         }
         self.complete(queue, &batch)
+    }
+
+    /// Bytes of the header before a packet (5.1.6).
+    fn header_len(&self) -> usize {
+        if self.has(F::HASH_REPORT) { 20 } else { 12 }
     }
 
     /// Whether everything that the header of a transmission asks for was negotiated (5.1.6.2).
@@ -106,7 +114,8 @@ impl Model {
         let mergeable = self.has(F::MRG_RXBUF);
         let mut chains: Vec<Chain> = Vec::new();
         let mut room = 0;
-        while room < frame.len() + 12 {
+        let header_len = self.header_len();
+        while room < frame.len() + header_len {
             let held = &mut self.queues[queue].held;
             if held.is_empty() || (!mergeable && !chains.is_empty()) {
                 self.queues[queue].held.append(&mut chains);
@@ -116,7 +125,7 @@ impl Model {
             room += chain.writable() as usize;
             chains.push(chain);
         }
-        let mut packet = vec![0; 12];
+        let mut packet = vec![0; header_len];
         packet[..10].copy_from_slice(&of.header);
         if self.header_noise && of.count == 1 {
             // All but gso_type, and flags that mean something.
@@ -127,6 +136,11 @@ impl Model {
             packet[..10].copy_from_slice(&header);
         }
         packet[10..12].copy_from_slice(&(chains.len() as u16).to_le_bytes());
+        if let Some(hash) = packet.get_mut(12..20) {
+            let (value, report) = self.hash_of(frame);
+            hash[..4].copy_from_slice(&value.to_le_bytes());
+            hash[4] = report;
+        }
         packet.extend(frame);
         let mut rest = &packet[..];
         let mut batch = Vec::new();
@@ -157,7 +171,7 @@ impl Model {
         match malice {
             Malice::UsedIdRange => batch[0].id = self.rng.random_range(self.queues[0].size..=u16::MAX),
             Malice::UsedLength => batch[0].len = chains[0].writable() + 1,
-            Malice::ShortHeader => batch[0].len = 11,
+            Malice::ShortHeader => batch[0].len = self.header_len() as u32 - 1,
             Malice::NoBuffers => claim(0)?,
             Malice::TooManyBuffers => claim(self.queues[0].size + 1)?,
             Malice::MissingBuffer => claim(chains.len() as u16 + 1)?,

@@ -127,6 +127,8 @@ pub struct Model {
     pub channels: usize,
     /// The last command for receive-side scaling, until one for a number of pairs.
     pub rss: Option<ctrl::Rss>,
+    /// What is to be hashed.
+    pub hash_types: u32,
     /// What the driver allows of the offloads on receive that it negotiated (`VIRTIO_NET_CTRL_GUEST_OFFLOADS`).
     pub offloads: Option<u64>,
     /// Fewest segments that are merged into a packet, if so many come, and most.
@@ -224,6 +226,7 @@ impl Model {
             coalesce: [(0, 0); QUEUES],
             channels: 1,
             rss: None,
+            hash_types: 0,
             offloads: None,
             merge_least: 1,
             merge_most: 45,
@@ -360,7 +363,7 @@ impl Model {
     fn device_reset(&mut self) {
         self.queues.fill(Queue::new(self.settings.max_queue));
         self.coalesce = [(0, 0); QUEUES];
-        (self.channels, self.rss) = (1, None);
+        (self.channels, self.rss, self.hash_types) = (1, None, 0);
         self.offloads = None;
         self.filter = ctrl::Filter::default();
         self.mac = self.settings.mac;

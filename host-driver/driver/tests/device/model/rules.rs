@@ -48,9 +48,9 @@ const DEVICE: [(u64, u64, Width, F); 9] = [
     (10, 2, Width::U16, F::MTU),
     (12, 4, Width::U32, F::SPEED_DUPLEX),
     (16, 1, Width::U8, F::SPEED_DUPLEX),
-    (17, 1, Width::U8, F::RSS),
+    (17, 1, Width::U8, F::RSS.union(F::HASH_REPORT)),
     (18, 2, Width::U16, F::RSS),
-    (20, 4, Width::U32, F::RSS),
+    (20, 4, Width::U32, F::RSS.union(F::HASH_REPORT)),
 ];
 
 /// One register access, in the order of the log.
