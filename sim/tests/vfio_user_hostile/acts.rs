@@ -312,8 +312,8 @@ impl<'a> Client<'a> {
                 self.raw.call(command::DEVICE_RESET, &[], &[])?;
             }
             1 => {
-                // Device Control, Initiate Function Level Reset.
-                self.write(CONFIG, DEVICE_CONTROL, &[0x10, 0xa8])?;
+                // Device Control, Initiate Function Level Reset. Max_Payload_Size is in the other byte (see `access`).
+                self.write(CONFIG, DEVICE_CONTROL + 1, &[0xa8])?;
                 self.enable()?;
             }
             2 => {
