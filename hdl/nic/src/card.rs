@@ -1,6 +1,6 @@
 //! The card: one Ethernet port, pairs of virtqueues, one PCI function.
 
-use hematite_abi::{counter, vendor};
+use hematite_abi::{counter, port, vendor};
 use hematite_lang::prelude::*;
 
 use crate::control::Commands;
@@ -92,7 +92,7 @@ pub const fn vector_bits(pairs: usize) -> usize {
 /// (descriptors, bytes), `ReadEngine`, `TransmitOffload` (segments, checksums), `GigabitPort` (store, pad, FCS,
 /// gap), GMII.
 ///
-/// The GMII clocks are 125 MHz; `core_clock` is unrelated to them and at least 125 MHz for line rate in
+/// The GMII clocks are 125 MHz, or at 10 and 100 Mb/s an MII's 2.5 and 25 MHz; `core_clock` is unrelated to them and at least 125 MHz for line rate in
 /// both directions at 64 bytes. `MAC` is the address as a number, its first octet lowest; `PAIRS` of queues there are,
 /// 1 to 8. The other numbers follow from that: name the type with [`card!`](crate::card!).
 #[hw]
@@ -340,6 +340,9 @@ impl<
         self.management.phy_pins.next = self.phy.val();
         self.management.paused.next = self.port.paused.val();
         self.port.obey_pause.next = self.management.obey_pause.val();
+        self.management.rx_good.next = self.port.rx_good.val();
+        self.port.loopback.next = self.management.loopback.val();
+        self.port.mii.next = self.management.phy.val().speed != bits::<2>(port::SPEED_1000 as u64);
         self.port.send_pause.next = self.management.send_pause.val();
         self.function.phy.next = self.management.phy.val();
         self.function.announced.next = self.commands.announced.val();

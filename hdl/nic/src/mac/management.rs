@@ -39,6 +39,15 @@ pub struct Management {
     pub obey_pause: Signal<Out, Bit>,
     /// The far end is to be stopped when the receive FIFO fills up.
     pub send_pause: Signal<Out, Bit>,
+    /// What is sent is received.
+    pub loopback: Signal<Out, Bit>,
+    /// A good frame has arrived.
+    pub rx_good: Signal<In, Bit>,
+    /// Cycles since the start, and at the latest good frame.
+    time: Reg<Bits<64>>,
+    rx_time: Reg<Bits<64>>,
+    /// The high word of the time that was read last.
+    high: Reg<Bits<32>>,
     pins: Synchronizer<PhyStatus>,
     before: Reg<PhyStatus>,
     settled: Reg<PhyStatus>,
@@ -50,15 +59,25 @@ pub struct Management {
 
 const CONTROL: usize = port::CONTROL as usize;
 const STATUS: usize = port::STATUS as usize;
+const TIME: usize = port::TIME as usize;
+const TIME_HIGH: usize = TIME + 4;
+const RX_TIME: usize = port::RX_TIME as usize;
+const RX_TIME_HIGH: usize = RX_TIME + 4;
 /// The bits of CONTROL that there are.
-const SETTINGS: u64 = (port::OBEY_PAUSE | port::SEND_PAUSE) as u64;
+const SETTINGS: u64 = (port::OBEY_PAUSE | port::SEND_PAUSE | port::LOOPBACK) as u64;
 
 #[hw]
 impl Logic for Management {
     fn update(&mut self) {
         assert!(bar0::PORT % 0x1000 == 0);
         registers!(self.clock, self.reset => self.control, self.active, self.done);
-        registers!(self.clock => self.before, self.settled, self.read);
+        registers!(self.clock, self.reset => self.time, self.rx_time);
+        registers!(self.clock => self.before, self.settled, self.read, self.high);
+        let time = self.time.q.val();
+        self.time.d.next = time + 1;
+        if self.rx_good.val() {
+            self.rx_time.d.next = time;
+        }
         self.pins.clock.next = self.clock.val();
         self.pins.d.next = self.phy_pins.val();
         let pins = self.pins.q.val();
@@ -87,8 +106,18 @@ impl Logic for Management {
                     phy.full_duplex,
                     phy.link_up,
                 )),
+                TIME => time.get_bits::<32>(0),
+                TIME_HIGH | RX_TIME_HIGH => self.high.q.val(),
+                RX_TIME => self.rx_time.q.val().get_bits::<32>(0),
                 _ => bits::<32>(0),
             };
+            if !self.access.write.val() {
+                if register == bits::<12>(TIME as u64) {
+                    self.high.d.next = time.get_bits::<32>(32);
+                } else if register == bits::<12>(RX_TIME as u64) {
+                    self.high.d.next = self.rx_time.q.val().get_bits::<32>(32);
+                }
+            }
             if self.access.write.val() && register == bits::<12>(CONTROL as u64) {
                 let new = merge32(
                     control,
@@ -103,5 +132,6 @@ impl Logic for Management {
         }
         self.obey_pause.next = control.get_bit(0);
         self.send_pause.next = control.get_bit(1);
+        self.loopback.next = control.get_bit(2);
     }
 }

@@ -3,7 +3,8 @@
 use hematite_lang::prelude::*;
 
 use super::frame_fifo::FrameFifo;
-use super::{PauseReceive, PauseTransmit, Receive, Transmit};
+use super::loopback::Symbol;
+use super::{Loopback, PauseReceive, PauseTransmit, Receive, Transmit};
 use crate::parse::classifier::HashTypes;
 use crate::parse::filter::FilterConfigIn;
 use crate::parse::toeplitz::KeyIn;
@@ -56,6 +57,10 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     pub gmii_tx_en: Signal<Out, Bit>,
     /// TX_ER.
     pub gmii_tx_er: Signal<Out, Bit>,
+    /// 10 or 100 Mb/s: the pins are an MII's, the clocks the PHY's with 2.5 or 25 MHz. Full duplex only.
+    pub mii: Signal<In, Bit>,
+    /// What is sent is received, and the pins rest (see [`Loopback`]).
+    pub loopback: Signal<In, Bit>,
     /// Longest frame to receive, in bytes from the destination address through the frame check sequence, not
     /// counting a VLAN tag: 1518 for an MTU of 1500. A frame under way when it changes is measured by either value or by a mixture.
     pub max_frame: Signal<In, Bits<16>>,
@@ -116,6 +121,9 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     /// A frame was cut short on the wire: the core clock is too slow.
     pub tx_underrun: Signal<Out, Bit>,
     any_reset: Signal<Local, Bit>,
+    wires: Loopback,
+    rx_mii: Synchronizer<Bit>,
+    tx_mii: Synchronizer<Bit>,
     rx_resets: ResetCrossing,
     rx_limit: Synchronizer<Bits<16>>,
     receiver: Receive,
@@ -163,9 +171,13 @@ impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, F
         self.rx_limit.d.next = self.max_frame.val();
         self.receiver.clock.next = self.gmii_rx_clock.val();
         self.receiver.reset.next = self.rx_resets.far_reset.val();
-        self.receiver.gmii_rxd.next = self.gmii_rxd.val();
-        self.receiver.gmii_rx_dv.next = self.gmii_rx_dv.val();
-        self.receiver.gmii_rx_er.next = self.gmii_rx_er.val();
+        self.rx_mii.clock.next = self.gmii_rx_clock.val();
+        self.rx_mii.d.next = self.mii.val();
+        self.receiver.mii.next = self.rx_mii.q.val();
+        let heard = self.wires.received.val();
+        self.receiver.gmii_rxd.next = heard.data;
+        self.receiver.gmii_rx_dv.next = heard.valid;
+        self.receiver.gmii_rx_er.next = heard.error;
         self.receiver.max_frame.next = self.rx_limit.q.val();
         self.rx_crossing.write_clock.next = self.gmii_rx_clock.val();
         self.rx_crossing.write_reset.next = self.rx_resets.far_reset.val();
@@ -245,7 +257,7 @@ impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, F
         self.tx_crossing.read_ready.next = self.sent.write_ready.val();
         let sent = self.sent.read_data.val();
         clocked!(self.gmii_tx_clock, self.tx_resets.far_reset => self.pause_transmit);
-        self.pause_transmit.byte_time.next = true;
+        self.pause_transmit.byte_time.next = self.transmitter.byte_time.val();
         self.pause_transmit.input.data.next = sent.data;
         self.pause_transmit.input.keep.next = sent.keep;
         self.pause_transmit.input.last.next = sent.last;
@@ -253,9 +265,29 @@ impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, F
         self.pause_transmit.input.valid.next = self.sent.read_valid.val();
         self.sent.read_ready.next = self.pause_transmit.input.ready.val();
         self.pause_transmit.output.join(&mut self.transmitter.input);
-        self.gmii_txd.next = self.transmitter.gmii_txd.val();
-        self.gmii_tx_en.next = self.transmitter.gmii_tx_en.val();
-        self.gmii_tx_er.next = self.transmitter.gmii_tx_er.val();
+        self.tx_mii.clock.next = self.gmii_tx_clock.val();
+        self.tx_mii.d.next = self.mii.val();
+        self.transmitter.mii.next = self.tx_mii.q.val();
+
+        // The pins.
+        self.wires.tx_clock.next = self.gmii_tx_clock.val();
+        self.wires.tx_reset.next = self.tx_resets.far_reset.val();
+        self.wires.rx_clock.next = self.gmii_rx_clock.val();
+        self.wires.enable.next = self.loopback.val();
+        self.wires.sent.next = Symbol {
+            data: self.transmitter.gmii_txd.val(),
+            valid: self.transmitter.gmii_tx_en.val(),
+            error: self.transmitter.gmii_tx_er.val(),
+        };
+        self.wires.from_phy.next = Symbol {
+            data: self.gmii_rxd.val(),
+            valid: self.gmii_rx_dv.val(),
+            error: self.gmii_rx_er.val(),
+        };
+        let spoken = self.wires.to_phy.val();
+        self.gmii_txd.next = spoken.data;
+        self.gmii_tx_en.next = spoken.valid;
+        self.gmii_tx_er.next = spoken.error;
 
         // Flow control, between the clocks.
         let free = self.rx_frames.space.val();

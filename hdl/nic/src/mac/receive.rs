@@ -1,8 +1,9 @@
-//! From GMII to a packet stream, in the receive clock of the PHY.
+//! From GMII or MII to a packet stream, in the receive clock of the PHY.
 
 use hematite_lang::prelude::*;
 
 use super::crc;
+use super::mii::ReceiveBytes;
 
 /// What the receiver waits for.
 #[hw]
@@ -17,11 +18,11 @@ pub enum Waiting {
     End,
 }
 
-/// GMII receiver (IEEE 802.3 clause 35): finds the frame behind preamble and start frame delimiter, checks
+/// Receiver (IEEE 802.3 clauses 35 and 22): finds the frame behind preamble and start frame delimiter, checks
 /// it, and passes it on as packet stream without its frame check sequence.
 ///
-/// Throughput: one byte a cycle, at any gap of one byte or more; one beat in eight cycles, and one more
-/// at the end of a frame. Latency: a byte leaves at most 14 cycles after it came.
+/// Throughput: a byte a cycle by GMII, at any gap of one byte or more; one beat in eight bytes, and one more
+/// at the end of a frame. Latency: a byte leaves at most 13 byte times after it came.
 /// Back-pressure: the wire cannot wait. A beat that finds `ready` low is lost; the frame then ends at once
 /// with `error` and, if it was good otherwise, is counted by `rx_overrun`. As an offer is not held, the reader
 /// has to be a FIFO.
@@ -43,6 +44,8 @@ pub struct Receive {
     pub clock: Signal<In, Clock>,
     /// Forgets the frame under way, but for its count, and waits for the next.
     pub reset: Signal<In, Bit>,
+    /// The pins are an MII's.
+    pub mii: Signal<In, Bit>,
     /// RXD.
     pub gmii_rxd: Signal<In, Bits<8>>,
     /// RX_DV.
@@ -68,9 +71,7 @@ pub struct Receive {
     pub rx_overrun: Signal<Out, Bit>,
     /// A frame, good or bad, has ended that a reset cut.
     pub rx_cut: Signal<Out, Bit>,
-    rxd: Reg<Bits<8>>,
-    dv: Reg<Bit>,
-    er: Reg<Bit>,
+    bytes: ReceiveBytes,
     waiting: Reg<Waiting>,
     /// The last five bytes: four may be the frame check sequence, the fifth may be the last of the data.
     delay: Reg<Bits<40>>,
@@ -114,17 +115,19 @@ impl Logic for Receive {
         registers!(self.clock, self.reset => self.waiting, self.valid, self.discard, self.abort);
         registers!(self.clock, self.reset => self.good, self.bad_fcs, self.runt);
         registers!(self.clock, self.reset => self.oversize, self.symbol, self.overrun);
-        registers!(self.clock => self.rxd, self.dv, self.er, self.delay, self.delayed, self.crc, self.length);
+        registers!(self.clock => self.delay, self.delayed, self.crc, self.length);
         registers!(self.clock => self.long_enough, self.too_long, self.symbol_error, self.lane, self.word);
         registers!(self.clock => self.keep, self.last, self.error, self.limit);
         registers!(self.clock => self.tag_begins[0], self.tag_begins[1]);
         registers!(self.clock => self.dv_before, self.cutting, self.cut);
-        self.rxd.d.next = self.gmii_rxd.val();
-        self.dv.d.next = self.gmii_rx_dv.val();
-        self.er.d.next = self.gmii_rx_er.val();
-        let byte = self.rxd.q.val();
-        let dv = self.dv.q.val();
-        let er = self.er.q.val();
+        clocked!(self.clock => self.bytes);
+        self.bytes.mii.next = self.mii.val();
+        self.bytes.gmii_rxd.next = self.gmii_rxd.val();
+        self.bytes.gmii_rx_dv.next = self.gmii_rx_dv.val();
+        self.bytes.gmii_rx_er.next = self.gmii_rx_er.val();
+        let byte = self.bytes.octet.val();
+        let dv = self.bytes.dv.val();
+        let er = self.bytes.er.val();
         self.valid.d.next = false;
         self.good.d.next = false;
         self.bad_fcs.d.next = false;
@@ -161,103 +164,105 @@ impl Logic for Receive {
         let intact = self.valid.q.val() && self.last.q.val() && !self.error.q.val();
         self.overrun.d.next = intact && (self.discard.q.val() || lost);
 
-        match self.waiting.q.val() {
-            Waiting::Silence => {
-                if !dv {
-                    self.waiting.d.next = Waiting::Carrier;
-                }
-            }
-            Waiting::Carrier | Waiting::Delimiter => {
-                self.delayed.d.next = bits::<3>(0);
-                self.length.d.next = bits::<16>(0);
-                self.limit.d.next = self.max_frame.val();
-                self.long_enough.d.next = false;
-                self.too_long.d.next = false;
-                self.symbol_error.d.next = false;
-                self.lane.d.next = bits::<3>(0);
-                self.crc.d.next = bits::<32>(crc::START as u64);
-                if dv {
-                    if er || (byte != bits::<8>(0x55) && byte != bits::<8>(0xd5)) {
-                        self.symbol.d.next = true;
-                        self.waiting.d.next = Waiting::Silence;
-                    } else if byte.get_bit(7) {
-                        self.waiting.d.next = Waiting::End;
-                        // The end of the packet before may still wait to be taken.
-                        self.discard.d.next = self.abort.q.val() || lost;
-                    } else {
-                        self.waiting.d.next = Waiting::Delimiter;
+        if self.bytes.strobe.val() {
+            match self.waiting.q.val() {
+                Waiting::Silence => {
+                    if !dv {
+                        self.waiting.d.next = Waiting::Carrier;
                     }
-                } else {
-                    self.waiting.d.next = Waiting::Carrier;
-                    self.runt.d.next = matches!(self.waiting.q.val(), Waiting::Delimiter);
                 }
-            }
-            Waiting::End => {
-                let data = self.delay.q.val().get_bits::<8>(32);
-                let holds_data = self.delayed.q.val() == bits::<3>(5);
-                let damaged = self.crc.q.val() != bits::<32>(crc::RESIDUE as u64);
-                let bad = self.symbol_error.q.val()
-                    || self.too_long.q.val()
-                    || !self.long_enough.q.val()
-                    || damaged;
-                if holds_data {
-                    let lane = self.lane.q.val();
-                    let mut word = self.word.q.val();
-                    let mut keep = bits::<8>(0xff);
-                    for i in 0..8 {
-                        if lane == bits::<3>(i as u64) {
-                            word.set_bits::<8>(8 * i, data);
-                            keep = bits::<8>((2 << i) - 1);
+                Waiting::Carrier | Waiting::Delimiter => {
+                    self.delayed.d.next = bits::<3>(0);
+                    self.length.d.next = bits::<16>(0);
+                    self.limit.d.next = self.max_frame.val();
+                    self.long_enough.d.next = false;
+                    self.too_long.d.next = false;
+                    self.symbol_error.d.next = false;
+                    self.lane.d.next = bits::<3>(0);
+                    self.crc.d.next = bits::<32>(crc::START as u64);
+                    if dv {
+                        if er || (byte != bits::<8>(0x55) && byte != bits::<8>(0xd5)) {
+                            self.symbol.d.next = true;
+                            self.waiting.d.next = Waiting::Silence;
+                        } else if byte.get_bit(7) {
+                            self.waiting.d.next = Waiting::End;
+                            // The end of the packet before may still wait to be taken.
+                            self.discard.d.next = self.abort.q.val() || lost;
+                        } else {
+                            self.waiting.d.next = Waiting::Delimiter;
                         }
-                    }
-                    self.word.d.next = word;
-                    self.keep.d.next = keep;
-                    self.lane.d.next = lane + 1;
-                    self.valid.d.next = !dv || lane.all();
-                    self.last.d.next = !dv;
-                    self.error.d.next = !dv && bad;
-                }
-                if dv {
-                    self.delay.d.next = cat::<40>((self.delay.q.val().get_bits::<32>(0), byte));
-                    if !holds_data {
-                        self.delayed.d.next = self.delayed.q.val() + 1;
-                    }
-                    self.crc.d.next = crc::step(self.crc.q.val(), byte);
-                    if !self.length.q.val().all() {
-                        self.length.d.next = self.length.q.val() + 1;
-                    }
-                    if self.length.q.val() == bits::<16>(63) {
-                        self.long_enough.d.next = true;
-                    }
-                    if self.length.q.val() == bits::<16>(12) {
-                        self.tag_begins[0].d.next = byte == bits::<8>(0x81);
-                        self.tag_begins[1].d.next = byte == bits::<8>(0x88);
-                    }
-                    let tagged = (self.tag_begins[0].q.val() && !byte.any())
-                        || (self.tag_begins[1].q.val() && byte == bits::<8>(0xa8));
-                    if self.length.q.val() == bits::<16>(13) && tagged {
-                        self.limit.d.next = self.max_frame.val() + 4;
-                    }
-                    if self.length.q.val() >= self.limit.q.val() && !self.too_long.q.val() {
-                        self.too_long.d.next = true;
-                        self.discard.d.next = true;
-                        self.abort.d.next = true;
-                    }
-                    if er {
-                        self.symbol_error.d.next = true;
-                    }
-                } else {
-                    self.waiting.d.next = Waiting::Carrier;
-                    if self.symbol_error.q.val() {
-                        self.symbol.d.next = true;
-                    } else if self.too_long.q.val() {
-                        self.oversize.d.next = true;
-                    } else if !self.long_enough.q.val() {
-                        self.runt.d.next = true;
-                    } else if damaged {
-                        self.bad_fcs.d.next = true;
                     } else {
-                        self.good.d.next = true;
+                        self.waiting.d.next = Waiting::Carrier;
+                        self.runt.d.next = matches!(self.waiting.q.val(), Waiting::Delimiter);
+                    }
+                }
+                Waiting::End => {
+                    let data = self.delay.q.val().get_bits::<8>(32);
+                    let holds_data = self.delayed.q.val() == bits::<3>(5);
+                    let damaged = self.crc.q.val() != bits::<32>(crc::RESIDUE as u64);
+                    let bad = self.symbol_error.q.val()
+                        || self.too_long.q.val()
+                        || !self.long_enough.q.val()
+                        || damaged;
+                    if holds_data {
+                        let lane = self.lane.q.val();
+                        let mut word = self.word.q.val();
+                        let mut keep = bits::<8>(0xff);
+                        for i in 0..8 {
+                            if lane == bits::<3>(i as u64) {
+                                word.set_bits::<8>(8 * i, data);
+                                keep = bits::<8>((2 << i) - 1);
+                            }
+                        }
+                        self.word.d.next = word;
+                        self.keep.d.next = keep;
+                        self.lane.d.next = lane + 1;
+                        self.valid.d.next = !dv || lane.all();
+                        self.last.d.next = !dv;
+                        self.error.d.next = !dv && bad;
+                    }
+                    if dv {
+                        self.delay.d.next = cat::<40>((self.delay.q.val().get_bits::<32>(0), byte));
+                        if !holds_data {
+                            self.delayed.d.next = self.delayed.q.val() + 1;
+                        }
+                        self.crc.d.next = crc::step(self.crc.q.val(), byte);
+                        if !self.length.q.val().all() {
+                            self.length.d.next = self.length.q.val() + 1;
+                        }
+                        if self.length.q.val() == bits::<16>(63) {
+                            self.long_enough.d.next = true;
+                        }
+                        if self.length.q.val() == bits::<16>(12) {
+                            self.tag_begins[0].d.next = byte == bits::<8>(0x81);
+                            self.tag_begins[1].d.next = byte == bits::<8>(0x88);
+                        }
+                        let tagged = (self.tag_begins[0].q.val() && !byte.any())
+                            || (self.tag_begins[1].q.val() && byte == bits::<8>(0xa8));
+                        if self.length.q.val() == bits::<16>(13) && tagged {
+                            self.limit.d.next = self.max_frame.val() + 4;
+                        }
+                        if self.length.q.val() >= self.limit.q.val() && !self.too_long.q.val() {
+                            self.too_long.d.next = true;
+                            self.discard.d.next = true;
+                            self.abort.d.next = true;
+                        }
+                        if er {
+                            self.symbol_error.d.next = true;
+                        }
+                    } else {
+                        self.waiting.d.next = Waiting::Carrier;
+                        if self.symbol_error.q.val() {
+                            self.symbol.d.next = true;
+                        } else if self.too_long.q.val() {
+                            self.oversize.d.next = true;
+                        } else if !self.long_enough.q.val() {
+                            self.runt.d.next = true;
+                        } else if damaged {
+                            self.bad_fcs.d.next = true;
+                        } else {
+                            self.good.d.next = true;
+                        }
                     }
                 }
             }
