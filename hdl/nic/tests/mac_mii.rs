@@ -3,9 +3,7 @@
 
 mod gmii;
 
-use gmii::{
-    Counters, Expected, GmiiSink, GmiiSource, RX_EVENTS, Symbol, carrier, random_frame, with_fcs,
-};
+use gmii::{Counters, Expected, GmiiSink, GmiiSource, RX_EVENTS, Symbol, carrier, random_frame, with_fcs};
 use hematite_nic::mac::{Port, Receive, Transmit};
 use hematite_testbench::{Dut, Pace, Packet, Rng, cases, ns};
 use rand::RngExt;
@@ -62,7 +60,10 @@ fn nibbles(rng: &mut Rng, octets: &[Symbol]) -> Vec<Symbol> {
 fn octets(symbols: &[Symbol]) -> Vec<u8> {
     assert!(symbols.len().is_multiple_of(2), "half an octet");
     assert!(symbols.iter().all(|s| s.data < 16 && !s.error));
-    symbols.chunks(2).map(|pair| pair[0].data | pair[1].data << 4).collect()
+    symbols
+        .chunks(2)
+        .map(|pair| pair[0].data | pair[1].data << 4)
+        .collect()
 }
 
 #[test]

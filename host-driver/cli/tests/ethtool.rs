@@ -77,13 +77,14 @@ fn settings_are_shown_changed_and_shown() {
 #[test]
 fn counters_are_listed_and_tests_pass() {
     let served = Served::start();
-    let shown = served.run(&["ethtool", "-S", "-t"]);
+    let shown = served.run(&["ethtool", "-S", "-t", "eth0", "offline"]);
     for part in [
         "NIC statistics:\n     rx_queue_0_packets: ",
         "\n     rx_good: ",
         "\n     control_refused: 0\n",
         "The test result is PASS\nThe test extra info:\n",
         "Link test             (online)\t 0\n",
+        "Loopback test        (offline)\t 0\n",
     ] {
         assert!(shown.contains(part), "{part:?} in {shown}");
     }

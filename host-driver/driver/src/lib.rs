@@ -36,6 +36,7 @@ pub mod port;
 mod queue;
 pub mod rx;
 mod rx_mode;
+mod selftest;
 pub mod transport;
 pub mod tx;
 mod upper;

@@ -95,8 +95,19 @@ impl<F: PciFunction> VirtioNet<F> {
     }
 
     fn write_pause(&mut self) -> Result<(), Error> {
+        self.write_control(0)
+    }
+
+    /// Flow control as it was set, and `more` of the port's settings.
+    pub(crate) fn set_port_control(&mut self, more: u32) -> Result<(), Error> {
+        self.has_port()?;
+        self.write_control(more)
+    }
+
+    fn write_control(&mut self, more: u32) -> Result<(), Error> {
         let flag = |on, bit: u32| if on { u64::from(bit) } else { 0 };
-        let control = flag(self.pause.rx, port::OBEY_PAUSE) | flag(self.pause.tx, port::SEND_PAUSE);
+        let control =
+            flag(self.pause.rx, port::OBEY_PAUSE) | flag(self.pause.tx, port::SEND_PAUSE) | u64::from(more);
         let at = u64::from(bar0::PORT + port::CONTROL);
         let function = self.transport.function();
         Ok(function.mmio_write(card::BAR, at, Width::U32, control)?)
@@ -106,7 +117,7 @@ impl<F: PciFunction> VirtioNet<F> {
         if card::minor_version(&mut self.transport)? >= Some(1) {
             Ok(())
         } else {
-            Err(Error::NotSupported("flow control"))
+            Err(Error::NotSupported("the card's port registers"))
         }
     }
 }

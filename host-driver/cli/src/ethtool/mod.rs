@@ -11,8 +11,9 @@ use anyhow::{Context, Result, bail};
 use hematite_bus::vfio::{Port, VfioFunction};
 use hematite_driver::channels::{DEFAULT_HASH_KEY, RxfhSizes};
 use hematite_driver::{CoalesceParam, Error, Options, RxFlowHash, VirtioNet};
-use hematite_netstack::{Features, IfIndex, NetDevice, Stack, StackConfig};
+use hematite_netstack::{Features, IfIndex, Instant as StackInstant, NetDevice, Stack, StackConfig};
 use parse::{Indirection, Operation, Rxfh, Settings};
+use std::time::{Duration, Instant};
 
 /// Runs the options in turn; whether all of them did what was asked for.
 pub fn run<P: Port>(function: VfioFunction<P>, bus: &str, words: &[String]) -> Result<bool> {
@@ -62,7 +63,8 @@ impl<P: Port> Interface<P> {
             Operation::SetRxfh(rxfh) => self.set_rxfh(rxfh)?,
             Operation::Statistics => self.statistics()?,
             Operation::Driver => print!("{}", show::driver(bus)),
-            Operation::Test => return self.test(),
+            Operation::Test => return self.test(false),
+            Operation::OfflineTest => return self.test(true),
         }
         Ok(true)
     }
@@ -219,20 +221,39 @@ impl<P: Port> Interface<P> {
         Ok(())
     }
 
-    /// What the driver can find out without a peer.
-    fn test(&mut self) -> Result<bool> {
+    /// What the driver can find out without a peer; `offline` also by what the wire must be kept from.
+    fn test(&mut self, offline: bool) -> Result<bool> {
         let status = self.net.check_device().is_ok();
         let control = match self.net.device_coalesce() {
             Ok(_) | Err(Error::NotSupported(_)) => true,
             Err(_) => false,
         };
-        let tests = [
+        let mut tests = vec![
             ("Device status test    (online)", status),
             ("Control queue test    (online)", control),
             ("Link test             (online)", self.net.link_up()),
         ];
+        if offline {
+            match self.loopback() {
+                Err(Error::NotSupported(what)) => eprintln!("no loopback test: the device lacks {what}"),
+                result => tests.push(("Loopback test        (offline)", result?)),
+            }
+        }
         print!("{}", show::test(&tests));
         Ok(tests.iter().all(|test| test.1))
+    }
+}
+
+impl<P: Port> Interface<P> {
+    /// Frames through the card and back, for at most a few seconds.
+    fn loopback(&mut self) -> Result<bool, Error> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let start = Instant::now();
+        let clock = || StackInstant::from_nanos(start.elapsed().as_nanos() as u64);
+        self.net.loopback_test(clock, |function| {
+            function.wait(Some(Duration::from_millis(10)), None);
+            start.elapsed() > PATIENCE
+        })
     }
 }
 

@@ -60,6 +60,8 @@ pub enum Operation {
     Driver,
     /// `-t`
     Test,
+    /// `-t offline`
+    OfflineTest,
 }
 
 /// How an option's words are read.
@@ -70,8 +72,8 @@ enum Kind {
     Set(fn(Settings) -> Operation),
     /// Words of its own kind.
     Rxfh(fn(Rxfh) -> Operation),
-    /// One word at most of these.
-    Mode(&'static [&'static str], fn() -> Operation),
+    /// One of these words, or none for the first.
+    Mode(&'static [(&'static str, fn() -> Operation)]),
 }
 
 /// All options, short and long.
@@ -102,7 +104,13 @@ const OPTIONS: &[(&[&str], Kind)] = &[
     (&["-A", "--pause"], Kind::Set(Operation::SetPause)),
     (&["-S", "--statistics"], Kind::Show(|| Operation::Statistics)),
     (&["-i", "--driver"], Kind::Show(|| Operation::Driver)),
-    (&["-t", "--test"], Kind::Mode(&["online"], || Operation::Test)),
+    (
+        &["-t", "--test"],
+        Kind::Mode(&[
+            ("online", || Operation::Test),
+            ("offline", || Operation::OfflineTest),
+        ]),
+    ),
 ];
 
 /// What the words ask for; `interface` is the one name that an option may have.
@@ -136,9 +144,20 @@ fn operation(option: &str, kind: &Kind, words: &[String], interface: &str) -> Re
         all => all,
     };
     match kind {
-        Kind::Show(make) | Kind::Mode(_, make) if words.is_empty() => Ok(make()),
-        Kind::Mode(modes, make) if words.len() == 1 && modes.contains(&words[0].as_str()) => Ok(make()),
-        Kind::Show(_) | Kind::Mode(..) => {
+        Kind::Show(make) if words.is_empty() => Ok(make()),
+        Kind::Mode(modes) => {
+            let word = words.join(" ");
+            let mode = modes.iter().find(|mode| words.is_empty() || mode.0 == word);
+            let Some((_, make)) = mode else {
+                let all: Vec<&str> = modes.iter().map(|mode| mode.0).collect();
+                bail!(
+                    "{option}: `{word}` is none of {}; the interface is {interface}",
+                    all.join(", ")
+                );
+            };
+            Ok(make())
+        }
+        Kind::Show(_) => {
             bail!(
                 "{option}: `{}` is not understood; the interface is {interface}",
                 words.join(" ")
@@ -264,7 +283,7 @@ mod tests {
             ("-k eth1", "the interface is eth0"),
             ("-K eth0", "takes names"),
             ("-G rx", "takes names"),
-            ("-t offline", "`offline` is not understood"),
+            ("-t external_lb", "`external_lb` is none of online, offline"),
             ("-L combined", "takes names"),
             ("-l all", "the interface is eth0"),
             ("-X", "takes equal N"),

@@ -375,10 +375,13 @@ fn card_counters_are_read_from_a_card_and_from_nothing_else() {
 fn flow_control_is_the_cards_and_survives_a_reset() {
     let mut other = up(Settings::default(), Options::default(), seeded());
     let wanted = PauseParam { rx: true, tx: true };
-    assert_eq!(other.pauseparam(), Err(Error::NotSupported("flow control")));
+    assert_eq!(
+        other.pauseparam(),
+        Err(Error::NotSupported("the card's port registers"))
+    );
     assert_eq!(
         other.set_pauseparam(wanted),
-        Err(Error::NotSupported("flow control"))
+        Err(Error::NotSupported("the card's port registers"))
     );
     let settings = Settings {
         bar: 0,
@@ -395,7 +398,10 @@ fn flow_control_is_the_cards_and_survives_a_reset() {
     assert_eq!(card.function().port_control, port::OBEY_PAUSE);
     // An older card has no such registers.
     card.function().vendor_version = 1 << 16;
-    assert_eq!(card.pauseparam(), Err(Error::NotSupported("flow control")));
+    assert_eq!(
+        card.pauseparam(),
+        Err(Error::NotSupported("the card's port registers"))
+    );
     finish(card);
 }
 
