@@ -13,7 +13,8 @@ pub struct Symbol {
     pub error: Bit,
 }
 
-/// Symbols that are collected before a frame begins, so that clocks that differ by 500 ppm carry the longest one.
+/// Symbols that are collected before a frame begins, so that clocks that differ by 300 ppm carry the longest one,
+/// also in nibbles.
 const LEAD: u64 = 8;
 
 /// With `enable`, what is sent is received, and nothing goes to the PHY or comes from it; else it is a wire each way.
