@@ -15,12 +15,12 @@ pub struct Symbol {
 
 /// Symbols that are collected before a frame begins, so that clocks that differ by 300 ppm carry the longest one,
 /// also in nibbles.
-const LEAD: u64 = 8;
+const LEAD: u64 = 10;
 
 /// With `enable`, what is sent is received, and nothing goes to the PHY or comes from it; else it is a wire each way.
 /// A switch in mid-frame leaves parts of frames in both directions.
 ///
-/// The clocks' difference is taken up by a buffer of 16 symbols, which starts anew in each gap.
+/// The clocks' difference is taken up by a buffer of 32 symbols, which starts anew in each gap.
 #[hw]
 pub struct Loopback {
     /// Rising edge: the transmitter's clock.
@@ -42,7 +42,7 @@ pub struct Loopback {
     resets: ResetCrossing,
     tx_enable: Synchronizer<Bit>,
     rx_enable: Synchronizer<Bit>,
-    buffer: AsyncFifo<Symbol, 4, 5>,
+    buffer: AsyncFifo<Symbol, 5, 6>,
     /// The symbol before was one of a frame.
     in_frame: Reg<Bit>,
     running: Reg<Bit>,
