@@ -20,6 +20,9 @@ pub struct Arguments {
     /// The interface's MTU, bytes; jumbo frames as far as the device has them.
     #[arg(long, global = true, value_name = "BYTES")]
     pub mtu: Option<u16>,
+    /// CPUs that share the work, each a thread: interrupts are spread over them, and received packets by their flow.
+    #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub cpus: u8,
     #[command(subcommand)]
     pub command: Command,
 }

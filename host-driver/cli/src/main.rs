@@ -4,6 +4,7 @@
 //! a panic, SIGTERM), the function is left with bus mastering and interrupts off and no memory mapped.
 
 mod arguments;
+mod cpus;
 mod ethtool;
 mod os;
 mod pci;
@@ -35,24 +36,29 @@ fn main() -> ExitCode {
 
 /// Whether what was asked for succeeded.
 fn run(arguments: &Arguments) -> Result<bool> {
-    /// DMA memory: rings of 256 descriptors and their buffers take a tenth of it. In whole huge pages.
-    const DMA: usize = 8 << 20;
+    // DMA memory: rings of 256 descriptors and their buffers take a tenth of it, for each CPU. In whole huge pages.
+    let dma = usize::from(arguments.cpus) * (8 << 20);
     match &arguments.command {
         Command::Bind { bdf } => pci::bind(bdf),
         Command::Unbind { bdf } => pci::unbind(bdf),
         command => match arguments.device()? {
-            Device::VfioUser(path) => on_card(VfioUser::connect(path, DMA)?, arguments, command),
-            Device::Function(bdf) => on_card(KernelVfio::open(bdf, DMA)?, arguments, command),
+            Device::VfioUser(path) => on_card(VfioUser::connect(path, dma)?, arguments, command),
+            Device::Function(bdf) => on_card(KernelVfio::open(bdf, dma)?, arguments, command),
             Device::System => os::run(command),
         },
     }
 }
 
-fn on_card<P: Port>(function: VfioFunction<P>, arguments: &Arguments, command: &Command) -> Result<bool> {
+fn on_card<P: Port + Send + 'static>(
+    function: VfioFunction<P>,
+    arguments: &Arguments,
+    command: &Command,
+) -> Result<bool> {
     if let Command::Ethtool { words } = command {
         return ethtool::run(function, arguments.bus(), words);
     }
-    let mut session = Session::start(function, arguments.address()?, arguments.mtu)?;
+    let (mtu, cpus) = (arguments.mtu, arguments.cpus.into());
+    let mut session = Session::start(function, arguments.address()?, mtu, cpus)?;
     let done = match command {
         Command::Up { seconds, port, .. } => session.serve(*seconds, *port),
         Command::Ping(options) => ping::run(&mut session, options),

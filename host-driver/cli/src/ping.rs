@@ -8,20 +8,23 @@ use hematite_netstack::PingSocket;
 use std::time::{Duration, Instant};
 
 pub fn run<P: Port>(session: &mut Session<P>, options: &PingOptions) -> Result<bool> {
-    let socket = PingSocket::bind(&mut session.stack, None)?;
+    let socket = PingSocket::bind(&mut session.host().stack, None)?;
     let payload: Vec<u8> = (0..options.size).map(|i| (i * 31 + 7) as u8).collect();
     let mut buffer = vec![0; 65_536];
     let mut answered = 0;
     for sequence in 0..options.count {
         let sent = Instant::now();
-        let now = session.now();
-        session.stack.poll(now);
-        socket.send_to(&mut session.stack, &payload, options.host, sequence)?;
+        {
+            let host = &mut *session.host();
+            let now = host.now();
+            host.stack.poll(now);
+            socket.send_to(&mut host.stack, &payload, options.host, sequence)?;
+        }
         let limit = Duration::from_millis(options.timeout);
         let mut reply = None;
         while reply.is_none() && sent.elapsed() < limit && !session.is_stopping() {
             session.turn(limit.saturating_sub(sent.elapsed()))?;
-            match socket.recv_from(&mut session.stack, &mut buffer) {
+            match socket.recv_from(&mut session.host().stack, &mut buffer) {
                 Ok(found) if found.sequence == sequence => reply = Some(found),
                 Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
@@ -47,7 +50,7 @@ pub fn run<P: Port>(session: &mut Session<P>, options: &PingOptions) -> Result<b
             break;
         }
     }
-    socket.close(&mut session.stack);
+    socket.close(&mut session.host().stack);
     println!("{} sent, {answered} answered", options.count);
     Ok(answered == options.count)
 }

@@ -197,13 +197,13 @@ struct OnCard<'a, P: Port> {
 impl<P: Port> Datagrams for OnCard<'_, P> {
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.socket
-            .send_to(&mut self.session.stack, bytes, self.to)
+            .send_to(&mut self.session.host().stack, bytes, self.to)
             .map(drop)
     }
 
     fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.socket
-            .recv_from(&mut self.session.stack, into)
+            .recv_from(&mut self.session.host().stack, into)
             .map(|(len, _)| len)
     }
 
@@ -215,14 +215,14 @@ impl<P: Port> Datagrams for OnCard<'_, P> {
 
 /// `hematite udp` over the card.
 pub fn udp<P: Port>(session: &mut Session<P>, options: &TransferOptions) -> Result<bool> {
-    let socket = UdpSocket::bind(&mut session.stack, (Ipv4Addr::UNSPECIFIED, 0))?;
+    let socket = UdpSocket::bind(&mut session.host().stack, (Ipv4Addr::UNSPECIFIED, 0))?;
     let mut port = OnCard {
         session,
         socket,
         to: SocketAddrV4::new(options.host, options.port),
     };
     let right = echo(&mut port, options)?;
-    port.socket.close(&mut port.session.stack);
+    port.socket.close(&mut port.session.host().stack);
     Ok(right)
 }
 
@@ -233,15 +233,16 @@ struct StreamOnCard<'a, P: Port> {
 
 impl<P: Port> ByteStream for StreamOnCard<'_, P> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write(&mut self.session.stack, bytes)
+        self.stream.write(&mut self.session.host().stack, bytes)
     }
 
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(&mut self.session.stack, into)
+        self.stream.read(&mut self.session.host().stack, into)
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        self.stream.shutdown(&mut self.session.stack, Shutdown::Write)
+        self.stream
+            .shutdown(&mut self.session.host().stack, Shutdown::Write)
     }
 
     fn turn(&mut self, timeout: Duration) -> Result<bool> {
@@ -252,10 +253,13 @@ impl<P: Port> ByteStream for StreamOnCard<'_, P> {
 
 /// `hematite tcp` over the card.
 pub fn tcp<P: Port>(session: &mut Session<P>, options: &TransferOptions) -> Result<bool> {
-    let stream = TcpStream::connect(&mut session.stack, SocketAddrV4::new(options.host, options.port))?;
+    let stream = TcpStream::connect(
+        &mut session.host().stack,
+        SocketAddrV4::new(options.host, options.port),
+    )?;
     let mut port = StreamOnCard { session, stream };
     let right = stream_echo(&mut port, options)?;
-    port.stream.close(&mut port.session.stack);
+    port.stream.close(&mut port.session.host().stack);
     Ok(right)
 }
 

@@ -59,6 +59,54 @@ fn pings_datagrams_and_streams_cross_the_card() {
     assert_eq!(ends.iter().sum::<u64>(), report.frames.0, "{:?}", report.card);
 }
 
+/// Interrupts and packets are spread over threads: what the one CPU did, several do.
+#[test]
+fn cpus_are_threads_that_share_the_work() {
+    let served = Served::start();
+    let tcp = served.run(&["--cpus", "4", "tcp", PEER, "--bytes", "100000"]);
+    assert!(
+        tcp.contains("100000 bytes sent, 100000 came back, 0 wrong"),
+        "{tcp}"
+    );
+    let udp = served.run(&["--cpus", "2", "udp", PEER, "--bytes", "100000"]);
+    assert!(udp.contains(" 0 wrong, 0 not"), "{udp}");
+    let shares = |said: &str| -> Vec<u64> {
+        let line = said
+            .lines()
+            .find_map(|line| line.strip_prefix("packets by CPU: "));
+        let shares = line.unwrap_or_else(|| panic!("{said}")).split(' ');
+        shares.map(|n| n.parse().expect("a number")).collect()
+    };
+    // One takes the interrupts of the flow's queue, and the flow is followed to the program, which is on the last.
+    let tcp = shares(&tcp);
+    let (program, others) = tcp.split_last().expect("CPUs");
+    assert!(others.len() == 3 && *program > 50, "{tcp:?}");
+    assert!(others.iter().any(|share| *share > 50), "{tcp:?}");
+    // Datagrams of a socket that is not connected go where their hash says.
+    let udp = shares(&udp);
+    assert!(udp.len() == 2 && udp.iter().sum::<u64>() > 100, "{udp:?}");
+    // Threads and all end cleanly when told to.
+    let mut up = served
+        .command(&["up", "--cpus", "3"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let mut line = String::new();
+    let mut said = BufReader::new(up.stdout.take().expect("a pipe"));
+    said.read_line(&mut line).expect("a line");
+    assert!(line.contains("link up"), "{line}");
+    terminate(&up);
+    assert!(up.wait().expect("it ends").success(), "SIGTERM is a clean end");
+    let report = served.end();
+    assert_eq!((report.clients, report.left_on), (3, 0));
+    assert_eq!(
+        (report.broken_rules, report.faults),
+        (0, 0),
+        "{:?}",
+        report.broken
+    );
+}
+
 #[test]
 fn one_client_at_a_time_and_the_next_when_it_is_gone() {
     let served = Served::start();

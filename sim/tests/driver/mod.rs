@@ -71,7 +71,8 @@ impl Interface {
                 .service(|| Instant::ZERO, &mut self.sink)
                 .expect("a device that works");
             if self.sink.frames.len() == before {
-                self.net.function().wait(Some(Duration::from_millis(100)), None);
+                let waiter = self.net.function().waiter();
+                waiter.wait(Some(Duration::from_millis(100)), None);
                 waits += 1;
             } else {
                 waits = 0;

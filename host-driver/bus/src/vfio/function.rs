@@ -1,12 +1,9 @@
 //! One implementation of [`PciFunction`] over whatever has regions, eventfds and DMA maps.
 
-use std::os::fd::BorrowedFd;
-use std::time::Duration;
-
 use vfio_bindings::bindings::vfio::VFIO_PCI_CONFIG_REGION_INDEX;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::interrupts::Interrupts;
+use super::interrupts::{InterruptWaiter, Interrupts};
 use crate::{BusError, DmaSpace, PciFunction, Width, pci};
 
 /// Bytes of configuration space.
@@ -74,10 +71,9 @@ impl<P: Port> VfioFunction<P> {
         }
     }
 
-    /// Sleeps until the function raises an interrupt, `also` is readable (or closed), a signal arrives, or `timeout`
-    /// has passed. Interrupts are then there for [`PciFunction::take_interrupt`].
-    pub fn wait(&mut self, timeout: Option<Duration>, also: Option<BorrowedFd<'_>>) {
-        self.interrupts.wait(timeout, also);
+    /// To wait for interrupts of the vectors that are on now. They are then there for [`PciFunction::take_interrupt`].
+    pub fn waiter(&self) -> InterruptWaiter {
+        self.interrupts.waiter()
     }
 
     fn region(&self, bar: u8, offset: u64, width: Width) -> Result<u32, BusError> {

@@ -14,6 +14,7 @@ pub mod sysfs;
 mod user;
 
 pub use function::{Port, VfioFunction};
+pub use interrupts::InterruptWaiter;
 pub use kernel::KernelPort;
 pub use open::OpenError;
 pub use user::UserPort;
