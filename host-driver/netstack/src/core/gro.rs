@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::checksum::Sum;
 use super::drop_reason::SkbDropReason;
 use super::netdevice::IfIndex;
-use super::skb::{Gso, SkBuff};
+use super::skb::{Gso, PktType, SkBuff};
 use super::time::Instant;
 use super::trace::Stage;
 use crate::stack::Stack;
@@ -61,6 +61,8 @@ pub struct GroStats {
 /// A packet that waits for more of its flow (`struct napi_gro_cb`).
 struct Held {
     skb: SkBuff,
+    /// As the packet's, closer at hand.
+    pkt_type: PktType,
     key: FlowKey,
     head: Segment,
     pseudo: Sum,
@@ -173,6 +175,7 @@ impl NapiGro {
         bucket.push(Held {
             next_seq: segment.seq.wrapping_add(segment.len as u32),
             len: skb.len(),
+            pkt_type: skb.pkt_type(),
             skb,
             key,
             pseudo: key.pseudo(),

@@ -117,7 +117,7 @@ fn next<const N: usize>(skb: &mut SkBuff, held: &Held, mask: &[u8; N]) -> Option
         || skb.is_nonlinear()
         || skb.gso().is_some()
         || th[16..18] == [0xff, 0xff]
-        || held.skb.pkt_type() != PktType::Host;
+        || held.pkt_type != PktType::Host;
     let follows = u32::from_be_bytes([th[4], th[5], th[6], th[7]]) == held.next_seq
         && held.has_room(next.len)
         && (1..=held.head.len).contains(&next.len)
