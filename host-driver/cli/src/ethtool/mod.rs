@@ -251,7 +251,7 @@ impl<P: Port> Interface<P> {
         let start = Instant::now();
         let clock = || StackInstant::from_nanos(start.elapsed().as_nanos() as u64);
         self.net.loopback_test(clock, |function| {
-            function.wait(Some(Duration::from_millis(10)), None);
+            function.waiter().wait(Some(Duration::from_millis(10)), None);
             start.elapsed() > PATIENCE
         })
     }
