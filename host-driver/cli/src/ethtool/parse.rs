@@ -64,6 +64,9 @@ pub enum Operation {
     OfflineTest,
 }
 
+/// A word, and what it stands for.
+type Mode = (&'static str, fn() -> Operation);
+
 /// How an option's words are read.
 enum Kind {
     /// Nothing but the interface's name.
@@ -73,7 +76,7 @@ enum Kind {
     /// Words of its own kind.
     Rxfh(fn(Rxfh) -> Operation),
     /// One of these words, or none for the first.
-    Mode(&'static [(&'static str, fn() -> Operation)]),
+    Mode(&'static [Mode]),
 }
 
 /// All options, short and long.
