@@ -92,8 +92,8 @@ pub const fn vector_bits(pairs: usize) -> usize {
 /// (descriptors, bytes), `ReadEngine`, `TransmitOffload` (segments, checksums), `GigabitPort` (store, pad, FCS,
 /// gap), GMII.
 ///
-/// The GMII clocks are 125 MHz, or at 10 and 100 Mb/s an MII's 2.5 and 25 MHz; `core_clock` is unrelated to them and at least 125 MHz for line rate in
-/// both directions at 64 bytes. `MAC` is the address as a number, its first octet lowest; `PAIRS` of queues there are,
+/// The GMII clocks are 125 MHz, or at 10 and 100 Mb/s an MII's 2.5 and 25 MHz; `core_clock` is unrelated to them and at
+/// least 125 MHz for line rate in both directions at 64 bytes. `MAC` is the address as a number, its first octet lowest; `PAIRS` of queues there are,
 /// 1 to 8. The other numbers follow from that: name the type with [`card!`](crate::card!).
 #[hw]
 pub struct Card<

@@ -102,6 +102,7 @@ fn sender(dut: &Dut, rng: &mut Rng, out: Pace) -> Result<Sender, Error> {
     bench.set("byte_time", 1)?;
     bench.set("received", 0)?;
     bench.set("congested", 0)?;
+    bench.set("obey", 1)?;
     let mac = MAC
         .iter()
         .rev()
@@ -328,6 +329,20 @@ fn the_port_holds_its_frames_and_takes_the_pause_frame() {
         s.bench.run_until(20_000, |b| b[rx].len() == 1)?;
         assert_eq!(s.bench[s.rx].take(), [Packet::good(pause)]);
         assert_eq!((s.bench.get("paused")?, s.bench[s.events].counts[0]), (0, 1));
+        // A pause that lasts ends with obedience.
+        s.bench.set("obey_pause", 1)?;
+        s.bench.run(10)?;
+        let longest = pause_frame([2; 6], 0xffff);
+        s.bench[s.wire_in].send(&carrier(7, &with_fcs(&longest)), 12);
+        s.bench.run_until(20_000, |b| b[events].counts[0] == 2)?;
+        s.bench.run(40)?;
+        assert_eq!(s.bench.get("paused")?, 1);
+        s.bench[s.wire_out].carriers.clear();
+        s.bench[s.tx].send(Packet::good(random_frame(rng, 100)));
+        s.bench.run(1000)?;
+        assert!(s.bench[s.wire_out].carriers.is_empty());
+        s.bench.set("obey_pause", 0)?;
+        s.bench.run_until(2000, |b| b[wire_out].carriers.len() == 1)?;
         Ok(())
     });
 }

@@ -10,7 +10,8 @@ const CLASS: u64 = 3;
 /// VIRTIO_NET_CTRL_ANNOUNCE_ACK.
 const ACK: u64 = 0;
 
-/// Carries out the command of class CTRL_ANNOUNCE: the driver has told the network where it is.
+/// Carries out the command of class CTRL_ANNOUNCE: the driver has told the network where it is. `announced` is high at
+/// `commit`; a command with data, another code, or without GUEST_ANNOUNCE is refused.
 #[hw]
 pub struct Announce {
     /// Rising edge.

@@ -20,7 +20,9 @@ const LEAD: u64 = 10;
 /// With `enable`, what is sent is received, and nothing goes to the PHY or comes from it; else it is a wire each way.
 /// A switch in mid-frame leaves parts of frames in both directions.
 ///
-/// The clocks' difference is taken up by a buffer of 32 symbols, which starts anew in each gap.
+/// A symbol a cycle. To and from the PHY in the same cycle; around the loop some 16 cycles later. The clocks' difference is
+/// taken up by a buffer of 32 symbols, which starts anew in each gap; clocks that differ by more cut a frame short, and the
+/// receiver counts it as bad.
 #[hw]
 pub struct Loopback {
     /// Rising edge: the transmitter's clock.

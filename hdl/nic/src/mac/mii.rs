@@ -11,7 +11,8 @@ const DELIMITER: u64 = 0xd;
 /// Makes bytes of what the PHY receives. By MII the delimiter says which nibbles belong together, as the preamble may
 /// have any number of them; one that is left over at the end of a frame is dropped.
 ///
-/// A byte a cycle, or one in two cycles; a cycle later.
+/// A byte a cycle, or one in two cycles; a cycle later. A nibble that is no preamble before the delimiter becomes a byte that
+/// is none either.
 #[hw]
 pub struct ReceiveBytes {
     /// Rising edge: RX_CLK.
@@ -80,6 +81,8 @@ impl Logic for ReceiveBytes {
 }
 
 /// Puts the transmitter's bytes onto TXD, and gives it the time: at each `enable` it goes on by a byte.
+///
+/// A byte a cycle, or one in two cycles; on the pins a cycle later.
 #[hw]
 pub struct TransmitBytes {
     /// Rising edge: GTX_CLK, or TX_CLK of an MII.

@@ -9,8 +9,11 @@ const PAUSE: u64 = 0x0100_0888;
 /// Longest pause that a frame can ask for.
 const LONGEST: u64 = 0xffff;
 
-/// Finds PAUSE frames to the group address among received frames, which pass in the same cycle. With `obey`, such a frame
-/// ends with `error`, so that it goes nowhere, and `received` pulses.
+/// Finds PAUSE frames to the group address among received frames; those to the port's own address, which the annex allows
+/// too, are frames like any other. With `obey`, such a frame ends with `error`, so that it goes nowhere, and `received`
+/// pulses a cycle after its last beat. A frame that ends with `error` by itself asks for nothing.
+///
+/// A beat a cycle, passed on in the same cycle; back-pressure passes through.
 #[hw]
 pub struct PauseReceive {
     /// Rising edge.
@@ -91,7 +94,7 @@ enum PauseState {
 /// Holds frames back while the far end wants that, and makes PAUSE frames of its own: one of the longest pause when
 /// `congested` rises, one more whenever half of it is over, one of 0 when it falls.
 ///
-/// A frame costs a cycle more than its beats. A frame that has begun is never held; a PAUSE frame waits for its end and
+/// A beat a cycle, in the same cycle; a frame costs a cycle more than its beats, which the gap between frames hides. A frame that has begun is never held; a PAUSE frame waits for its end and
 /// goes before all others, also in a pause.
 #[hw]
 pub struct PauseTransmit {
@@ -105,6 +108,8 @@ pub struct PauseTransmit {
     pub quanta: Signal<In, Bits<16>>,
     /// One came: high for one cycle.
     pub received: Signal<In, Bit>,
+    /// Low ends a pause, and keeps others from beginning.
+    pub obey: Signal<In, Bit>,
     /// The far end is to stop.
     pub congested: Signal<In, Bit>,
     /// The port's own address, its first octet in bits 7..0.
@@ -138,7 +143,9 @@ impl Logic for PauseTransmit {
 
         let left = self.left.q.val();
         self.holding.d.next = left.any();
-        if self.received.val() {
+        if !self.obey.val() {
+            self.left.d.next = bits::<22>(0);
+        } else if self.received.val() {
             self.left.d.next = cat::<22>((self.quanta.val(), bits::<6>(0)));
         } else if left.any() && self.byte_time.val() {
             self.left.d.next = left - 1;

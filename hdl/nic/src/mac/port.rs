@@ -64,7 +64,7 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     /// Longest frame to receive, in bytes from the destination address through the frame check sequence, not
     /// counting a VLAN tag: 1518 for an MTU of 1500. A frame under way when it changes is measured by either value or by a mixture.
     pub max_frame: Signal<In, Bits<16>>,
-    /// PAUSE frames are for the port: they stop transmission and are not received.
+    /// PAUSE frames are for the port: they stop transmission and are not received. Low ends a pause.
     pub obey_pause: Signal<In, Bit>,
     /// Send PAUSE frames when the receive FIFO is three eighths full, until it is down to an eighth.
     pub send_pause: Signal<In, Bit>,
@@ -144,6 +144,7 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     pause_mac: Synchronizer<Bits<48>>,
     pause_received: PulseCrossing,
     pause_sent: PulseCrossing,
+    pause_obeyed: Synchronizer<Bit>,
     pausing: Synchronizer<Bit>,
     good_event: PulseCrossing,
     bad_fcs_event: PulseCrossing,
@@ -309,6 +310,9 @@ impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, F
         self.pause_received.pulse_in.next = self.pause_receive.received.val();
         self.pause_received.read_clock.next = self.gmii_tx_clock.val();
         self.pause_transmit.received.next = self.pause_received.pulse_out.val();
+        self.pause_obeyed.clock.next = self.gmii_tx_clock.val();
+        self.pause_obeyed.d.next = self.obey_pause.val();
+        self.pause_transmit.obey.next = self.pause_obeyed.q.val();
         self.pause_sent.write_clock.next = self.gmii_tx_clock.val();
         self.pause_sent.pulse_in.next = self.pause_transmit.sent.val();
         self.pause_sent.read_clock.next = self.clock.val();
