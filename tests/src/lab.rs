@@ -12,7 +12,7 @@ use hematite_sim::host::{CpuModel, Host, HostConfig, HostError};
 use hematite_sim::pcie::{RootComplex, RootComplexConfig};
 use hematite_sim::pins::CardFault;
 use hematite_sim::verilated::VerilatedCard;
-use hematite_sim::wire::Wire;
+use hematite_sim::wire::{Damage, Wire};
 use hematite_sim::{BarPlacement, ClockPhases, Machine, SharedMachine, SimFunction, SimTime};
 use hematite_verilator::{Model, Optimization, Verilate};
 use std::cell::RefCell;
@@ -267,6 +267,11 @@ impl Lab {
     pub fn check(&self) -> Result<()> {
         self.check_content()?;
         no_violations(self.host.machine())
+    }
+
+    /// Lets a frame in from the wire, before anything of the peer's own.
+    pub fn arrive(&self, frame: Vec<u8>, damage: Damage) {
+        self.host.machine().borrow_mut().wire.endpoint.send(frame, damage);
     }
 
     /// Lets time pass on the machine alone.

@@ -10,6 +10,8 @@ pub mod raw_ring;
 pub mod rig;
 pub mod traffic;
 
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// The seed of a test: the one in `HEMATITE_SEED`, else a new one; printed.
@@ -26,4 +28,13 @@ pub fn seed() -> u64 {
     };
     eprintln!("replay with HEMATITE_SEED={seed}");
     seed
+}
+
+/// A frame of random octets to everyone from an individual address, of that type and that many bytes.
+pub fn random_frame(rng: &mut ChaCha8Rng, kind: u16, length: usize) -> Vec<u8> {
+    let mut frame: Vec<u8> = (0..length).map(|_| rng.random()).collect();
+    frame[..6].fill(0xff);
+    frame[6] &= 0xfe;
+    frame[12..14].copy_from_slice(&kind.to_be_bytes());
+    frame
 }

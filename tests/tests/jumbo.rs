@@ -6,12 +6,13 @@ use hematite_driver::Options;
 use hematite_sim::line_rate::{Load, measure};
 use hematite_sim::pcie::RootComplexConfig;
 use hematite_sim::verilated::VerilatedCard;
+use hematite_sim::wire::Damage;
 use hematite_sim::{ClockPhases, SimTime};
 use hematite_tests::lab::{LabConfig, every_frame_is_counted, no_violations};
 use hematite_tests::misuse::{Misuse, count};
 use hematite_tests::raw_ring::{DATA, RX, RawRings, TX, flag};
-use hematite_tests::seed;
-use rand::{RngExt, SeedableRng};
+use hematite_tests::{random_frame as frame, seed};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 const MTU: u16 = 9000;
@@ -29,15 +30,6 @@ fn config(seed: u64) -> LabConfig {
         },
         ..LabConfig::new(seed)
     }
-}
-
-/// A frame of random octets to everyone.
-fn frame(rng: &mut ChaCha8Rng, kind: u16, length: usize) -> Vec<u8> {
-    let mut frame: Vec<u8> = (0..length).map(|_| rng.random()).collect();
-    frame[..6].fill(0xff);
-    frame[6] &= 0xfe;
-    frame[12..14].copy_from_slice(&kind.to_be_bytes());
-    frame
 }
 
 #[test]
@@ -92,7 +84,7 @@ fn the_limit_is_exact_both_ways() -> Result<()> {
                 .borrow_mut()
                 .wire
                 .endpoint
-                .send(incoming.clone(), hematite_sim::wire::Damage::None);
+                .send(incoming.clone(), Damage::None);
             misuse.machine.borrow_mut().run_for(SimTime::from_us(120))?;
             if passes {
                 ensure!(rings.queues[RX].is_used(passed)?, "{kind:#x}, {length} bytes");

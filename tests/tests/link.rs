@@ -72,12 +72,7 @@ fn pause(lab: &Lab, quanta: u16) {
     frame.extend([0x88, 0x08, 0x00, 0x01]);
     frame.extend(quanta.to_be_bytes());
     frame.resize(60, 0);
-    lab.host
-        .machine()
-        .borrow_mut()
-        .wire
-        .endpoint
-        .send(frame, Damage::None);
+    lab.arrive(frame, Damage::None);
 }
 
 #[test]
@@ -125,12 +120,7 @@ fn a_full_receive_fifo_sends_pause_frames() -> Result<()> {
         let mut frame: Vec<u8> = (0..1000).map(|_| rng.random()).collect();
         frame[..6].copy_from_slice(&lab.mac().0);
         frame[12..14].copy_from_slice(&[0x88, 0xb5]);
-        lab.host
-            .machine()
-            .borrow_mut()
-            .wire
-            .endpoint
-            .send(frame, Damage::None);
+        lab.arrive(frame, Damage::None);
         sent += 1;
         lab.idle(SimTime::from_us(9))?;
         let told = told(&lab);
@@ -162,12 +152,7 @@ fn what_the_card_sends_in_its_loop_it_receives() -> Result<()> {
     for status in [PhyStatus::GIGABIT, PhyStatus::DOWN] {
         phy(&mut lab, status)?;
         let before = wire(&lab);
-        lab.host
-            .machine()
-            .borrow_mut()
-            .wire
-            .endpoint
-            .send(vec![0xff; 300], Damage::None);
+        lab.arrive(vec![0xff; 300], Damage::None);
         let machine = lab.host.machine().clone();
         let clock = || instant(machine.borrow().now());
         let mut turns = 0;

@@ -75,7 +75,7 @@ fn damaged_frames_are_dropped_and_counted_by_the_mac() -> Result<()> {
             },
         };
         expected[number as usize % 4] += 1;
-        lab.host.machine().borrow_mut().wire.endpoint.send(frame, damage);
+        lab.arrive(frame, damage);
         // Good traffic in between.
         lab.step(4)?;
     }
@@ -309,12 +309,7 @@ fn malformed_packets_are_dropped_and_counted_by_the_stack() -> Result<()> {
     lab.drain()?;
     for (n, (frame, reason)) in bad_packets(lab.mac()).into_iter().enumerate() {
         let before = lab.host.stack.drops().clone();
-        lab.host
-            .machine()
-            .borrow_mut()
-            .wire
-            .endpoint
-            .send(frame, Damage::None);
+        lab.arrive(frame, Damage::None);
         let until = lab.host.now() + SimTime::from_us(100);
         lab.host.run_until(until)?;
         let after = lab.host.stack.drops();
@@ -357,12 +352,7 @@ fn garbage_with_a_good_fcs_is_harmless() -> Result<()> {
         let end = rng.random_range(14..=frame.len());
         frame.truncate(end);
         // The sender stays unknown to the neighbour table: what is sent to it would be this test's own doing.
-        lab.host
-            .machine()
-            .borrow_mut()
-            .wire
-            .endpoint
-            .send(frame, Damage::None);
+        lab.arrive(frame, Damage::None);
         frames += 1;
         lab.idle(SimTime::from_us(2))?;
         lab.step(0)?;

@@ -3,7 +3,7 @@
 //! rings is shown in `virtio_device/multiqueue.rs`.
 
 use anyhow::{Context, Result, ensure};
-use etherparse::PacketBuilder;
+use etherparse::{IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder};
 use hematite_driver::channels::DEFAULT_HASH_KEY as KEY_OF_DRIVER;
 use hematite_driver::{Options, RxFlowHash};
 use hematite_sim::packet_host::Arrived;
@@ -96,51 +96,44 @@ impl Flow {
         let [from, port] = self.ports;
         let ethernet = PacketBuilder::ethernet2([2; 6], to);
         let tag = 7.try_into().expect("a VLAN");
-        let written = match (self.kind, self.addresses) {
-            (Kind::Other, _) => {
-                frame = [&to[..], &[2; 6]].concat();
-                if self.vlan {
-                    frame.extend([0x81, 0, 0, 7]);
-                }
-                frame.extend([0x88, 0xb5]);
-                frame.extend(&payload);
-                return frame;
+        if self.kind == Kind::Other {
+            frame = [&to[..], &[2; 6]].concat();
+            if self.vlan {
+                frame.extend([0x81, 0, 0, 7]);
             }
-            (kind, [IpAddr::V4(source), IpAddr::V4(destination)]) => {
-                let (source, destination) = (source.octets(), destination.octets());
-                let packet = if self.vlan {
-                    ethernet.single_vlan(tag).ipv4(source, destination, 64)
-                } else {
-                    ethernet.ipv4(source, destination, 64)
-                };
-                match kind {
-                    Kind::Tcp => packet
-                        .tcp(from, port, 1, 9)
-                        .ack(1)
-                        .psh()
-                        .write(&mut frame, &payload),
-                    Kind::Udp => packet.udp(from, port).write(&mut frame, &payload),
-                    _ => packet.write(&mut frame, 253.into(), &payload),
-                }
+            frame.extend([0x88, 0xb5]);
+            frame.extend(&payload);
+            return frame;
+        }
+        let header = match self.addresses {
+            [IpAddr::V4(source), IpAddr::V4(destination)] => {
+                let header = Ipv4Header::new(0, 64, IpNumber(0), source.octets(), destination.octets());
+                IpHeaders::Ipv4(header.expect("a header"), Default::default())
             }
-            (kind, [IpAddr::V6(source), IpAddr::V6(destination)]) => {
-                let (source, destination) = (source.octets(), destination.octets());
-                let packet = if self.vlan {
-                    ethernet.single_vlan(tag).ipv6(source, destination, 64)
-                } else {
-                    ethernet.ipv6(source, destination, 64)
+            [IpAddr::V6(source), IpAddr::V6(destination)] => {
+                let header = Ipv6Header {
+                    hop_limit: 64,
+                    source: source.octets(),
+                    destination: destination.octets(),
+                    ..Default::default()
                 };
-                match kind {
-                    Kind::Tcp => packet
-                        .tcp(from, port, 1, 9)
-                        .ack(1)
-                        .psh()
-                        .write(&mut frame, &payload),
-                    Kind::Udp => packet.udp(from, port).write(&mut frame, &payload),
-                    _ => packet.write(&mut frame, 253.into(), &payload),
-                }
+                IpHeaders::Ipv6(header, Default::default())
             }
             _ => panic!("two kinds of addresses"),
+        };
+        let packet = if self.vlan {
+            ethernet.single_vlan(tag).ip(header)
+        } else {
+            ethernet.ip(header)
+        };
+        let written = match self.kind {
+            Kind::Tcp => packet
+                .tcp(from, port, 1, 9)
+                .ack(1)
+                .psh()
+                .write(&mut frame, &payload),
+            Kind::Udp => packet.udp(from, port).write(&mut frame, &payload),
+            _ => packet.write(&mut frame, 253.into(), &payload),
         };
         written.expect("it fits");
         if self.kind == Kind::Fragment {
@@ -149,9 +142,7 @@ impl Flow {
             frame[at + 9] = 17;
             frame[at + 6..at + 8].copy_from_slice(&[0x20, 100]);
             frame[at + 10..at + 12].fill(0);
-            let header = etherparse::Ipv4Header::from_slice(&frame[at..])
-                .expect("a header")
-                .0;
+            let header = Ipv4Header::from_slice(&frame[at..]).expect("a header").0;
             let sum = header.calc_header_checksum().to_be_bytes();
             frame[at + 10..at + 12].copy_from_slice(&sum);
         }

@@ -15,7 +15,7 @@ use hematite_sim::wire::Damage;
 use hematite_tests::lab::no_violations;
 use hematite_tests::misuse::Misuse;
 use hematite_tests::raw_ring::{DATA, RX, RawRings, RawSetup, TX, flag};
-use hematite_tests::seed;
+use hematite_tests::{random_frame as frame, seed};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use virtio_spec::DeviceStatus;
@@ -108,15 +108,6 @@ fn received_by(rings: &RawRings, queue: usize, n: u16) -> Result<([u8; HEADER], 
         .copy_to_slice(usize::from(n) * BUFFER as usize, &mut bytes)?;
     let (header, frame) = bytes.split_at(HEADER);
     Ok((header.try_into()?, frame.to_vec()))
-}
-
-/// A frame of random octets from a unicast address, type as given.
-fn frame(rng: &mut ChaCha8Rng, kind: u16, length: usize) -> Vec<u8> {
-    let mut frame: Vec<u8> = (0..length).map(|_| rng.random()).collect();
-    frame[..6].fill(0xff);
-    frame[6] &= 0xfe;
-    frame[12..14].copy_from_slice(&kind.to_be_bytes());
-    frame
 }
 
 fn random() -> ChaCha8Rng {

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use hematite_abi::counter;
 use hematite_bus::Width;
 use hematite_sim::SimTime;
+use hematite_testbench::RssConfig;
 use hematite_testbench::toeplitz::{KEY, input, toeplitz};
 use hematite_tests::misuse::{Misuse, count};
 use hematite_tests::raw_ring::{RX, RawRings, RawSetup, TX};
@@ -46,42 +47,15 @@ fn use_pairs(rings: &mut RawRings, pairs: u16) -> Result<()> {
     Ok(())
 }
 
-/// struct virtio_net_rss_config, whatever it says.
-struct Rss {
-    types: u32,
-    mask: u16,
-    unclassified: u16,
-    table: Vec<u16>,
-    max_tx: u16,
-    key: Vec<u8>,
-}
-
-impl Rss {
-    fn new(table: &[u16]) -> Self {
-        Rss {
-            types: UDPV4,
-            mask: table.len() as u16 - 1,
-            unclassified: 0,
-            table: table.to_vec(),
-            max_tx: PAIRS as u16,
-            key: KEY.to_vec(),
-        }
-    }
-
-    /// RSS_CONFIG.
-    fn bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![MQ, 1];
-        bytes.extend(self.types.to_le_bytes());
-        for word in [self.mask, self.unclassified]
-            .iter()
-            .chain(&self.table)
-            .chain([&self.max_tx])
-        {
-            bytes.extend(word.to_le_bytes());
-        }
-        bytes.push(self.key.len() as u8);
-        bytes.extend(&self.key);
-        bytes
+/// What spreads datagrams over `table`.
+fn rss(table: &[u16]) -> RssConfig {
+    RssConfig {
+        types: UDPV4,
+        mask: table.len() as u16 - 1,
+        unclassified: 0,
+        table: table.to_vec(),
+        max_tx: PAIRS as u16,
+        key: KEY.to_vec(),
     }
 }
 
@@ -237,7 +211,7 @@ fn the_table_is_followed_even_to_a_queue_in_reset() -> Result<()> {
     let mut rings = setup(&misuse)?;
     for entries in [1, 2, 16, 128] {
         let table: Vec<u16> = (0..entries).map(|_| rng.random_range(0..PAIRS as u16)).collect();
-        ensure!(rings.command(&Rss::new(&table).bytes(), 1)? == [0]);
+        ensure!(rings.command(&rss(&table).command(), 1)? == [0]);
         for _ in 0..5 {
             let (frame, hash) = datagram(&mut rng);
             let expected = 2 * usize::from(table[hash as usize % entries]);
@@ -249,9 +223,9 @@ fn the_table_is_followed_even_to_a_queue_in_reset() -> Result<()> {
         }
     }
     // Unclassified: no hash of this kind is asked for.
-    let mut other = Rss::new(&[0]);
+    let mut other = rss(&[0]);
     (other.types, other.unclassified) = (1 << 5, 1);
-    ensure!(rings.command(&other.bytes(), 1)? == [0]);
+    ensure!(rings.command(&other.command(), 1)? == [0]);
     let (frame, _) = datagram(&mut rng);
     ensure!(by_which(&misuse, &rings, &frame)? == [SECOND]);
     rings.transport.reset_queue(SECOND as u16)?;
@@ -268,8 +242,8 @@ fn malformed_commands_are_refused_and_change_nothing() -> Result<()> {
     let misuse = Misuse::new()?;
     let mut rng = random();
     let mut rings = setup(&misuse)?;
-    let good = Rss::new(&[1, 0]);
-    ensure!(rings.command(&good.bytes(), 1)? == [0]);
+    let good = rss(&[1, 0]);
+    ensure!(rings.command(&good.command(), 1)? == [0]);
     let mut wrong = vec![
         vec![MQ, 0, 0, 0],
         vec![MQ, 0, PAIRS as u8 + 1, 0],
@@ -279,7 +253,7 @@ fn malformed_commands_are_refused_and_change_nothing() -> Result<()> {
         vec![MQ, 1],
         vec![MQ, 3, 1, 0],
     ];
-    let spoil: [fn(&mut Rss); 10] = [
+    let spoil: [fn(&mut RssConfig); 10] = [
         |r| r.types |= 1 << 6,
         |r| r.types |= 1 << 31,
         |r| r.mask = 2,
@@ -293,15 +267,15 @@ fn malformed_commands_are_refused_and_change_nothing() -> Result<()> {
     ];
     for spoil in spoil {
         // Else another table, key and hash.
-        let mut bad = Rss::new(&[0, 1]);
+        let mut bad = rss(&[0, 1]);
         (bad.types, bad.key) = (0x3f, vec![0x55; 40]);
         spoil(&mut bad);
-        wrong.push(bad.bytes());
+        wrong.push(bad.command());
     }
-    let mut other = Rss::new(&[0, 1]);
+    let mut other = rss(&[0, 1]);
     other.key = vec![0x55; 40];
     for length in [3, 10, 14, 50] {
-        wrong.push(other.bytes()[..length].to_vec());
+        wrong.push(other.command()[..length].to_vec());
     }
     let before = count(rings.transport.function(), counter::CONTROL_REFUSED)?;
     for command in &wrong {

@@ -1,6 +1,6 @@
 //! Class MQ: what its commands make of steering, table, key and hash types.
 
-use hematite_testbench::{Agent, Error, Handle, Pin, Rng, cases};
+use hematite_testbench::{Agent, Error, Handle, Pin, Rng, RssConfig, cases};
 use hematite_verilator::Model;
 use rand::RngExt;
 
@@ -69,40 +69,15 @@ impl Agent for Memories {
     fn drive(&mut self, _: &mut Model, _: bool) {}
 }
 
-/// struct virtio_net_rss_config.
-#[derive(Clone, Debug)]
-struct Rss {
-    types: u32,
-    mask: u16,
-    unclassified: u16,
-    table: Vec<u16>,
-    max_tx: u16,
-    key: Vec<u8>,
-}
-
-impl Rss {
-    fn random(rng: &mut Rng) -> Self {
-        let entries = 1 << rng.random_range(0..=TABLE.ilog2());
-        Rss {
-            types: rng.random_range(0..0x40),
-            mask: entries - 1,
-            unclassified: rng.random_range(0..PAIRS),
-            table: (0..entries).map(|_| rng.random_range(0..PAIRS)).collect(),
-            max_tx: rng.random_range(1..=PAIRS),
-            key: (0..KEY).map(|_| rng.random()).collect(),
-        }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![MQ, 1];
-        bytes.extend(self.types.to_le_bytes());
-        let words = [self.mask, self.unclassified];
-        for word in words.iter().chain(&self.table).chain([&self.max_tx]) {
-            bytes.extend(word.to_le_bytes());
-        }
-        bytes.push(self.key.len() as u8);
-        bytes.extend(&self.key);
-        bytes
+fn random_rss(rng: &mut Rng) -> RssConfig {
+    let entries = 1 << rng.random_range(0..=TABLE.ilog2());
+    RssConfig {
+        types: rng.random_range(0..0x40),
+        mask: entries - 1,
+        unclassified: rng.random_range(0..PAIRS),
+        table: (0..entries).map(|_| rng.random_range(0..PAIRS)).collect(),
+        max_tx: rng.random_range(1..=PAIRS),
+        key: (0..KEY).map(|_| rng.random()).collect(),
     }
 }
 
@@ -216,7 +191,7 @@ impl Multiqueue {
         self.accepted(&pairs_set(pairs))
     }
 
-    fn rss(&mut self, rss: &Rss) -> Result<(), Error> {
+    fn rss(&mut self, rss: &RssConfig) -> Result<(), Error> {
         self.expected = Told {
             rss: true,
             pairs: 0,
@@ -230,7 +205,7 @@ impl Multiqueue {
             *entry = *queue as u8;
         }
         self.key = Some(rss.key.clone());
-        self.accepted(&rss.bytes())
+        self.accepted(&rss.command())
     }
 
     /// Linux sends more than the structure has, as it is aligned.
@@ -249,12 +224,12 @@ fn the_last_command_holds() {
                 0 => mq.pairs(rng.random_range(1..=PAIRS))?,
                 1 | 2 => {
                     mq.padded(rng);
-                    mq.rss(&Rss::random(rng))?;
+                    mq.rss(&random_rss(rng))?;
                 }
                 _ => {
                     mq.padded(rng);
                     // Steering stays what it is.
-                    let Rss { types, key, .. } = Rss::random(rng);
+                    let RssConfig { types, key, .. } = random_rss(rng);
                     mq.expected.types = types as u8;
                     mq.key = Some(key.clone());
                     // `reserved` is to be ignored.
@@ -285,7 +260,7 @@ fn what_is_malformed_is_refused_and_changes_nothing() {
             mq.pairs(2)?;
         }
         if rng.random() {
-            mq.rss(&Rss::random(rng))?;
+            mq.rss(&random_rss(rng))?;
         }
         for pairs in [0, PAIRS + 1, 0x101, 0x8000] {
             mq.refused(&pairs_set(pairs))?;
@@ -296,7 +271,7 @@ fn what_is_malformed_is_refused_and_changes_nothing() {
         mq.refused(&[pairs_set(1), vec![0]].concat())?;
         mq.refused(&[MQ, rng.random_range(3..=255), 1, 0])?;
         for kind in 0..12 {
-            let mut bad = Rss::random(rng);
+            let mut bad = random_rss(rng);
             let entry = rng.random_range(0..bad.table.len());
             let outside = [PAIRS, 8, 0x100, 0xffff][rng.random_range(0..4)];
             match kind {
@@ -313,16 +288,16 @@ fn what_is_malformed_is_refused_and_changes_nothing() {
                 // Longer than said, and shorter.
                 10 => bad.table.push(0),
                 _ => {
-                    let bytes = bad.bytes();
+                    let bytes = bad.command();
                     mq.refused(&bytes[..rng.random_range(2..bytes.len())])?;
                     // What can't be padding: the longest is of 307 bytes.
                     mq.refused(&[bytes, vec![0; rng.random_range(512..2000)]].concat())?;
                     continue;
                 }
             }
-            mq.refused(&bad.bytes())?;
+            mq.refused(&bad.command())?;
         }
-        let Rss { types, key, .. } = Rss::random(rng);
+        let RssConfig { types, key, .. } = random_rss(rng);
         mq.refused(&hash_config(types | 1 << rng.random_range(6..32), [0; 4], &key))?;
         mq.refused(&hash_config(types, [0; 4], &key[1..]))?;
         let good = hash_config(types, [0; 4], &key);
@@ -336,7 +311,7 @@ fn what_was_not_negotiated_is_refused() {
     cases(1, |rng| {
         let mut mq = Multiqueue::new(rng, 0)?;
         mq.refused(&pairs_set(2))?;
-        mq.refused(&Rss::random(rng).bytes())?;
+        mq.refused(&random_rss(rng).command())?;
         mq.refused(&hash_config(1, [0; 4], &[0; KEY]))
     });
 }
