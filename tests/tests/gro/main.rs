@@ -5,7 +5,7 @@ mod rig;
 use anyhow::{Result, ensure};
 use hematite_abi::counter;
 use hematite_bus::PciFunction;
-use hematite_driver::Options;
+use hematite_driver::{Options, RxFlowHash};
 use hematite_netstack::{Features, GroFlush, Instant, NetDevice, SkBuff, Stack, StackConfig};
 use hematite_sim::packet_host::Arrived;
 use hematite_sim::pcie::RootComplexConfig;
@@ -338,6 +338,57 @@ fn n14_merging_goes_off_and_on_in_traffic() -> Result<()> {
         rig::assert_cut_again(&packets, &frames)?;
         ensure!((packets.len() < 50) == on, "{} packets", packets.len());
     }
+    rig.check()
+}
+
+/// A flow that goes to another queue is merged anew there; what its packet has so far comes by the queue where it began.
+#[test]
+fn n14_pairs_and_table_change_while_packets_are_merged() -> Result<()> {
+    const PAIRS: u16 = 2;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed());
+    let mut config = LabConfig::new(rng.random());
+    config.phases = ClockPhases::seeded(rng.random());
+    let mut rig = Rig::bring_up(config)?;
+    let shapes = shapes(8, MSS - 20, &mut rng);
+    let mut flows = flows(&rig, &shapes, &mut rng);
+    let mut sent = vec![];
+    let mut queues = [const { Vec::new() }; PAIRS as usize];
+    for round in 0..24 {
+        let frames = troubled(&mut flows, 40, 0.01, &mut rng);
+        rig.send(&frames);
+        sent.extend(frames);
+        rig.host.run_for(SimTime::from_us(rng.random_range(0..200)))?;
+        if round % 2 == 0 {
+            let pairs = rng.random_range(1..=PAIRS);
+            rig.host.net.set_channels(pairs.into())?;
+        } else {
+            let pairs = rig.host.net.channels().combined as u16;
+            rig.host.net.set_rxfh(RxFlowHash {
+                types: 0x3f,
+                key: (0..40).map(|_| rng.random()).collect(),
+                table: (0..8).map(|_| rng.random_range(0..pairs)).collect(),
+                unclassified: 0,
+            })?;
+        }
+        while rig.unsent() > 20 {
+            rig.host.run_for(SimTime::from_us(20))?;
+        }
+        for packet in rig.host.take() {
+            queues[usize::from(packet.queue)].push(packet);
+        }
+    }
+    rig.drain(SETTLE)?;
+    for packet in rig.host.take() {
+        queues[usize::from(packet.queue)].push(packet);
+    }
+    let mut arrived = 0;
+    for packets in &queues {
+        ensure!(packets.iter().any(|packet| packet.gso.is_some()));
+        arrived += rig::assert_in_order(packets, &sent)?;
+    }
+    ensure!(arrived == sent.len(), "{arrived} of {} frames", sent.len());
+    let packets: usize = queues.iter().map(Vec::len).sum();
+    ensure!(packets * 2 < arrived, "{packets} packets of {arrived} frames");
     rig.check()
 }
 
