@@ -1,15 +1,15 @@
 //! Virtual time and everything in it: the card, the root complex, the wire.
 
 use crate::pcie::{HostMemory, RequestError, RootComplex, Transaction};
-use crate::pins::{CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs};
+use crate::pins::{CardFault, CardPins, Clock, GmiiSymbol, PcieInputs, PcieOutputs, PhyStatus};
 use crate::time::SimTime;
-use crate::wire::{Wire, WireEndpoint};
+use crate::wire::{LineRate, Wire, WireEndpoint};
 use hematite_bus::DmaSpace;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 
-/// Period of all three clocks: 125 MHz.
+/// Period of all three clocks: 125 MHz. At 10 and 100 Mb/s, of the core clock.
 pub const CYCLE: SimTime = SimTime::from_ns(8);
 const HALF: SimTime = SimTime::from_ns(4);
 /// Core cycles that `core_reset` is held.
@@ -77,6 +77,9 @@ pub struct Machine<C, E, M = DmaSpace> {
     driven_gmii: Option<GmiiSymbol>,
     sampled_pcie: PcieOutputs,
     sampled_gmii: GmiiSymbol,
+    /// Periods in one of the wire's clocks, and those until the next.
+    wire_periods: u32,
+    wire_wait: u32,
 }
 
 impl<C: CardPins, E: WireEndpoint, M: HostMemory> Machine<C, E, M> {
@@ -94,6 +97,8 @@ impl<C: CardPins, E: WireEndpoint, M: HostMemory> Machine<C, E, M> {
             driven_gmii: None,
             sampled_pcie: PcieOutputs::default(),
             sampled_gmii: GmiiSymbol::IDLE,
+            wire_periods: 1,
+            wire_wait: 0,
         }
     }
 
@@ -117,42 +122,67 @@ impl<C: CardPins, E: WireEndpoint, M: HostMemory> Machine<C, E, M> {
         &mut self.card
     }
 
+    /// The PHY reports this of the link, and the wire goes at its speed.
+    pub fn set_link(&mut self, status: PhyStatus) {
+        let rate = LineRate::of(status.speed);
+        self.card.drive_phy(status);
+        self.wire.set_rate(rate);
+        self.wire_periods = rate.clock_periods();
+        self.wire_wait = 0;
+    }
+
     /// One period of the core clock.
     pub fn step(&mut self) -> Result<(), CardFault> {
         if self.reset_left > 0 {
             self.reset_left -= 1;
             self.card.set_core_reset(self.reset_left > 0);
         }
+        // The wire's clocks have an edge of either kind in this period.
+        let wire = self.wire_wait == 0;
+        self.wire_wait = if wire { self.wire_periods } else { self.wire_wait } - 1;
         if self.schedule.is_empty() {
-            self.step_aligned()?
+            self.step_aligned(wire)?
         } else {
-            self.step_scheduled()?
+            self.step_scheduled(wire)?
         }
         self.cycles += 1;
         Ok(())
     }
 
     /// All clocks together: falling edges, then rising edges.
-    fn step_aligned(&mut self) -> Result<(), CardFault> {
-        self.card.set_clocks(false);
+    fn step_aligned(&mut self, wire: bool) -> Result<(), CardFault> {
+        self.set_clocks(wire, false);
         self.drive_pcie();
         self.drive_gmii();
         self.card.eval((self.now + HALF).ps())?;
         self.sampled_pcie = self.card.sample_pcie();
         self.sampled_gmii = self.card.sample_gmii();
         self.now += CYCLE;
-        self.card.set_clocks(true);
+        self.set_clocks(wire, true);
         self.card.eval(self.now.ps())?;
         self.rc_edge();
-        self.gmii_tx_edge();
-        self.wire.clock_rx(self.now);
+        if wire {
+            self.gmii_tx_edge();
+            self.wire.clock_rx(self.now);
+        }
         Ok(())
     }
 
-    fn step_scheduled(&mut self) -> Result<(), CardFault> {
+    fn set_clocks(&mut self, wire: bool, high: bool) {
+        if wire {
+            self.card.set_clocks(high);
+        } else {
+            self.card.set_clock(Clock::Core, high);
+        }
+    }
+
+    fn step_scheduled(&mut self, wire: bool) -> Result<(), CardFault> {
         let start = self.now;
         for i in 0..self.schedule.len() {
             let edge = self.schedule[i];
+            if !wire && edge.clock != Clock::Core {
+                continue;
+            }
             self.now = start + SimTime::from_ps(edge.offset);
             self.card.set_clock(edge.clock, edge.rising);
             match (edge.rising, edge.clock) {

@@ -21,7 +21,7 @@ use std::rc::Rc;
 
 /// The host's address.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-/// Virtual time after which a datagram counts as lost.
+/// Virtual time after which a datagram counts as lost, at 1000 Mb/s.
 const PATIENCE: SimTime = SimTime::from_ms(2);
 /// Datagrams on their way at once.
 const WINDOW: usize = 32;
@@ -123,6 +123,7 @@ impl LabConfig {
             host,
             traffic,
             raw,
+            patience: PATIENCE,
             peer_drops,
         };
         // Resolves the peer's address.
@@ -148,6 +149,8 @@ pub struct Lab {
     pub traffic: Traffic,
     /// Symbols for the receive GMII.
     pub raw: RawSymbols,
+    /// Virtual time after which a datagram counts as lost.
+    pub patience: SimTime,
     /// What the peer's stack had dropped before the driver came.
     peer_drops: u64,
 }
@@ -180,11 +183,7 @@ impl Lab {
             .flush()
             .and_then(|()| self.host.advance(now + SimTime::from_us(50)));
         let now = self.host.now();
-        let deadline = if now > PATIENCE {
-            now - PATIENCE
-        } else {
-            SimTime::ZERO
-        };
+        let deadline = SimTime::ZERO + now.saturating_since(self.patience);
         self.traffic.receive(&mut self.host.stack, deadline);
         result
     }

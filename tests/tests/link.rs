@@ -1,12 +1,12 @@
 //! The Ethernet link: status, speed and announcements in the driver's eyes, and flow control on the wire.
 
 use anyhow::{Result, ensure};
-use hematite_abi::counter;
+use hematite_abi::{counter, port};
 use hematite_driver::{Duplex, LinkSettings, PauseParam};
-use hematite_sim::SimTime;
-use hematite_sim::pins::{CardPins, PhyStatus};
+use hematite_sim::pins::PhyStatus;
 use hematite_sim::wire::Damage;
 use hematite_sim::wire::host::instant;
+use hematite_sim::{ClockPhases, SimTime};
 use hematite_tests::lab::{Lab, LabConfig, every_frame_is_counted};
 use hematite_tests::{peer, seed};
 use rand::{RngExt, SeedableRng};
@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 const QUANTUM: u64 = 64;
 
 fn phy(lab: &mut Lab, status: PhyStatus) -> Result<()> {
-    lab.host.machine().borrow_mut().card_mut().drive_phy(status);
+    lab.host.machine().borrow_mut().set_link(status);
     lab.host.machine().borrow_mut().run_for(SimTime::from_us(1))?;
     // The driver takes the interrupt.
     for _ in 0..4 {
@@ -34,7 +34,6 @@ fn the_driver_follows_the_link() -> Result<()> {
     };
     ensure!(lab.host.net.link_up() && lab.host.net.link_settings()? == gigabit);
     let arps = |lab: &Lab| lab.host.machine().borrow().wire.endpoint.received;
-    // At other speeds the wire carries nibbles, which nobody reads here.
     for full_duplex in [true, false, true] {
         phy(&mut lab, PhyStatus::DOWN)?;
         ensure!(!lab.host.net.link_up());
@@ -63,6 +62,52 @@ fn the_driver_follows_the_link() -> Result<()> {
     ensure!(lab.counters()?.get(counter::CONTROL_REFUSED) == 0);
     lab.exchange(40)?;
     lab.check()
+}
+
+/// Rows N1 and N22: datagrams come back whole at each speed, as fast as the wire goes.
+#[test]
+fn n1_a_link_of_10_100_and_1000_mbps() -> Result<()> {
+    let seed = seed();
+    let mut config = LabConfig::new(seed);
+    config.phases = ClockPhases::seeded(seed);
+    let mut lab = config.bring_up()?;
+    let speeds = [
+        (port::SPEED_100, 100),
+        (port::SPEED_10, 10),
+        (port::SPEED_1000, 1000),
+    ];
+    for (speed, mbps) in speeds {
+        phy(&mut lab, PhyStatus::DOWN)?;
+        let status = PhyStatus {
+            speed,
+            ..PhyStatus::GIGABIT
+        };
+        phy(&mut lab, status)?;
+        ensure!(lab.host.net.link_settings()?.speed == Some(mbps));
+        let slower = u64::from(1000 / mbps);
+        lab.patience = SimTime::from_ms(2 * slower);
+        // The announcement is on its way.
+        lab.idle(SimTime::from_us(2 * slower))?;
+        let before = (lab.host.now(), wire(&lab));
+        lab.exchange(if mbps == 10 { 12 } else { 60 })?;
+        let after = (lab.host.now(), wire(&lab));
+        let (frames, octets) = (after.1.0 - before.1.0, after.1.1 - before.1.1);
+        let busy = SimTime::from_ns(8 * slower * (octets + 20 * frames));
+        let took = after.0 - before.0;
+        // The way back begins when the first is there, and the last ends when nothing goes there any more.
+        ensure!(
+            took > busy && took < busy + SimTime::from_us(60 * slower + 400),
+            "{mbps} Mb/s: {frames} frames took {took:?}, their octets {busy:?}"
+        );
+    }
+    every_frame_is_counted(&mut lab)?;
+    lab.check()
+}
+
+/// Frames to the card so far, and their octets.
+fn wire(lab: &Lab) -> (u64, u64) {
+    let counters = lab.host.machine().borrow().wire.counters();
+    (counters.to_card, counters.to_card_octets)
 }
 
 /// A PAUSE frame from the peer.

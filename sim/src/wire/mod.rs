@@ -1,4 +1,4 @@
-//! The wire: GMII line coding on the card's side, an endpoint at the far end, impairment and capture in between.
+//! The wire: GMII or MII line coding on the card's side, an endpoint at the far end, impairment and capture in between.
 
 pub mod capture;
 pub mod frame;
@@ -8,6 +8,7 @@ pub mod host;
 pub mod impair;
 pub mod inject;
 pub mod loopback;
+mod mii;
 pub mod segments;
 #[cfg(target_os = "linux")]
 pub mod tap;
@@ -21,7 +22,9 @@ use crate::pins::GmiiSymbol;
 use crate::time::SimTime;
 use capture::{Capture, Heading};
 use gmii::{Decoded, Decoder, Encoder};
+use hematite_abi::port::{SPEED_10, SPEED_100};
 use hematite_netstack::core::trace;
+use mii::{Joiner, Splitter};
 use serde::Serialize;
 
 /// What stands at the far end of a wire.
@@ -54,6 +57,52 @@ impl WireEndpoint for Unplugged {
     fn receive(&mut self, _now: SimTime, _frame: &[u8]) {}
 }
 
+/// How fast bits go over the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LineRate {
+    /// 10 Mb/s, nibbles at 2.5 MHz.
+    Mbps10,
+    /// 100 Mb/s, nibbles at 25 MHz.
+    Mbps100,
+    /// 1000 Mb/s, bytes at 125 MHz.
+    #[default]
+    Mbps1000,
+}
+
+impl LineRate {
+    /// Of one of `hematite_abi::port::SPEED_*`.
+    pub fn of(speed: u32) -> Self {
+        match speed {
+            SPEED_10 => LineRate::Mbps10,
+            SPEED_100 => LineRate::Mbps100,
+            _ => LineRate::Mbps1000,
+        }
+    }
+
+    /// Periods of 125 MHz in one of the wire's clocks.
+    pub fn clock_periods(self) -> u32 {
+        match self {
+            LineRate::Mbps10 => 50,
+            LineRate::Mbps100 => 5,
+            LineRate::Mbps1000 => 1,
+        }
+    }
+
+    /// How long an octet takes.
+    pub fn byte_time(self) -> SimTime {
+        SimTime::from_ns(match self {
+            LineRate::Mbps10 => 800,
+            LineRate::Mbps100 => 80,
+            LineRate::Mbps1000 => 8,
+        })
+    }
+
+    /// Each byte time is two nibbles.
+    fn is_mii(self) -> bool {
+        self != LineRate::Mbps1000
+    }
+}
+
 /// Frames that crossed the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WireCounters {
@@ -73,8 +122,11 @@ pub struct WireCounters {
 pub struct Wire<E> {
     /// The far end.
     pub endpoint: E,
+    rate: LineRate,
     encoder: Encoder,
     decoder: Decoder,
+    splitter: Splitter,
+    joiner: Joiner,
     symbol: GmiiSymbol,
     frame: Frame,
     to_card: Option<Impairment>,
@@ -93,8 +145,11 @@ impl<E: WireEndpoint> Wire<E> {
     pub fn new(endpoint: E) -> Self {
         Wire {
             endpoint,
+            rate: LineRate::default(),
             encoder: Encoder::default(),
             decoder: Decoder::default(),
+            splitter: Splitter::default(),
+            joiner: Joiner::default(),
             symbol: GmiiSymbol::IDLE,
             frame: Frame::default(),
             to_card: None,
@@ -104,6 +159,18 @@ impl<E: WireEndpoint> Wire<E> {
             counters: WireCounters::default(),
             last_octet_to_card: SimTime::ZERO,
             padded: Vec::new(),
+        }
+    }
+
+    /// Changes the rate, which the PHYs at both ends have agreed on. What is on the line is lost.
+    pub fn set_rate(&mut self, rate: LineRate) {
+        if rate != self.rate {
+            self.rate = rate;
+            self.encoder = Encoder::default();
+            self.decoder = Decoder::default();
+            self.splitter = Splitter::default();
+            self.joiner = Joiner::default();
+            self.symbol = GmiiSymbol::IDLE;
         }
     }
 
@@ -148,7 +215,7 @@ impl<E: WireEndpoint> Wire<E> {
         self.last_octet_to_card
     }
 
-    /// The byte time for the next rising edge of `gmii_rx_clock`.
+    /// The byte time, or nibble, for the next rising edge of `gmii_rx_clock`.
     pub fn symbol(&self) -> GmiiSymbol {
         self.symbol
     }
@@ -161,15 +228,24 @@ impl<E: WireEndpoint> Wire<E> {
             && self.to_card.as_ref().is_none_or(Impairment::is_empty)
     }
 
-    /// One rising edge of `gmii_rx_clock`: the current byte time was taken, the next one is chosen.
+    /// One rising edge of `gmii_rx_clock`: the current byte time or nibble was taken, the next one is chosen.
     pub fn clock_rx(&mut self, now: SimTime) {
         if self.symbol.valid {
             self.last_octet_to_card = now;
         }
+        if let Some(nibble) = self.splitter.rest() {
+            self.symbol = nibble;
+            return;
+        }
         if self.encoder.is_ready() && !self.paused {
             self.start_frame(now);
         }
-        self.symbol = self.encoder.next_symbol();
+        let octet = self.encoder.next_symbol();
+        self.symbol = if self.rate.is_mii() {
+            self.splitter.split(octet)
+        } else {
+            octet
+        };
     }
 
     fn start_frame(&mut self, now: SimTime) {
@@ -205,7 +281,8 @@ impl<E: WireEndpoint> Wire<E> {
             if trace::enabled() {
                 /// Preamble and SFD, and the FCS.
                 const AROUND: u64 = 8 + 4;
-                let end = now + SimTime::from_ns(8 * (padded as u64 + AROUND));
+                let byte_time = self.rate.byte_time().ns();
+                let end = now + SimTime::from_ns(byte_time * (padded as u64 + AROUND));
                 self.padded.clear();
                 self.padded.extend_from_slice(&self.frame.bytes);
                 self.padded.resize(padded, 0);
@@ -219,7 +296,12 @@ impl<E: WireEndpoint> Wire<E> {
 
     /// One rising edge of `gmii_tx_clock` with the card's outputs as sampled before it.
     pub fn clock_tx(&mut self, now: SimTime, symbol: GmiiSymbol, violations: &mut Violations) {
-        match self.decoder.push(symbol) {
+        let octet = if self.rate.is_mii() {
+            self.joiner.push(symbol)
+        } else {
+            Some(symbol)
+        };
+        match octet.map_or(Decoded::Nothing, |octet| self.decoder.push(octet)) {
             Decoded::Nothing => {}
             Decoded::Frame => {
                 let frame = self.decoder.frame();

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use hematite_abi::counter;
 use hematite_bus::Width;
 use hematite_sim::SimTime;
-use hematite_sim::pins::{CardPins, PhyStatus};
+use hematite_sim::pins::PhyStatus;
 use hematite_tests::lab::no_violations;
 use hematite_tests::misuse::{Misuse, count};
 use hematite_tests::raw_ring::{RX, RawRings, RawSetup, TX};
@@ -127,7 +127,7 @@ fn an_announcement_is_wanted_until_it_was_made() -> Result<()> {
         };
         ensure!(status(&mut rings)? == 1, "it was never down");
         for phy in [PhyStatus::DOWN, PhyStatus::GIGABIT] {
-            misuse.machine.borrow_mut().card_mut().drive_phy(phy);
+            misuse.machine.borrow_mut().set_link(phy);
             misuse.machine.borrow_mut().run_for(SimTime::from_us(1))?;
         }
         let asks = features.contains(F::GUEST_ANNOUNCE);
