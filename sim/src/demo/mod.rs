@@ -377,11 +377,7 @@ impl<C: CardPins> Demo<C> {
     fn tcp(&mut self, phase: Phase, progress: &mut impl FnMut(Progress)) -> Result<TcpSummary, DemoError> {
         let total = self.options.stream_bytes;
         let retransmits = self.retransmits();
-        let gro = self
-            .host
-            .stack
-            .gro_stats(self.host.ifindex(), 0)
-            .unwrap_or_default();
+        let (frames, packets) = self.gro();
         let start = self.host.now();
         let mut end = StreamEnd::connect(&mut self.host.stack, (PEER_ADDRESS, STREAM_PORT), total)?;
         self.host.flush()?;
@@ -411,13 +407,7 @@ impl<C: CardPins> Demo<C> {
         }
         let elapsed = self.host.now() - start;
         let impaired_frames = self.impair(None);
-        let after = self
-            .host
-            .stack
-            .gro_stats(self.host.ifindex(), 0)
-            .unwrap_or_default();
-        let merged = after.merged - gro.merged;
-        let received = after.received - gro.received;
+        let after = self.gro();
         let peer_corrupt = self.peer(|stack, peer| peer.streams.finish(stack));
         let summary = TcpSummary {
             bytes_wanted: total,
@@ -425,7 +415,7 @@ impl<C: CardPins> Demo<C> {
             bytes_rx: end.exchange.received,
             corrupt: end.exchange.corrupt() + peer_corrupt,
             retransmits: self.retransmits() - retransmits,
-            gro_segments_per_skb: received as f64 / (received - merged).max(1) as f64,
+            gro_segments_per_skb: (after.0 - frames) as f64 / (after.1 - packets).max(1) as f64,
             goodput_share: (total * 8_000) as f64 / elapsed.ps().max(1) as f64,
             impaired_frames,
         };
@@ -434,6 +424,18 @@ impl<C: CardPins> Demo<C> {
         let settle = self.host.now() + SimTime::from_ms(1);
         self.host.run_until(settle)?;
         Ok(summary)
+    }
+
+    /// Frames from the wire so far, and the packets that GRO, the card's and then the stack's, made of them.
+    fn gro(&self) -> (u64, u64) {
+        let ifindex = self.host.ifindex();
+        let queues = (0..).map_while(|queue| self.host.stack.gro_stats(ifindex, queue));
+        let (received, merged) = queues.fold((0, 0), |(received, merged), queue| {
+            (received + queue.received, merged + queue.merged)
+        });
+        let rx = self.host.net.ethtool_stats().rx;
+        let by_card = rx.hw_gro_wire_packets - rx.hw_gro_packets;
+        (received + by_card, received - merged)
     }
 
     /// Something on the peer's stack and its programs.
