@@ -19,7 +19,7 @@ use crate::ethtool::{CoalesceParam, EthtoolStats, IrqStats, RingParam};
 use crate::features::GRO_HW;
 use crate::napi::{NapiParms, NetdevBudget, Softnet};
 use crate::port::PauseParam;
-use crate::rx::{MERGEABLE_LEN, MERGED_LEN, RxQueue, RxStats};
+use crate::rx::{MERGEABLE_LEN, RxQueue, RxStats, merged_len};
 use crate::rx_mode::RxFilter;
 use crate::transport::VirtioPci;
 use crate::tx::{TxQueue, TxStats};
@@ -442,7 +442,11 @@ impl<F: PciFunction> VirtioNet<F> {
             Some(queues) if self.features.contains(net::F::MRG_RXBUF) => ring_size(queues).0.into(),
             _ => 1,
         };
-        let least = if merged { MERGED_LEN } else { MERGEABLE_LEN };
+        let least = if merged {
+            merged_len(buffers)
+        } else {
+            MERGEABLE_LEN
+        };
         longest.div_ceil(buffers.max(1)).next_multiple_of(64).max(least)
     }
 

@@ -26,10 +26,15 @@ use crate::transport::QueueAreas;
 /// `struct pvirtq_desc` (2.8.13): offsets in bytes.
 mod desc {
     pub const ADDR: usize = 0;
+    /// Length, ID and flags in one word.
     pub const LEN: usize = 8;
-    pub const ID: usize = 12;
     pub const FLAGS: usize = 14;
     pub const SIZE: usize = 16;
+
+    /// The word at [`LEN`].
+    pub fn word(len: u32, id: u16, flags: u16) -> u64 {
+        u64::from(len) | u64::from(id) << 32 | u64::from(flags) << 48
+    }
 }
 
 /// `struct pvirtq_event_suppress` (2.8.14): offsets in bytes.
@@ -281,7 +286,7 @@ impl<C> PackedQueue<C> {
         }
         let id = self.free_head;
         let head_at = self.next_avail;
-        let mut head_flags = 0;
+        let mut head = 0;
         let mut writable = 0u32;
         let mut slot = id;
         for (n, element) in elements.iter().enumerate() {
@@ -294,11 +299,10 @@ impl<C> PackedQueue<C> {
             let at = usize::from(self.next_avail.index) * desc::SIZE;
             self.ring
                 .write_u64(at + desc::ADDR, element.buffer.iova() + u64::from(element.offset))?;
-            self.ring.write_u32(at + desc::LEN, element.len)?;
-            self.ring.write_u16(at + desc::ID, id)?;
+            let word = desc::word(element.len, id, flags);
             match n {
-                0 => head_flags = flags,
-                _ => self.ring.write_u16(at + desc::FLAGS, flags)?,
+                0 => head = word,
+                _ => self.ring.write_u64(at + desc::LEN, word)?,
             }
             if element.direction == Direction::FromDevice {
                 writable = writable.saturating_add(element.len);
@@ -320,7 +324,7 @@ impl<C> PackedQueue<C> {
         });
         // Everything else of the chain is visible before the head says so.
         self.ring
-            .store_release_u16(usize::from(head_at.index) * desc::SIZE + desc::FLAGS, head_flags)?;
+            .store_release_u64(usize::from(head_at.index) * desc::SIZE + desc::LEN, head)?;
         Ok(())
     }
 
@@ -381,7 +385,8 @@ impl<C> PackedQueue<C> {
         if !self.next_used.is_used(flags) {
             return Ok(None);
         }
-        let id = self.ring.read_u16(at + desc::ID)?;
+        let word = self.ring.read_u64(at + desc::LEN)?;
+        let id = (word >> 32) as u16;
         let slot = self
             .slots
             .get_mut(usize::from(id))
@@ -390,7 +395,7 @@ impl<C> PackedQueue<C> {
         // it: for a buffer that the device may write to, the length counts in any case.
         let writable = slot.head.as_ref().is_some_and(|head| head.writable > 0);
         let len = if flags & WRITE != 0 || writable {
-            self.ring.read_u32(at + desc::LEN)?
+            word as u32
         } else {
             0
         };

@@ -25,9 +25,18 @@ pub const HEADROOM: usize = 64 + 2;
 /// Length of a mergeable buffer: a full frame with VLAN tag and header (`GOOD_PACKET_LEN`), in whole cache
 /// lines.
 pub const MERGEABLE_LEN: usize = 1536;
-/// The same where the device merges segments: a page, the most that Linux posts (`get_mergeable_buf_len`). Fewer buffers
-/// for a packet cost fewer descriptors.
-pub const MERGED_LEN: usize = 4096;
+/// Shortest buffer where the device merges segments: a page, the most that Linux posts (`get_mergeable_buf_len`).
+pub const MERGED_MIN_LEN: usize = 4096;
+/// The longest: each buffer of a packet costs a descriptor, and the largest packet has no more than five of them then.
+pub const MERGED_MAX_LEN: usize = 16384;
+/// Memory of a ring's buffers that a few long ones may take; a long ring has short ones instead.
+const MERGED_RING: usize = 4 << 20;
+
+/// Length of a buffer in a ring of so many, where the device merges segments.
+pub(crate) fn merged_len(buffers: usize) -> usize {
+    let len = MERGED_RING / buffers.max(1);
+    len.next_multiple_of(64).clamp(MERGED_MIN_LEN, MERGED_MAX_LEN)
+}
 
 /// Where received packets go and buffers come from: the upper half of a driver's receive path.
 pub trait NapiReceive {

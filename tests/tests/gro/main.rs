@@ -247,13 +247,13 @@ fn n14_buffers_that_run_out_in_the_midst_cost_no_order() -> Result<()> {
     let mut all = vec![];
     let mut got = vec![];
     for _ in 0..6 {
-        let frames: Vec<_> = (0..150)
+        let frames: Vec<_> = (0..450)
             .map(|_| any(&mut flows, &mut rng).frame(0.02, &mut rng))
             .collect();
         rig.send(&frames);
         all.extend(frames);
         // The host does something else, for longer than the ring lasts.
-        rig.sleep(SimTime::from_us(rng.random_range(800..2500)))?;
+        rig.sleep(SimTime::from_us(rng.random_range(4500..6000)))?;
         rig.drain(SETTLE)?;
         got.extend(rig.host.take());
     }

@@ -107,6 +107,17 @@ impl DmaRegion {
         Ok(())
     }
 
+    /// As [`store_release_u16`](Self::store_release_u16), for a word whose flags come with what they are about.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`], also when the offset isn't naturally aligned.
+    #[inline]
+    pub fn store_release_u64(&self, offset: usize, value: u64) -> Result<(), OutOfBounds> {
+        let at = self.scalar_at(offset, 8)?;
+        self.shared.arena.store_u64(at, value, Ordering::Release);
+        Ok(())
+    }
+
     /// Copies `from` into the region.
     ///
     /// # Errors
