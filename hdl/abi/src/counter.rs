@@ -72,6 +72,15 @@ counters! {
     RX_PAUSE "rx_pause" "PAUSE frames obeyed",
     TX_PAUSE "tx_pause" "PAUSE frames sent",
     RX_STARVED "rx_starved" "good frames dropped because their receive queue had no buffer while others were in use",
+    RX_GRO_PACKETS "rx_gro_packets" "packets written to host memory that the card made of several frames",
+    RX_GRO_JOINED "rx_gro_joined" "frames that joined the packet of one before them",
+    RX_GRO_FLUSH_IDLE "rx_gro_flush_idle" "packets closed to further frames because none came for a while, or merging was switched off",
+    RX_GRO_FLUSH_TIMEOUT "rx_gro_flush_timeout" "packets closed because nothing joined for too long",
+    RX_GRO_FLUSH_ORDER "rx_gro_flush_order" "packets closed because a frame of their flow, or of any flow, did not join",
+    RX_GRO_FLUSH_END "rx_gro_flush_end" "packets closed by a segment with PSH or FIN or less payload",
+    RX_GRO_FLUSH_FULL "rx_gro_flush_full" "packets closed because their buffers take no more",
+    RX_GRO_FLUSH_OLDEST "rx_gro_flush_oldest" "packets closed for a ninth flow",
+    RX_GRO_FLUSH_QUEUE "rx_gro_flush_queue" "packets closed because their queue stopped or needed the buffers",
 }
 
 /// What can become of a frame on the wire: each is counted by exactly one of these, once it has met its end.

@@ -8,7 +8,7 @@ pub const MAGIC_VALUE: u32 = u32::from_le_bytes(*b"Fe2O");
 /// Reads [`VERSION_VALUE`].
 pub const VERSION: u32 = 0x04;
 /// Version of this block: major in bits 31..16, minor in bits 15..0. A new minor version only adds.
-pub const VERSION_VALUE: u32 = 0x0001_0001;
+pub const VERSION_VALUE: u32 = 0x0001_0002;
 /// Number of counters.
 pub const COUNTER_COUNT: u32 = 0x08;
 /// Longest frame that the card receives and sends, in bytes from the destination address through the frame check

@@ -11,8 +11,9 @@ use crate::mac::{LostFrames, Management, PhyStatus};
 use crate::offload::TransmitOffload;
 use crate::parse::Steering;
 use crate::pcie::Function;
-use crate::queue::gro::coalesce::GroEnable;
+use crate::queue::gro::coalesce::{CLOSE_REASONS, GroEnable};
 use crate::queue::{ControlEngine, ReceiveEngine, TransmitEngine};
+use crate::statistics::{DroppedPacket, QueueCounts};
 
 pub use crate::dma::read::COMPLETION_TIMEOUT as READ_TIMEOUT;
 /// Cycles that a receive queue's used descriptor waits for others to share its write.
@@ -152,6 +153,7 @@ pub struct Card<
     transmit_queues: TransmitEngine<PAIRS, TRANSMIT_USED_HOLD, EVENT_INTERVAL>,
     control_queue: ControlEngine,
     commands: Commands<PAIRS, DATA_QUEUES>,
+    queue_counts: QueueCounts<DATA_QUEUES>,
     /// What is left of a microsecond.
     prescaler: Reg<Bits<8>>,
     microsecond: Reg<Bit>,
@@ -186,7 +188,7 @@ impl<
         clocked!(self.core_clock, self.data_path_reset.q => self.read_engine, self.write_engine);
         clocked!(self.core_clock, self.data_path_reset.q => self.receive_queues, self.transmit_queues);
         clocked!(self.core_clock, self.data_path_reset.q => self.control_queue, self.steering);
-        clocked!(self.core_clock => self.commands);
+        clocked!(self.core_clock => self.commands, self.queue_counts);
         registers!(self.core_clock, self.down.q => self.prescaler, self.microsecond);
         clocked!(self.core_clock, self.data_path_reset.q => self.transmit_offload);
 
@@ -225,6 +227,8 @@ impl<
         self.transmit_queues
             .packet
             .join(&mut self.transmit_offload.packet);
+        self.transmit_offload.packet_queue.next = self.transmit_queues.packet_queue.val();
+        self.transmit_offload.packet_lost.next = self.transmit_queues.packet_lost.val();
         self.transmit_offload.frame.join(&mut self.port.tx);
         self.transmit_offload.negotiated.next = self.function.negotiated.val();
         // Without the check sequence, with a tag.
@@ -350,6 +354,30 @@ impl<
         self.function.mac_address.next = self.commands.filter.mac.val();
         self.function.mac_set.next = self.commands.mac_set.val();
 
+        // What is counted for each queue.
+        self.queue_counts.reset.next = self.commands.reset.val();
+        self.queue_counts.received.next = self.receive_queues.passed.val();
+        self.queue_counts.received_valid.next = self.receive_queues.passed_valid.val();
+        self.queue_counts.receive_drops[0].next = self.receive_queues.dropped.val();
+        // While all frames go to the first queue, those that find no room are lost to it.
+        self.queue_counts.receive_drops[1].next = DroppedPacket {
+            valid: self.port.rx_missed.val() && self.commands.single.val(),
+            queue: bits::<3>(0),
+            special: self.receive_queues.waiting.val(),
+        };
+        self.queue_counts.sent.next = self.transmit_offload.sent.val();
+        self.queue_counts.sent_valid.next = self.transmit_offload.tx_sent.val();
+        self.queue_counts.transmit_drops[0].next = self.transmit_offload.dropped[0].val();
+        self.queue_counts.transmit_drops[1].next = self.transmit_offload.dropped[1].val();
+        for q in 0..DATA_QUEUES {
+            self.queue_counts.notified[q].next = self.function.queues[q].notify.val();
+        }
+        self.queue_counts.interrupted.next = self.function.interrupt_generated.val();
+        self.queue_counts.interrupted_queue.next = self.function.interrupt_generated_for.val();
+        self.queue_counts.command.next = self.commands.received.val();
+        self.queue_counts.command_ok.next = self.commands.accepted.val();
+        self.commands.counts.join(&mut self.queue_counts.read);
+
         // What is counted; the function adds its own.
         for n in 0..counter::COUNT {
             self.function.events[n].next = false;
@@ -370,6 +398,12 @@ impl<
         self.function.events[counter::RX_DELIVERED].next = self.receive_queues.rx_delivered.val();
         self.function.events[counter::RX_STOPPED].next = self.receive_queues.rx_stopped.val();
         self.function.events[counter::RX_STARVED].next = self.receive_queues.rx_starved.val();
+        self.function.events[counter::RX_GRO_PACKETS].next = self.receive_queues.rx_gro_packet.val();
+        for n in 0..CLOSE_REASONS {
+            self.function.events[counter::RX_GRO_FLUSH_IDLE + n].next =
+                self.receive_queues.rx_gro_flush[n].val();
+        }
+        self.function.events[counter::RX_GRO_JOINED].next = self.receive_queues.rx_gro_joined.val();
         self.function.events[counter::RX_RESET].next = self.lost_frames.lost.val();
         self.lost_frames.restart.next = self.port.rx_restarting.val();
         self.lost_frames.cut.next = self.port.rx_cut.val();

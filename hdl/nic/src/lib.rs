@@ -8,4 +8,5 @@ pub mod offload;
 pub mod parse;
 pub mod pcie;
 pub mod queue;
+pub mod statistics;
 pub mod virtio;

@@ -13,6 +13,7 @@ use hematite_nic::virtio::features::Negotiated;
 use hematite_testbench::{
     Bench, Dut, Error, Handle, Pace, Packet, Rng, StreamSink, StreamSource, cases, ns, slice_of,
 };
+use offload_model::owners::{Owner, Owners};
 use offload_model::packets::{checksum, spoil, tcp};
 use offload_model::{Features, Headers, Refusal, Request, Sent, transmit};
 use rand::RngExt;
@@ -40,6 +41,7 @@ struct Setup {
     source: Handle<StreamSource>,
     sink: Handle<StreamSink>,
     counters: Handle<Counters<6>>,
+    owners: Handle<Owners>,
     features: Features,
     max_frame: usize,
     expected: Vec<Vec<u8>>,
@@ -58,6 +60,7 @@ impl Setup {
         let source = bench.stream_source("packet", "clock", pace[0])?;
         let sink = bench.stream_sink("frame", "clock", pace[1])?;
         let counters = Counters::attach(&mut bench, "clock", EVENTS)?;
+        let owners = Owners::attach(&mut bench)?;
         let bit = |on: bool, field| u128::from(on) << place(field);
         let packed = bit(features.csum, "csum")
             | bit(features.tso4, "host_tso4")
@@ -72,6 +75,7 @@ impl Setup {
             source,
             sink,
             counters,
+            owners,
             features,
             max_frame,
             expected: vec![],
@@ -94,6 +98,13 @@ impl Setup {
         } else if request.flags & 1 != 0 {
             self.counts[3] += count;
         }
+        // The queue and its fault change nothing else.
+        let owner = Owner {
+            queue: (self.bytes % 8) as u8,
+            lost: error && self.bytes.is_multiple_of(3),
+        };
+        let lengths = (frame.len(), self.max_frame);
+        self.bench[self.owners].expect(owner, lengths, request, &frames, refused);
         self.expected.extend(frames);
         self.bytes += data.len() as u64;
         let header = &request.bytes()[..];
@@ -125,6 +136,7 @@ impl Setup {
         }
         assert_eq!(got.len(), self.expected.len());
         assert_eq!(self.bench[self.counters].counts, self.counts, "{EVENTS:?}");
+        self.bench[self.owners].check();
         Ok(cycles)
     }
 }

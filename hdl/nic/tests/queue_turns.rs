@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 use hematite_nic::queue::TransmitEngine;
-use hematite_testbench::{Bench, Dut, Error, Handle, Pace, Rng, StreamSink, cases, ns};
+use hematite_testbench::{Agent, Bench, Dut, Error, Handle, Pace, Pin, Rng, StreamSink, cases, ns};
+use hematite_verilator::Model;
 use queue_host::dma::Timing;
 use queue_host::ring::Step;
 use queue_host::{Engine, Host, Pool};
@@ -20,8 +21,50 @@ const WHOSE: usize = HEADER + 12;
 static DUT: LazyLock<Dut> =
     LazyLock::new(|| Dut::new(&TransmitEngine::<QUEUES, 100, 200>::default()).expect("it builds"));
 
+/// Whose each packet that left was, as the engine says beside each of its beats.
+struct Whose {
+    valid: Pin,
+    ready: Pin,
+    last: Pin,
+    queue: Pin,
+    in_packet: Option<usize>,
+    told: VecDeque<usize>,
+}
+
+impl Whose {
+    fn attach(bench: &mut Bench) -> Result<Handle<Self>, Error> {
+        let whose = Whose {
+            valid: bench.pin("packet_valid")?,
+            ready: bench.pin("packet_ready")?,
+            last: bench.pin("packet_last")?,
+            queue: bench.pin("packet_queue")?,
+            in_packet: None,
+            told: VecDeque::new(),
+        };
+        bench.attach("clock", whose)
+    }
+}
+
+impl Agent for Whose {
+    fn sample(&mut self, model: &Model, _: u64) -> Result<(), Error> {
+        if self.valid.get(model) == 0 || self.ready.get(model) == 0 {
+            return Ok(());
+        }
+        let queue = self.queue.get(model) as usize;
+        assert_eq!(*self.in_packet.get_or_insert(queue), queue, "in one packet");
+        if self.last.get(model) != 0 {
+            self.in_packet = None;
+            self.told.push_back(queue);
+        }
+        Ok(())
+    }
+
+    fn drive(&mut self, _: &mut Model, _: bool) {}
+}
+
 struct Setup {
     bench: Bench,
+    whose: Handle<Whose>,
     host: Handle<Host>,
     packets: Handle<StreamSink>,
     pool: Pool,
@@ -44,6 +87,7 @@ impl Setup {
         let pool = Pool::new(&host);
         let host = bench.attach("clock", host)?;
         let packets = bench.stream_sink("packet", "clock", pace)?;
+        let whose = Whose::attach(&mut bench)?;
         bench.set("hash_report", 0)?;
         bench.reset(&["reset"], 3)?;
         for queue in &mut bench[host].queues {
@@ -52,6 +96,7 @@ impl Setup {
         bench.run(5)?;
         Ok(Self {
             bench,
+            whose,
             host,
             packets,
             pool,
@@ -92,6 +137,7 @@ impl Setup {
             }
         }
         while let Some(packet) = self.bench[self.packets].pop() {
+            let told = self.bench[self.whose].told.pop_front();
             if packet.error {
                 self.bad += 1;
                 continue;
@@ -99,6 +145,7 @@ impl Setup {
             let queue = usize::from(packet.data[WHOSE]);
             let expected = self.expected[queue].pop_front();
             assert!(expected == Some(packet.data), "a packet of queue {queue}");
+            assert_eq!(told, Some(queue), "whose it is");
             self.left.push(queue);
         }
         assert!(self.bench[self.host].queues.iter().all(|queue| !queue.failed));

@@ -63,22 +63,23 @@ impl CtrlQueue {
         self.vq.ring.detach(drop, drop);
     }
 
-    /// Sends a command and waits for its ack; `result` takes what the device writes before that.
+    /// Sends a command and waits for its ack; `ahead` takes what the device writes before that, `behind` what it writes
+    /// after it. Returns how many bytes those are.
     fn command<P: PciFunction>(
         &mut self,
         transport: &mut VirtioPci<P>,
-        class: u8,
-        command: u8,
+        (class, command): (u8, u8),
         data: &[u8],
-        result: &mut [u8],
-    ) -> Result<(), Error> {
+        ahead: &mut [u8],
+        behind: &mut [u8],
+    ) -> Result<usize, Error> {
         let dma = transport.function_ref().dma();
         let mut request = DmaBuf::new(dma, 2 + data.len())?;
         request.copy_from_slice(0, &[class, command])?;
         request.copy_from_slice(2, data)?;
-        let mut reply = DmaBuf::new(dma, result.len() + 1)?;
+        let mut reply = DmaBuf::new(dma, ahead.len() + 1 + behind.len())?;
         // A device that writes nothing has not said OK.
-        reply.copy_from_slice(result.len(), &[!OK])?;
+        reply.copy_from_slice(ahead.len(), &[!OK])?;
         for (buffer, direction) in [(request, Direction::ToDevice), (reply, Direction::FromDevice)] {
             let len = buffer.len() as u32;
             let element = Element::new(buffer, 0, len, direction);
@@ -87,24 +88,26 @@ impl CtrlQueue {
         }
         self.vq.ring.add(&mut self.elements, ())?;
         self.vq.kick(transport)?;
-        self.wait(transport)?;
+        let written = self.wait(transport)?;
         let reply = self.returned.pop();
         self.returned.clear();
         let reply = reply.ok_or(Error::State("out of buffers"))?;
         let mut ack = [!OK];
-        reply.copy_to_slice(result.len(), &mut ack)?;
+        reply.copy_to_slice(ahead.len(), &mut ack)?;
         if ack != [OK] {
             return Err(Error::ControlRefused { class, command });
         }
-        reply.copy_to_slice(0, result)?;
-        Ok(())
+        reply.copy_to_slice(0, ahead)?;
+        reply.copy_to_slice(ahead.len() + 1, behind)?;
+        Ok((written as usize).saturating_sub(ahead.len() + 1))
     }
 
-    fn wait<P: PciFunction>(&mut self, transport: &mut VirtioPci<P>) -> Result<(), Error> {
+    /// Returns the bytes that the device wrote.
+    fn wait<P: PciFunction>(&mut self, transport: &mut VirtioPci<P>) -> Result<u32, Error> {
         for _ in 0..CTRL_POLLS {
             let used = self.vq.ring.get_buf(&mut self.returned);
-            if used.map_err(|error| self.vq.error(error))?.is_some() {
-                return Ok(());
+            if let Some(used) = used.map_err(|error| self.vq.error(error))? {
+                return Ok(used.len);
             }
             if transport.status()?.contains(DeviceStatus::DEVICE_NEEDS_RESET) {
                 return Err(self.vq.fault(DeviceFault::NeedsReset));
@@ -138,7 +141,22 @@ impl<P: PciFunction> VirtioNet<P> {
     ) -> Result<(), Error> {
         let ctrl = self.queues.as_mut().and_then(|queues| queues.ctrl.as_mut());
         let ctrl = ctrl.ok_or(Error::NotSupported("the control queue"))?;
-        ctrl.command(&mut self.transport, class, command, data, result)
+        ctrl.command(&mut self.transport, (class, command), data, result, &mut [])?;
+        Ok(())
+    }
+
+    /// As [`command`](Self::command), for one with a `command-specific-result`; returns how many bytes of it there are.
+    pub(crate) fn query_command(
+        &mut self,
+        class: u8,
+        command: u8,
+        data: &[u8],
+        result: &mut [u8],
+    ) -> Result<usize, Error> {
+        let ctrl = self.queues.as_mut().and_then(|queues| queues.ctrl.as_mut());
+        let ctrl = ctrl.ok_or(Error::NotSupported("the control queue"))?;
+        ctrl.command(&mut self.transport, (class, command), data, &mut [], result)
+            .map_err(|error| self.unless_refused(error))
     }
 
     /// Stops the device after `error`, unless it is but a refusal.

@@ -98,6 +98,9 @@ pub enum Error {
         /// The command in its class.
         command: u8,
     },
+    /// What the device says of its counters makes no sense (virtio 1.4, 5.1.9.5.11).
+    #[error("the device's statistics make no sense: {0}")]
+    Statistics(&'static str),
     /// The device doesn't offer it.
     #[error("the device does not offer {0}")]
     NotSupported(&'static str),

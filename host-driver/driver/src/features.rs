@@ -37,7 +37,8 @@ pub const SUPPORTED: F = REQUIRED
     .union(F::CTRL_VLAN)
     .union(F::CTRL_MAC_ADDR)
     .union(F::GUEST_ANNOUNCE)
-    .union(F::SPEED_DUPLEX);
+    .union(F::SPEED_DUPLEX)
+    .union(F::DEVICE_STATS);
 
 /// Those with which the device may merge received TCP segments (`VIRTIO_OFFLOAD_GUEST..`, `rx-gro-hw`).
 pub const GRO_HW: F = F::GUEST_TSO4.union(F::GUEST_TSO6);
@@ -56,9 +57,9 @@ pub fn negotiate(offered: F, unwanted: F) -> Result<F, Error> {
     if !wanted.contains(F::MRG_RXBUF) {
         wanted.remove(GRO_HW);
     }
-    // What is hashed is said by a command.
+    // What is hashed is said by a command, and by another what was counted.
     if !wanted.contains(F::CTRL_VQ) {
-        wanted.remove(F::HASH_REPORT);
+        wanted.remove(F::HASH_REPORT | F::DEVICE_STATS);
     }
     // It tells of merged packets only.
     if !wanted.intersects(GRO_HW) {

@@ -10,7 +10,7 @@
 //! | [`packed`] | `virtio_ring.c`, the packed half |
 //! | [`napi`] | `net/core/dev.c`: `napi_schedule`, `net_rx_action` |
 //! | [`rx`], [`tx`], [`net`] | `virtio_net.c` |
-//! | [`ethtool`], [`card`] | `virtnet_ethtool_ops` |
+//! | [`ethtool`], [`card`], [`device_stats`] | `virtnet_ethtool_ops` |
 //!
 //! # The device is trusted for nothing
 //! Whatever a device writes into a ring is checked before use. What makes no sense is a typed
@@ -22,6 +22,7 @@
 pub mod card;
 pub mod channels;
 mod ctrl;
+pub mod device_stats;
 pub mod dim;
 pub mod error;
 pub mod ethtool;
@@ -45,6 +46,7 @@ pub mod xdp;
 
 pub use card::CardCounters;
 pub use channels::{Channels, RxFlowHash};
+pub use device_stats::{DeviceStats, StatsQueue};
 pub use error::{DeviceFault, Error};
 pub use ethtool::CoalesceParam;
 pub use net::{Options, State, VirtioNet};

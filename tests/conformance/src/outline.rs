@@ -9,6 +9,11 @@ pub const COMMIT: &str = "b495841a8e80d12c1130f8868f4128866291142d";
 /// What the text calls itself.
 pub const REVISION: &str = "virtio-v1.3-csd01 of 6 October 2023";
 
+/// Tag of what the card and the driver have of a later revision, device statistics: section 5.1.9.5.11.
+pub const LATER_TAG: &str = "v1.4-cs01";
+/// Commit of [`LATER_TAG`].
+pub const LATER_COMMIT: &str = "15f488c162107f7b52fb2e4d0f36a2349fe9d3a9";
+
 /// Parts without a row for each statement, and why.
 pub const WHOLE: &[(&str, &str)] = &[
     (
@@ -136,6 +141,8 @@ pub const OUTLINE: &[Outline] = &[
     driver("5.1.6.5.8.2", "Setting Offloads State", 1),
     driver("5.1.6.5.9.5", "Notifications Coalescing", 4),
     device("5.1.6.5.9.6", "Notifications Coalescing", 9),
+    device("5.1.9.5.11.12", "Device Statistics", 7),
+    driver("5.1.9.5.11.13", "Device Statistics", 3),
     driver("6.1", "Reserved Feature Bits", 12),
     device("6.2", "Reserved Feature Bits", 9),
 ];

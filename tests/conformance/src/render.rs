@@ -1,6 +1,6 @@
 //! The tables as Markdown.
 
-use crate::outline::{COMMIT, OUTLINE, Outline, REVISION, TAG, WHOLE};
+use crate::outline::{COMMIT, LATER_COMMIT, LATER_TAG, OUTLINE, Outline, REVISION, TAG, WHOLE};
 use crate::{Side, Verdict};
 use std::fmt::Write;
 
@@ -12,7 +12,8 @@ pub fn markdown() -> String {
          Every normative statement of the virtio specification that binds a network device, or its driver, with packed\n\
          virtqueues on PCI, and the test that shows it for the card or for our driver, or the reason why it does not apply.\n\n\
          The text counted is {REVISION}, tag `{TAG}` (commit `{COMMIT}`) of\n\
-         [oasis-tcs/virtio-spec](https://github.com/oasis-tcs/virtio-spec). A statement is a sentence or list item with a\n\
+         [oasis-tcs/virtio-spec](https://github.com/oasis-tcs/virtio-spec); of device statistics, which came later, it is\n\
+         section 5.1.9.5.11 of virtio 1.4, tag `{LATER_TAG}` (commit `{LATER_COMMIT}`). A statement is a sentence or list item with a\n\
          keyword of RFC 2119; the number before it counts them within its section. What they say is put in words of our\n\
          own: read the specification for theirs. A test checks that each test named here exists, that no statement is\n\
          missing, and that nothing is left out for want of a feature that is there.\n\n"

@@ -5,6 +5,7 @@ mod filters;
 mod multiqueue;
 mod net;
 mod offloads;
+mod statistics;
 
 use anyhow::{Result, ensure};
 use hematite_bus::PciFunction;

@@ -56,6 +56,8 @@ pub struct Answer {
     pub behind: Bits<16>,
     /// The byte at `Step::reply_position`.
     pub byte: Bits<8>,
+    /// It is not there yet; known in the cycle after `reply_position` changed.
+    pub late: Bit,
 }
 
 /// The answer of a class whose commands have no reply but the ack, and work at once.
@@ -67,6 +69,7 @@ pub fn verdict(accept: Bit) -> Answer {
         ahead: bits::<4>(0),
         behind: bits::<16>(0),
         byte: bits::<8>(0),
+        late: false,
     }
 }
 
@@ -79,5 +82,6 @@ pub fn either(a: Answer, b: Answer) -> Answer {
         ahead: a.ahead | b.ahead,
         behind: a.behind | b.behind,
         byte: a.byte | b.byte,
+        late: a.late || b.late,
     }
 }

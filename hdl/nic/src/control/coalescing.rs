@@ -122,6 +122,7 @@ impl<const QUEUES: usize> Logic for Coalescing<QUEUES> {
             },
             behind: bits::<16>(0),
             byte,
+            late: false,
         };
 
         let value = Coalesce {

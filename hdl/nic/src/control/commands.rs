@@ -9,11 +9,13 @@ use super::coalescing::Coalescing;
 use super::multiqueue::MultiQueue;
 use super::offloads::GuestOffloads;
 use super::receive_mode::{self, ReceiveModes};
+use super::statistics::Statistics;
 use super::vlan::Vlans;
 use crate::parse::classifier::HashTypes;
 use crate::parse::filter::{FilterConfigOut, ReceiveMode};
 use crate::parse::steering::{Steer, TableOut};
 use crate::parse::toeplitz::KeyOut;
+use crate::statistics::CountReadOut;
 use crate::virtio::features::Negotiated;
 use crate::virtio::ports::{Coalesce, CommandIn};
 
@@ -39,7 +41,8 @@ enum CommandState {
 /// the ack, and what the class puts around it. A command that no class accepts is answered with VIRTIO_NET_ERR.
 ///
 /// A byte a cycle; from `execute` to the reply two cycles, and for an accepted command five more and one for each
-/// byte of its data, but no more than 512. A byte of the reply every four cycles.
+/// byte of its data, but no more than 512. A byte of the reply every four cycles, unless its class
+/// says that it is late.
 ///
 /// `QUEUES` is the number of data queues, receive queues at even places; `PAIRS` is half of it.
 #[hw]
@@ -80,6 +83,12 @@ pub struct Commands<const PAIRS: usize, const QUEUES: usize> {
     pub mac_set: Signal<Out, Bit>,
     /// The driver has made an announcement: high for one cycle.
     pub announced: Signal<Out, Bit>,
+    /// Reads of what is counted for each queue.
+    pub counts: CountReadOut,
+    /// Counter event: a command came.
+    pub received: Signal<Out, Bit>,
+    /// Counter event: it is carried out.
+    pub accepted: Signal<Out, Bit>,
     /// Counter event: a command was refused.
     pub refused: Signal<Out, Bit>,
     coalescing: Coalescing<QUEUES>,
@@ -89,6 +98,7 @@ pub struct Commands<const PAIRS: usize, const QUEUES: usize> {
     vlans: Vlans,
     offloads: GuestOffloads,
     announce: Announce,
+    statistics: Statistics<QUEUES>,
     state: Reg<CommandState>,
     class: Reg<Bits<8>>,
     code: Reg<Bits<8>>,
@@ -122,7 +132,7 @@ impl<const PAIRS: usize, const QUEUES: usize> Logic for Commands<PAIRS, QUEUES> 
     fn update(&mut self) {
         clocked!(self.clock, self.reset => self.coalescing, self.multiqueue);
         clocked!(self.clock, self.reset => self.receive_modes, self.addresses, self.vlans);
-        clocked!(self.clock, self.reset => self.offloads, self.announce);
+        clocked!(self.clock, self.reset => self.offloads, self.announce, self.statistics);
         registers!(self.clock, self.reset => self.state);
         registers!(self.clock => self.class, self.code, self.count, self.length, self.again, self.read);
         registers!(self.clock => self.position, self.tail, self.fresh, self.started, self.ok);
@@ -244,6 +254,11 @@ impl<const PAIRS: usize, const QUEUES: usize> Logic for Commands<PAIRS, QUEUES> 
         self.announced.next = self.announce.announced.val();
         answer = either(answer, self.announce.answer.val());
 
+        self.statistics.step.next = step;
+        self.statistics.negotiated.next = self.negotiated.val();
+        self.counts.link(&mut self.statistics.read);
+        answer = either(answer, self.statistics.answer.val());
+
         let modes = self.receive_modes.modes.val();
         self.filter.mode.next = ReceiveMode {
             promiscuous: modes.get_bit(receive_mode::PROMISC),
@@ -290,10 +305,12 @@ impl<const PAIRS: usize, const QUEUES: usize> Logic for Commands<PAIRS, QUEUES> 
         } else if self.command.reply_ready.val() {
             self.reply_at.d.next = reply_at + 1;
             self.reply_wait.d.next = bits::<2>(3);
-        } else if waits && self.command.executed.val() {
+        } else if waits && self.command.executed.val() && !answer.late {
             self.reply_wait.d.next = self.reply_wait.q.val() - 1;
         }
 
+        self.received.next = false;
+        self.accepted.next = false;
         self.refused.next = false;
         let past = length > bits::<16>(KEPT as u64);
         let last = if past {
@@ -307,11 +324,15 @@ impl<const PAIRS: usize, const QUEUES: usize> Logic for Commands<PAIRS, QUEUES> 
                     self.state.d.next = CommandState::Judge;
                 }
             }
-            CommandState::Judge => self.state.d.next = CommandState::Verdict,
+            CommandState::Judge => {
+                self.received.next = true;
+                self.state.d.next = CommandState::Verdict;
+            }
             CommandState::Verdict => {
                 // Without two bytes there is no class to judge.
                 let ok = answer.accept && !short;
                 self.ok.d.next = ok;
+                self.accepted.next = ok;
                 self.refused.next = !ok;
                 self.again.d.next = bits::<9>(0);
                 self.state.d.next = if !ok {

@@ -16,6 +16,7 @@ pub mod commands;
 pub mod multiqueue;
 pub mod offloads;
 pub mod receive_mode;
+pub mod statistics;
 pub mod vlan;
 
 pub use class::{Answer, Step};

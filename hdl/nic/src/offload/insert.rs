@@ -4,6 +4,7 @@ use hematite_lang::prelude::*;
 
 use super::job::{FrameJob, PSH_FIN};
 use crate::mac::frame_fifo::{keep_of, top_of};
+use crate::statistics::{DroppedPacket, SentFrame};
 
 /// What the memory keeps of a beat beside its bytes.
 #[hw(value)]
@@ -69,6 +70,8 @@ pub struct ChecksumInserter<const A: usize> {
     pub output: StreamOut,
     /// A frame is on its way.
     pub sent: Signal<Out, Bit>,
+    /// That frame.
+    pub sent_frame: Signal<Out, SentFrame>,
     /// A frame whose checksum was filled in, segments not counted.
     pub summed: Signal<Out, Bit>,
     /// A segment.
@@ -77,6 +80,8 @@ pub struct ChecksumInserter<const A: usize> {
     pub segmented: Signal<Out, Bit>,
     /// A frame was dropped because its checksum field is not inside it.
     pub bad_offload: Signal<Out, Bit>,
+    /// That frame.
+    pub dropped: Signal<Out, DroppedPacket>,
     /// One memory for each byte of a beat: a field may be at any.
     bytes: [Ram<Bits<8>, A>; 8],
     ends: Ram<BeatEnd, A>,
@@ -140,6 +145,11 @@ pub struct ChecksumInserter<const A: usize> {
     field_even: Reg<Bits<8>>,
     field_odd: Reg<Bits<8>>,
     field_valid: Reg<Bit>,
+    /// Bytes that a segment adds to its packet, and of the packet so far.
+    grown: Reg<Bits<14>>,
+    packet_bytes: Reg<Bits<17>>,
+    frame_sent: Reg<SentFrame>,
+    bad_queue: Reg<Bits<3>>,
     was_sent: Reg<Bit>,
     was_summed: Reg<Bit>,
     was_segment: Reg<Bit>,
@@ -176,7 +186,7 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
         registers!(self.clock => self.pairs[0], self.pairs[1], self.pairs_last, self.four, self.four_last);
         registers!(self.clock => self.total, self.step, self.closed, self.ends_packet, self.length, self.base);
         registers!(self.clock => self.end, self.accumulator, self.operand, self.field, self.field_even);
-        registers!(self.clock => self.field_odd);
+        registers!(self.clock => self.field_odd, self.grown, self.packet_bytes, self.frame_sent, self.bad_queue);
         for i in 0..8 {
             clocked!(self.clock => self.bytes[i]);
         }
@@ -320,10 +330,11 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
         // Closing a frame.
         let closed = self.closed.q.val();
         let step = self.step.q.val();
+        let taken_length = cat::<14>((beats, top)) + 1;
         if !closing {
             self.closed.d.next = job;
             self.ends_packet.d.next = self.frame_ends_packet.val();
-            self.length.d.next = cat::<14>((beats, top)) + 1;
+            self.length.d.next = taken_length;
             self.base.d.next = self.start.q.val().get_bits::<A>(0);
             self.end.d.next = write_next;
             self.step.d.next = if job.segment {
@@ -451,6 +462,30 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
             }
             _ => {}
         }
+        // What is told of a frame: of one that is closed, at `COMMIT`; its payload starts at `start`.
+        self.bad_queue.d.next = job.queue;
+        self.grown.d.next = if closed.first {
+            length
+        } else {
+            length - closed.start
+        };
+        let packet_bytes = if closed.first {
+            self.grown.q.val().resize::<17>()
+        } else {
+            self.packet_bytes.q.val() + self.grown.q.val().resize::<17>()
+        };
+        if closing && step == bits::<5>(COMMIT as u64) {
+            self.packet_bytes.d.next = packet_bytes;
+        }
+        self.frame_sent.d.next = SentFrame {
+            queue: if closing { closed.queue } else { job.queue },
+            bytes: if closing { length } else { taken_length },
+            checksum: closing,
+            segment: segment,
+            first: !segment || closed.first,
+            last: !segment || self.ends_packet.q.val(),
+            packet_bytes,
+        };
         self.field_valid.d.next = writes;
         self.field.d.next = field_place;
         let first = field_value.get_bits::<8>(8);
@@ -481,6 +516,12 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
         self.prefetch.read_ready.next = self.output.ready.val();
 
         self.sent.next = self.was_sent.q.val();
+        self.sent_frame.next = self.frame_sent.q.val();
+        self.dropped.next = DroppedPacket {
+            valid: self.was_bad.q.val(),
+            queue: self.bad_queue.q.val(),
+            special: true,
+        };
         self.summed.next = self.was_summed.q.val();
         self.segment.next = self.was_segment.q.val();
         self.segmented.next = self.was_segmented.q.val();

@@ -2,9 +2,24 @@
 
 use hematite_lang::prelude::*;
 
+/// A beat of a packet, and whose it is.
+#[hw(value)]
+pub struct OwnedBeat {
+    /// It.
+    pub beat: Beat,
+    /// Of this pair's transmit queue.
+    pub queue: Bits<3>,
+    /// With `error`: not by a fault of its driver.
+    pub lost: Bit,
+}
+
 /// What is to be filled into a frame once all of it has passed. Positions are bytes from the frame's first.
 #[hw(value)]
 pub struct FrameJob {
+    /// From which pair's transmit queue it is.
+    pub queue: Bits<3>,
+    /// It is the first of its packet.
+    pub first: Bit,
     /// A checksum is to be filled in.
     pub insert: Bit,
     /// The first byte that it covers; in a segment the first byte of payload, for what the headers add is

@@ -3,8 +3,9 @@
 use hematite_lang::prelude::*;
 
 use super::header_walk::{HeaderWalk, MAX_HEADERS, MIN_TRANSPORT};
-use super::job::{CWR, FrameJob};
+use super::job::{CWR, FrameJob, OwnedBeat};
 use crate::queue::bytes::count_bytes;
+use crate::statistics::DroppedPacket;
 use crate::virtio::features::Negotiated;
 
 /// VIRTIO_NET_HDR_GSO_TCPV4.
@@ -81,6 +82,10 @@ pub struct Segmenter {
     pub max_frame: Signal<In, Bits<16>>,
     /// Packets, virtio header first.
     pub packet: StreamIn,
+    /// The queue whose packet that is.
+    pub packet_queue: Signal<In, Bits<3>>,
+    /// With `error`: its driver is not to blame.
+    pub packet_lost: Signal<In, Bit>,
     /// Frames.
     pub frame: StreamOut,
     /// With `last`: the frame is its packet's last.
@@ -91,13 +96,17 @@ pub struct Segmenter {
     pub bad_offload: Signal<Out, Bit>,
     /// A packet was dropped for its length or an error.
     pub bad_frame: Signal<Out, Bit>,
+    /// Either.
+    pub dropped: Signal<Out, DroppedPacket>,
     state: Reg<SegmentState>,
-    input: Skid<Beat>,
+    input: Skid<OwnedBeat>,
     /// The input word in use, and its bytes that are not used up, 0..=8.
     word: Reg<Bits<64>>,
     unused: Reg<Bits<4>>,
     word_last: Reg<Bit>,
     word_error: Reg<Bit>,
+    word_queue: Reg<Bits<3>>,
+    word_lost: Reg<Bit>,
     word_valid: Reg<Bit>,
     /// Byte `i` of the word goes to byte `i + shift` of the output, modulo 8.
     shift: Reg<Bits<3>>,
@@ -107,6 +116,9 @@ pub struct Segmenter {
     /// Bytes that may still be taken in this state, and whether they are surely fewer than 32.
     left: Reg<Bits<16>>,
     near: Reg<Bit>,
+    /// Whose packet it is; its driver is not to blame for its end.
+    queue: Reg<Bits<3>>,
+    lost: Reg<Bit>,
     /// The virtio header.
     needs_csum: Reg<Bit>,
     gso_type: Reg<Bits<8>>,
@@ -205,14 +217,19 @@ impl Logic for Segmenter {
         registers!(self.clock => self.data_offset, self.header_length, self.room, self.piece, self.piece_near);
         registers!(self.clock => self.limited, self.later, self.again, self.id, self.seq, self.over, self.walked);
         registers!(self.clock => self.over_error, self.too_long, self.beat, self.ends_packet);
+        registers!(self.clock => self.word_queue, self.word_lost, self.queue, self.lost);
         clocked!(self.clock, self.reset => self.input, self.walk);
         clocked!(self.clock => self.headers);
 
-        self.input.write_data.next = Beat {
-            data: self.packet.data.val(),
-            keep: self.packet.keep.val(),
-            last: self.packet.last.val(),
-            error: self.packet.error.val(),
+        self.input.write_data.next = OwnedBeat {
+            beat: Beat {
+                data: self.packet.data.val(),
+                keep: self.packet.keep.val(),
+                last: self.packet.last.val(),
+                error: self.packet.error.val(),
+            },
+            queue: self.packet_queue.val(),
+            lost: self.packet_lost.val(),
         };
         self.input.write_valid.next = self.packet.valid.val();
         self.packet.ready.next = self.input.write_ready.val();
@@ -280,6 +297,8 @@ impl Logic for Segmenter {
                     self.csum_start.d.next = word.get_bits::<16>(48);
                     self.later.d.next = false;
                     self.again.d.next = false;
+                    self.queue.d.next = self.word_queue.q.val();
+                    self.lost.d.next = false;
                     consumed = true;
                     if self.word_last.q.val() {
                         self.bad_frame_event.d.next = true;
@@ -540,14 +559,19 @@ impl Logic for Segmenter {
         self.too_long.d.next = too_long;
         self.head.d.next = head;
 
+        if consumed && self.word_last.q.val() {
+            self.lost.d.next = self.word_lost.q.val();
+        }
         let load = !some || consumed;
         self.input.read_ready.next = load;
-        let input = self.input.read_data.val();
+        let input = self.input.read_data.val().beat;
         if load {
             self.word.d.next = input.data;
             self.unused.d.next = count_bytes(input.keep);
             self.word_last.d.next = input.last;
             self.word_error.d.next = input.last && input.error;
+            self.word_queue.d.next = self.input.read_data.val().queue;
+            self.word_lost.d.next = input.error && self.input.read_data.val().lost;
             self.word_valid.d.next = self.input.read_valid.val();
         }
 
@@ -575,6 +599,8 @@ impl Logic for Segmenter {
 
         let flags = self.walk.flags.val();
         self.job.next = FrameJob {
+            queue: self.queue.q.val(),
+            first: !self.later.q.val(),
             insert: self.needs_csum.q.val(),
             start: if cuts {
                 header_length.resize::<14>()
@@ -599,5 +625,10 @@ impl Logic for Segmenter {
         };
         self.bad_offload.next = self.bad_offload_event.q.val();
         self.bad_frame.next = self.bad_frame_event.q.val();
+        self.dropped.next = DroppedPacket {
+            valid: self.bad_offload_event.q.val() || self.bad_frame_event.q.val(),
+            queue: self.queue.q.val(),
+            special: self.bad_offload_event.q.val() || !self.lost.q.val(),
+        };
     }
 }

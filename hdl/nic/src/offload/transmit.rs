@@ -4,6 +4,7 @@ use hematite_lang::prelude::*;
 
 use super::insert::ChecksumInserter;
 use super::segment::Segmenter;
+use crate::statistics::{DroppedPacket, SentFrame};
 use crate::virtio::features::Negotiated;
 
 /// From packets with their virtio header to frames for the MAC (virtio 1.3 section 5.1.6.2): `Segmenter` makes
@@ -22,10 +23,18 @@ pub struct TransmitOffload {
     pub max_frame: Signal<In, Bits<16>>,
     /// Packets, virtio header first.
     pub packet: StreamIn,
+    /// The queue whose packet that is.
+    pub packet_queue: Signal<In, Bits<3>>,
+    /// With `error`: its driver is not to blame.
+    pub packet_lost: Signal<In, Bit>,
     /// Frames, from the destination address on.
     pub frame: StreamOut,
     /// Counter event: a frame was handed on.
     pub tx_sent: Signal<Out, Bit>,
+    /// For the queues' counters: that frame.
+    pub sent: Signal<Out, SentFrame>,
+    /// For the queues' counters: packets that were dropped.
+    pub dropped: [Signal<Out, DroppedPacket>; 2],
     /// Counter event: a packet was dropped for its length or an error.
     pub tx_bad_frame: Signal<Out, Bit>,
     /// Counter event: a packet was dropped for the offload it asked for.
@@ -54,12 +63,17 @@ impl Logic for TransmitOffload {
         self.segmenter.negotiated.next = self.told.q.val();
         self.segmenter.max_frame.next = self.max_frame.val();
         self.packet.link(&mut self.segmenter.packet);
+        self.segmenter.packet_queue.next = self.packet_queue.val();
+        self.segmenter.packet_lost.next = self.packet_lost.val();
         self.segmenter.frame.join(&mut self.inserter.frame);
         self.inserter.frame_ends_packet.next = self.segmenter.frame_ends_packet.val();
         self.inserter.job.next = self.segmenter.job.val();
         self.frame.link(&mut self.inserter.output);
 
         self.tx_sent.next = self.inserter.sent.val();
+        self.sent.next = self.inserter.sent_frame.val();
+        self.dropped[0].next = self.segmenter.dropped.val();
+        self.dropped[1].next = self.inserter.dropped.val();
         self.tx_bad_frame.next = self.segmenter.bad_frame.val();
         let one = self.segmenter.bad_offload.val();
         let other = self.inserter.bad_offload.val();

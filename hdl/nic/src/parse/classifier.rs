@@ -333,6 +333,7 @@ impl Logic for Classifier {
         self.meta.next = FrameMeta {
             length: self.length.q.val(),
             checksum_good: good,
+            checksum_bad: bad,
             hash_value,
             hash_report: report,
             spread: if addresses {

@@ -10,6 +10,8 @@ pub struct FrameMeta {
     /// Every checksum of the frame was verified and right: VIRTIO_NET_HDR_F_DATA_VALID (virtio 1.3 section
     /// 5.1.6.4.1). Clear for whatever the card doesn't understand.
     pub checksum_good: Bit,
+    /// A checksum of the frame is wrong.
+    pub checksum_bad: Bit,
     /// Toeplitz hash, 0 when `hash_report` is 0 (section 5.1.6.4.3).
     pub hash_value: Bits<32>,
     /// VIRTIO_NET_HASH_REPORT_*.

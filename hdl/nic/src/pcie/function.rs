@@ -70,6 +70,10 @@ pub struct Function<const QUEUES: usize, const SOURCES: usize, const A: usize> {
     pub queues: [QueueConfigOut; QUEUES],
     /// Interrupts of the queue engines.
     pub interrupts: [InterruptIn; QUEUES],
+    /// A message will be sent for one of them: high for one cycle.
+    pub interrupt_generated: Signal<Out, Bit>,
+    /// For this one; `QUEUES` is a configuration change.
+    pub interrupt_generated_for: Signal<Out, Bits<5>>,
     /// One of them will be asked for when its time has come.
     pub interrupt_held: Signal<Out, Bit>,
     /// MSI-X messages, to a client port of the write engine.
@@ -192,6 +196,8 @@ impl<const QUEUES: usize, const SOURCES: usize, const A: usize> Logic for Functi
         }
         self.registers.interrupt.join(&mut self.msix.interrupts[QUEUES]);
         self.interrupt_held.next = self.msix.held.val();
+        self.interrupt_generated.next = self.msix.generated.val();
+        self.interrupt_generated_for.next = self.msix.generated_for.val();
         self.registers.mac_address.next = self.mac_address.val();
         self.registers.mac_set.next = self.mac_set.val();
         self.registers.phy.next = self.phy.val();

@@ -58,6 +58,10 @@ pub struct Msix<const VECTORS: usize, const A: usize, const SOURCES: usize> {
     pub irq_sent: Signal<Out, Bit>,
     /// A request met a mask.
     pub irq_masked: Signal<Out, Bit>,
+    /// A message will be sent for a request that merges with none before it: high for one cycle.
+    pub generated: Signal<Out, Bit>,
+    /// The source of that request.
+    pub generated_for: Signal<Out, Bits<5>>,
     /// A request was dropped.
     pub irq_dropped: Signal<Out, Bit>,
     address_low: LutRam<Bits<32>, A>,
@@ -76,6 +80,9 @@ pub struct Msix<const VECTORS: usize, const A: usize, const SOURCES: usize> {
     asked: Reg<Bit>,
     asked_vector: Reg<Bits<16>>,
     asked_of_queue: Reg<Bit>,
+    asked_by: Reg<Bits<5>>,
+    makes_message: Reg<Bit>,
+    made_for: Reg<Bits<5>>,
     done: Reg<Bit>,
     read: Reg<Bits<32>>,
 }
@@ -84,7 +91,8 @@ pub struct Msix<const VECTORS: usize, const A: usize, const SOURCES: usize> {
 impl<const VECTORS: usize, const A: usize, const SOURCES: usize> Logic for Msix<VECTORS, A, SOURCES> {
     fn update(&mut self) {
         assert!(VECTORS <= 32 && VECTORS <= 1 << A);
-        registers!(self.clock, self.reset => self.asked, self.done);
+        registers!(self.clock, self.reset => self.asked, self.done, self.makes_message);
+        registers!(self.clock => self.asked_by, self.made_for);
         registers!(self.clock => self.asked_vector, self.asked_of_queue, self.chosen, self.low, self.high, self.payload, self.read);
         for v in 0..VECTORS {
             registers!(self.clock, self.reset => self.masks[v], self.pending[v]);
@@ -171,6 +179,7 @@ impl<const VECTORS: usize, const A: usize, const SOURCES: usize> Logic for Msix<
                 found_source = true;
                 self.asked_of_queue.d.next = s + 1 < SOURCES;
                 self.asked_vector.d.next = self.interrupts[s].vector.val();
+                self.asked_by.d.next = bits::<5>(s as u64);
             }
         }
         self.asked.d.next = found_source;
@@ -182,8 +191,12 @@ impl<const VECTORS: usize, const A: usize, const SOURCES: usize> Logic for Msix<
         self.unsignaled.next = taken && of_queue && !self.enable.val();
         self.irq_dropped.next = taken && !(valid_vector && self.enable.val());
         let mut met_mask = self.mask.val();
+        let sends = loading && allowed && !chosen_masked;
+        let mut makes_message = false;
         for v in 0..VECTORS {
             if vector == bits::<16>(v as u64) && taken && self.enable.val() {
+                let leaves = sends && self.chosen.q.val() == bits::<A>(v as u64);
+                makes_message = !self.pending[v].q.val() || leaves;
                 self.pending[v].d.next = true;
                 met_mask = self.masks[v].q.val() || self.mask.val();
             }
@@ -191,6 +204,10 @@ impl<const VECTORS: usize, const A: usize, const SOURCES: usize> Logic for Msix<
                 self.pending[v].d.next = false;
             }
         }
+        self.makes_message.d.next = makes_message && !self.discard.val();
+        self.made_for.d.next = self.asked_by.q.val();
+        self.generated.next = self.makes_message.q.val();
+        self.generated_for.next = self.made_for.q.val();
         self.irq_masked.next = taken && valid_vector && self.enable.val() && met_mask;
 
         // The table, a word at a time; the messages go first at its read port.

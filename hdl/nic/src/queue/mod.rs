@@ -9,6 +9,7 @@ pub mod lifecycle;
 pub mod mux;
 pub mod notify;
 pub mod receive;
+pub mod receive_count;
 pub mod receive_plan;
 pub mod receive_source;
 pub mod receive_write;

@@ -2,15 +2,17 @@
 
 use hematite_lang::prelude::*;
 
-use super::gro::coalesce::{Coalescer, GroEnable};
+use super::gro::coalesce::{CLOSE_REASONS, Coalescer, GroEnable};
 use super::gro::filled::{FilledBuffer, FilledBuffers};
 use super::mux::{ReadMux, WriteMux};
+use super::receive_count::ReceiveCount;
 use super::receive_plan::{ReceivePlanner, Segment};
 use super::receive_source::PacketSource;
 use super::receive_write::SegmentWriter;
 use super::ring::Ring;
 use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
 use crate::parse::MetaIn;
+use crate::statistics::{DroppedPacket, ReceivedPacket};
 use crate::virtio::features::Negotiated;
 use crate::virtio::ports::{Coalesce, InterruptOut, QueueConfigIn};
 
@@ -82,11 +84,26 @@ pub struct ReceiveEngine<const N: usize, const USED_HOLD: usize, const EVENT_INT
     pub rx_too_long: Signal<Out, Bit>,
     /// Counter event: a frame was delivered.
     pub rx_delivered: Signal<Out, Bit>,
+    /// Counter event: a packet passed to the driver is made of several frames.
+    pub rx_gro_packet: Signal<Out, Bit>,
+    /// Counter event: a frame has joined a packet.
+    pub rx_gro_joined: Signal<Out, Bit>,
+    /// Counter events: nothing joins a packet any more, for each reason.
+    pub rx_gro_flush: [Signal<Out, Bit>; CLOSE_REASONS],
     /// Counter event: a queue failed.
     pub queue_failed: Signal<Out, Bit>,
+    /// For the queues' counters: a packet that is passed to the driver.
+    pub passed: Signal<Out, ReceivedPacket>,
+    /// There is one: high for one cycle.
+    pub passed_valid: Signal<Out, Bit>,
+    /// For the queues' counters: a frame that is not.
+    pub dropped: Signal<Out, DroppedPacket>,
+    /// A frame waits because there is no buffer, and everything behind it.
+    pub waiting: Signal<Out, Bit>,
     rings: [Ring<2, USED_HOLD, EVENT_INTERVAL>; N],
     coalescer: Coalescer<N>,
     planner: ReceivePlanner,
+    count: ReceiveCount,
     source: PacketSource,
     words: Skid<Bits<64>>,
     segments: Skid<Segment>,
@@ -108,7 +125,7 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
     fn update(&mut self) {
         assert!(N > 0 && N <= 8, "queues are numbered with three bits");
         clocked!(self.clock, self.reset => self.coalescer, self.planner, self.source, self.writer);
-        clocked!(self.clock, self.reset => self.words, self.filled, self.segments, self.buffers);
+        clocked!(self.clock, self.reset => self.words, self.filled, self.segments, self.buffers, self.count);
         clocked!(self.clock, self.reset => self.read_mux, self.write_mux);
         registers!(self.clock => self.told, self.merges);
         let job = self.planner.job.val();
@@ -214,6 +231,23 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.planner.mergeable.next = mergeable;
         self.planner.job.next = self.coalescer.job.val();
         self.planner.job_valid.next = self.coalescer.job_valid.val();
+
+        self.count.job.next = self.coalescer.job.val();
+        self.count.close_reason.next = self.coalescer.close_reason.val();
+        for n in 0..CLOSE_REASONS {
+            self.rx_gro_flush[n].next = self.count.closed[n].val();
+        }
+        self.count.job_done.next = self.planner.job_done.val();
+        self.count.discarded.next = self.planner.outcome.val().discarded;
+        self.count.length.next = self.meta.data.val().length;
+        self.count.checksum_bad.next = self.meta.data.val().checksum_bad;
+        self.count.starved.next = self.coalescer.rx_starved.val();
+        self.passed.next = self.count.packet.val();
+        self.passed_valid.next = self.count.packet_valid.val();
+        self.dropped.next = self.count.dropped.val();
+        self.waiting.next = self.coalescer.waiting.val();
+        self.rx_gro_packet.next = self.count.merged.val();
+        self.rx_gro_joined.next = self.count.joined.val();
 
         // Their bytes.
         self.source.hash_report.next = told.hash_report;

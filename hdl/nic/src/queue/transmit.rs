@@ -7,6 +7,7 @@ use super::ring::Ring;
 use super::transmit_gather::PacketPacker;
 use super::transmit_read::TransmitReader;
 use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
+use crate::offload::job::OwnedBeat;
 use crate::virtio::ports::{Coalesce, InterruptOut, QueueConfigIn};
 
 /// `2^PACKET_FIFO` beats of packets wait for the offloads.
@@ -40,6 +41,10 @@ pub struct TransmitEngine<const N: usize, const USED_HOLD: usize, const EVENT_IN
     pub hash_report: Signal<In, Bit>,
     /// Packets, virtio header first; `error` with `last` for one that must be discarded.
     pub packet: StreamOut,
+    /// The queue whose packet that is.
+    pub packet_queue: Signal<Out, Bits<3>>,
+    /// With `error`: its driver is not to blame.
+    pub packet_lost: Signal<Out, Bit>,
     /// Reads of descriptors and of the driver event suppression structures.
     pub read_request: ReadRequestOut,
     /// Their responses.
@@ -61,7 +66,7 @@ pub struct TransmitEngine<const N: usize, const USED_HOLD: usize, const EVENT_IN
     rings: [Ring<4, USED_HOLD, EVENT_INTERVAL>; N],
     reader: TransmitReader<N>,
     packer: PacketPacker<N>,
-    packets: BlockFifo<Beat, PACKET_FIFO>,
+    packets: BlockFifo<OwnedBeat, PACKET_FIFO>,
     space: Reg<Bits<16>>,
     /// From the other end of the card.
     hash_header: Reg<Bit>,
@@ -142,15 +147,21 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.packer.part_valid.next = self.reader.part_valid.val();
         self.reader.part_ready.next = self.packer.part_ready.val();
         self.data_response.link(&mut self.packer.response);
-        self.packets.write_data.next = Beat {
-            data: self.packer.packet.data.val(),
-            keep: self.packer.packet.keep.val(),
-            last: self.packer.packet.last.val(),
-            error: self.packer.packet.error.val(),
+        self.packets.write_data.next = OwnedBeat {
+            beat: Beat {
+                data: self.packer.packet.data.val(),
+                keep: self.packer.packet.keep.val(),
+                last: self.packer.packet.last.val(),
+                error: self.packer.packet.error.val(),
+            },
+            queue: self.packer.queue.val(),
+            lost: self.packer.packet_lost.val(),
         };
         self.packets.write_valid.next = self.packer.packet.valid.val();
         self.packer.packet.ready.next = self.packets.write_ready.val();
-        let packet = self.packets.read_data.val();
+        self.packet_queue.next = self.packets.read_data.val().queue;
+        self.packet_lost.next = self.packets.read_data.val().lost;
+        let packet = self.packets.read_data.val().beat;
         self.packet.data.next = packet.data;
         self.packet.keep.next = packet.keep;
         self.packet.last.next = packet.last;

@@ -51,9 +51,11 @@ pub struct PacketPacker<const N: usize> {
     pub response: StreamIn,
     /// Packets, header first.
     pub packet: StreamOut,
+    /// With `error`: its driver is not to blame.
+    pub packet_lost: Signal<Out, Bit>,
     /// A buffer that is no longer needed.
     pub used: Signal<Out, UsedBuffer>,
-    /// Of this queue.
+    /// Of this queue, and so is the beat of `packet`.
     pub queue: Signal<Out, Bits<3>>,
     /// There is one.
     pub used_valid: Signal<Out, Bit>,
@@ -70,6 +72,9 @@ pub struct PacketPacker<const N: usize> {
     carried: Reg<Bits<4>>,
     /// The packet must not be sent.
     bad: Reg<Bit>,
+    /// Because a read failed, or its queue stops.
+    lost: Reg<Bit>,
+    beat_lost: Reg<Bit>,
     broken: [Reg<Bit>; N],
     buffer: Reg<UsedBuffer>,
     owner: Reg<Bits<3>>,
@@ -81,9 +86,9 @@ pub struct PacketPacker<const N: usize> {
 #[hw]
 impl<const N: usize> Logic for PacketPacker<N> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.carry, self.carried, self.bad);
+        registers!(self.clock, self.reset => self.state, self.carry, self.carried, self.bad, self.lost);
         registers!(self.clock, self.reset => self.beat_valid);
-        registers!(self.clock => self.buffer, self.owner, self.uses, self.beat);
+        registers!(self.clock => self.buffer, self.owner, self.uses, self.beat, self.beat_lost);
         clocked!(self.clock, self.reset => self.counted);
         self.counted.write_data.next = CountedBeat {
             data: mask_bytes(self.response.data.val(), self.response.keep.val()),
@@ -102,6 +107,7 @@ impl<const N: usize> Logic for PacketPacker<N> {
         self.packet.last.next = beat.last;
         self.packet.error.next = beat.error;
         self.packet.valid.next = self.beat_valid.q.val();
+        self.packet_lost.next = self.beat_lost.q.val();
         // The reader's word alone: it does not depend on `beat_valid`, and comes from a register.
         let free = self.packet.ready.val();
         if free {
@@ -137,6 +143,9 @@ impl<const N: usize> Logic for PacketPacker<N> {
                     let ends = part_ends && part.last;
                     let bad = self.bad.q.val() || error || (ends && part.bad);
                     self.bad.d.next = bad;
+                    let lost = self.lost.q.val() || error || (ends && !part.used);
+                    self.lost.d.next = lost;
+                    self.beat_lost.d.next = lost;
                     self.part_ready.next = part_ends;
                     breaks = error;
                     let overflows = held > bits::<5>(8);
@@ -176,6 +185,7 @@ impl<const N: usize> Logic for PacketPacker<N> {
                             self.carry.d.next = 0.into();
                             self.carried.d.next = 0.into();
                             self.bad.d.next = false;
+                            self.lost.d.next = false;
                             self.state.d.next = PackState::Used;
                         }
                     }
@@ -192,7 +202,9 @@ impl<const N: usize> Logic for PacketPacker<N> {
                     };
                     self.carry.d.next = 0.into();
                     self.carried.d.next = 0.into();
+                    self.beat_lost.d.next = self.lost.q.val();
                     self.bad.d.next = false;
+                    self.lost.d.next = false;
                     self.state.d.next = PackState::Used;
                 }
             }

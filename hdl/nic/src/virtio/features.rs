@@ -27,6 +27,7 @@ pub const OFFERED: u64 = REQUIRED
     | bit(F::CTRL_GUEST_OFFLOADS)
     | bit(F::GUEST_ANNOUNCE)
     | bit(F::SPEED_DUPLEX)
+    | bit(F::DEVICE_STATS)
     | bit(F::HASH_REPORT)
     | bit(F::NOTF_COAL)
     | bit(F::VQ_NOTF_COAL);
@@ -81,6 +82,8 @@ pub const HASH_REPORT: usize = bit(F::HASH_REPORT).trailing_zeros() as usize;
 pub const STATUS: usize = bit(F::STATUS).trailing_zeros() as usize;
 /// Number of the GUEST_ANNOUNCE bit.
 pub const GUEST_ANNOUNCE: usize = bit(F::GUEST_ANNOUNCE).trailing_zeros() as usize;
+/// Number of the DEVICE_STATS bit.
+pub const DEVICE_STATS: usize = bit(F::DEVICE_STATS).trailing_zeros() as usize;
 /// Number of the RING_RESET bit.
 pub const RING_RESET: usize = bit(F::RING_RESET).trailing_zeros() as usize;
 
@@ -129,6 +132,8 @@ pub struct Negotiated {
     pub ctrl_guest_offloads: Bit,
     /// VIRTIO_NET_F_GUEST_ANNOUNCE: the driver may be asked for an announcement.
     pub guest_announce: Bit,
+    /// VIRTIO_NET_F_DEVICE_STATS: the driver may ask what is counted for each queue.
+    pub device_stats: Bit,
 }
 
 /// What queues and commands learn of the features that the driver accepted, once it set FEATURES_OK (`fixed`).
@@ -156,6 +161,7 @@ pub fn negotiated(accepted: Bits<64>, fixed: Bit) -> Negotiated {
         ctrl_mac_addr: accepted.get_bit(CTRL_MAC_ADDR) && fixed,
         ctrl_guest_offloads: accepted.get_bit(CTRL_GUEST_OFFLOADS) && fixed,
         guest_announce: accepted.get_bit(GUEST_ANNOUNCE) && fixed,
+        device_stats: accepted.get_bit(DEVICE_STATS) && fixed,
     }
 }
 

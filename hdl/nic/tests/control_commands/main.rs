@@ -6,6 +6,7 @@ mod coalescing;
 mod filters;
 mod multiqueue;
 mod offloads;
+mod statistics;
 
 use std::sync::LazyLock;
 
@@ -34,6 +35,9 @@ impl Setup {
         bench.set("negotiated", negotiated)?;
         bench.set("permanent_mac", MAC.into())?;
         bench.set("filter_vlan_busy", 0)?;
+        for name in ["done", "round"] {
+            bench.set(&format!("counts_{name}"), 0)?;
+        }
         for pair in 0..2 {
             bench.set(&format!("inside_{pair}"), 0)?;
         }

@@ -1,6 +1,7 @@
 //! What the card should make of a packet to transmit, in plain Rust and one packet at a time; and packets.
 #![allow(dead_code, missing_docs)] // Each test file uses its own part.
 
+pub mod owners;
 pub mod packets;
 
 pub const NEEDS_CSUM: u8 = 1;

@@ -231,6 +231,7 @@ impl Flow {
         let meta = FrameMeta {
             length: bits(bytes.len() as u64),
             checksum_good: good && !any_flow,
+            checksum_bad: !good && !any_flow,
             hash_value: bits(rng.random::<u32>().into()),
             hash_report: bits(rng.random_range(0..10)),
             ..FrameMeta::default()

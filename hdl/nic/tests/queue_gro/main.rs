@@ -4,6 +4,7 @@ mod frames;
 mod oracle;
 #[path = "../queue_host/mod.rs"]
 mod queue_host;
+mod told;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::LazyLock;
@@ -18,6 +19,7 @@ use queue_host::dma::Timing;
 use queue_host::ring::Step;
 use queue_host::{Engine, Host, Pool, feature};
 use rand::RngExt;
+use told::Told;
 
 static DUT: LazyLock<Dut> =
     LazyLock::new(|| Dut::new(&ReceiveEngine::<1, 100, 200>::default()).expect("it builds"));
@@ -32,6 +34,7 @@ struct Setup {
     host: Handle<Host>,
     source: Handle<StreamSource>,
     pool: Pool,
+    told: Handle<Told>,
     /// VIRTIO_NET_F_HASH_REPORT.
     hash: bool,
     /// What the header of the packet taken last says of its hash.
@@ -75,6 +78,7 @@ impl Setup {
             Pace::random(rng)
         };
         let source = bench.stream_source("frame", "clock", pace)?;
+        let told = Told::attach(&mut bench)?;
         let mut negotiated = feature("guest_csum") | feature("mrg_rxbuf");
         for (on, name) in [(options.counts, "rsc_ext"), (options.hash, "hash_report")] {
             negotiated |= if on { feature(name) } else { 0 };
@@ -98,6 +102,7 @@ impl Setup {
             host,
             source,
             pool,
+            told,
             hash: options.hash,
             told_hash: None,
             buffer,
@@ -251,6 +256,7 @@ fn what_can_be_merged_is_and_nothing_else() {
                     let sent: Vec<&[u8]> = numbers.iter().map(|&n| &frames[n].bytes[..]).collect();
                     assert_cut_again(&packet, &sent);
                     setup.header_is_right(&packet, &frames[numbers[0]], options.counts);
+                    setup.bench[setup.told].check(&packet, &sent, &frames[numbers[0]]);
                     merged += usize::from(sent.len() > 1);
                     setup.refill(4, rng);
                 }
@@ -331,6 +337,7 @@ fn nothing_is_lost_or_overtaken_in_a_flow() {
                 let bytes: Vec<&[u8]> = of.iter().map(|frame| &frame.bytes[..]).collect();
                 assert_cut_again(&packet, &bytes);
                 setup.header_is_right(&packet, &of[0], options.counts);
+                setup.bench[setup.told].check(&packet, &bytes, &of[0]);
                 got += cut.len();
             }
         }

@@ -50,10 +50,11 @@ struct MetaPort {
 }
 
 /// The fields of a frame's meta data by name.
-fn meta_fields(meta: &FrameMeta) -> [(&'static str, u64); 18] {
+fn meta_fields(meta: &FrameMeta) -> [(&'static str, u64); 19] {
     [
         ("length", meta.length.into()),
         ("checksum_good", meta.checksum_good.into()),
+        ("checksum_bad", meta.checksum_bad.into()),
         ("hash_value", meta.hash_value.into()),
         ("hash_report", meta.hash_report.into()),
         ("spread", meta.spread.into()),

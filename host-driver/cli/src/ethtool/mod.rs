@@ -215,9 +215,13 @@ impl<P: Port> Interface<P> {
 
     fn statistics(&mut self) -> Result<()> {
         let driver: Vec<_> = self.net.ethtool_stats().iter().collect();
+        let device = self.net.device_stats()?;
+        let device = device.iter().flat_map(|device| device.iter());
         let card = self.net.card_counters()?;
         let card = card.iter().flat_map(|card| card.iter());
-        print!("{}", show::statistics(driver.into_iter().chain(card)));
+        let named = driver.into_iter().chain(card);
+        let named = named.map(|(name, value)| (name.to_owned(), value));
+        print!("{}", show::statistics(named.chain(device)));
         Ok(())
     }
 

@@ -178,7 +178,7 @@ pub fn pause(interface: &str, pause: PauseParam) -> String {
 }
 
 /// `-S`.
-pub fn statistics(counters: impl Iterator<Item = (&'static str, u64)>) -> String {
+pub fn statistics(counters: impl Iterator<Item = (String, u64)>) -> String {
     let mut text = String::from("NIC statistics:\n");
     for (name, value) in counters {
         let _ = writeln!(text, "     {name}: {value}");

@@ -7,6 +7,7 @@
 mod announce;
 mod coalesce;
 mod conformance;
+mod device_stats;
 mod gro;
 mod gro_stack;
 mod hash_report;

@@ -3,6 +3,7 @@
 mod basic;
 mod net;
 mod pci;
+mod statistics;
 
 use crate::Section;
 
@@ -11,6 +12,7 @@ pub const SECTIONS: &[&[Section]] = &[
     basic::SECTIONS,
     pci::SECTIONS,
     net::SECTIONS,
+    statistics::SECTIONS,
     basic::RESERVED_FEATURES,
 ];
 

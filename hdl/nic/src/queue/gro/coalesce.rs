@@ -18,6 +18,28 @@ pub struct GroEnable {
     pub ecn: Bit,
 }
 
+/// Why a context is closed.
+#[hw]
+pub enum CloseReason {
+    /// No frame came for a while, or merging is switched off.
+    Idle,
+    /// Nothing joined for too long.
+    Timeout,
+    /// A frame of its flow, or of any flow, does not join.
+    Order,
+    /// What joined last ends it: PSH, FIN, or a short segment.
+    End,
+    /// Its buffers take no more.
+    Full,
+    /// A ninth flow needs it.
+    Oldest,
+    /// Its queue stops, is no longer in use, or needs its buffers.
+    Queue,
+}
+
+/// Reasons there are.
+pub const CLOSE_REASONS: usize = 7;
+
 /// What came of the comparison of a segment's headers with those of its flow's packet.
 #[hw(value)]
 pub struct Examined {
@@ -108,10 +130,14 @@ pub struct Coalescer<const N: usize> {
     pub job_done: Signal<In, Bit>,
     /// With what result.
     pub outcome: Signal<In, Outcome>,
+    /// Why a job of the kind `Close` is.
+    pub close_reason: Signal<Out, CloseReason>,
     /// A queue has a context, or the frame at hand.
     pub busy: [Signal<Out, Bit>; N],
     /// Counter event: a frame waits because there is no buffer for it.
     pub rx_no_buffer: Signal<Out, Bit>,
+    /// One does.
+    pub waiting: Signal<Out, Bit>,
     /// Counter event: a frame is discarded because of that.
     pub rx_starved: Signal<Out, Bit>,
     /// Counter event: a frame is discarded because its queue does not run.
@@ -130,6 +156,7 @@ pub struct Coalescer<const N: usize> {
     /// The context that is completed, and its queue.
     victim: Reg<Bits<3>>,
     victim_queue: Reg<Bits<3>>,
+    reason: Reg<CloseReason>,
     held: Reg<Held>,
     /// The frame's headers were.
     is_examined: Reg<Bit>,
@@ -175,7 +202,7 @@ impl<const N: usize> Logic for Coalescer<N> {
         registers!(self.clock, self.reset => self.state, self.is_examined, self.flushing);
         registers!(self.clock, self.reset => self.enabled, self.idle_for);
         registers!(self.clock => self.hits, self.candidate, self.hit, self.target, self.victim, self.held);
-        registers!(self.clock => self.victim_queue);
+        registers!(self.clock => self.victim_queue, self.reason);
         registers!(self.clock => self.result, self.joins, self.kind, self.length);
         registers!(self.clock => self.at_hand, self.some_at_hand, self.dry, self.full);
         registers!(self.clock => self.enough, self.lacking, self.crowded, self.counted, self.told);
@@ -288,9 +315,11 @@ impl<const N: usize> Logic for Coalescer<N> {
             data_valid: meta.checksum_good && self.tell_checksum.val(),
             packet: packet,
         };
+        self.close_reason.next = self.reason.q.val();
         self.job_valid.next = false;
         self.meta.ready.next = false;
         self.rx_no_buffer.next = false;
+        self.waiting.next = self.told.q.val() && matches!(self.state.q.val(), CoalesceState::Buffers);
         self.rx_starved.next = false;
         self.rx_stopped.next = false;
 
@@ -322,6 +351,15 @@ impl<const N: usize> Logic for Coalescer<N> {
                 } else {
                     self.table.expired_context.val()
                 };
+                self.reason.d.next = if self.flushing.q.val() {
+                    CloseReason::Idle
+                } else if all {
+                    CloseReason::Order
+                } else if stops.any() {
+                    CloseReason::Queue
+                } else {
+                    CloseReason::Timeout
+                };
                 if (all && open.any()) || stops.any() || self.table.expired.val() {
                     self.state.d.next = CoalesceState::Closing;
                 } else if self.meta.valid.val() {
@@ -337,6 +375,7 @@ impl<const N: usize> Logic for Coalescer<N> {
                 self.kind.d.next = JobKind::Frame;
                 self.length.d.next = meta.length + header;
                 self.joins.d.next = false;
+                self.reason.d.next = CloseReason::Order;
                 if stop {
                     self.rx_stopped.next = true;
                     self.kind.d.next = JobKind::Discard;
@@ -387,6 +426,7 @@ impl<const N: usize> Logic for Coalescer<N> {
                 } else {
                     meta.length + header
                 };
+                self.reason.d.next = CloseReason::Order;
                 self.state.d.next = if self.hit.q.val() && !self.joins.q.val() {
                     CoalesceState::Closing
                 } else {
@@ -395,6 +435,7 @@ impl<const N: usize> Logic for Coalescer<N> {
             }
             CoalesceState::Oldest => {
                 self.victim.d.next = self.table.oldest.val();
+                self.reason.d.next = CloseReason::Oldest;
                 if self.table.oldest_valid.val() {
                     self.state.d.next = CoalesceState::Closing;
                 }
@@ -404,6 +445,7 @@ impl<const N: usize> Logic for Coalescer<N> {
                 let lacking = self.counted.q.val() && self.lacking.q.val();
                 let in_the_way = mine | stops;
                 self.victim.d.next = lowest(in_the_way);
+                self.reason.d.next = CloseReason::Queue;
                 let helpless = lacking && !in_the_way.any();
                 if stop || (helpless && !self.patient.val()) {
                     self.rx_stopped.next = stop;
@@ -423,6 +465,11 @@ impl<const N: usize> Logic for Coalescer<N> {
             CoalesceState::Placed => {
                 self.job_valid.next = true;
                 self.victim.d.next = target;
+                self.reason.d.next = if outcome.full {
+                    CloseReason::Full
+                } else {
+                    CloseReason::End
+                };
                 if self.job_done.val() {
                     self.meta.ready.next = kind != JobKind::Examine;
                     self.is_examined.d.next = false;

@@ -13,6 +13,7 @@ mod registers;
 pub mod resets;
 pub mod ring;
 pub mod rules;
+pub mod stats;
 
 use std::collections::VecDeque;
 
@@ -49,6 +50,7 @@ pub fn card_features() -> F {
         | F::CTRL_VLAN
         | F::CTRL_MAC_ADDR
         | F::GUEST_ANNOUNCE
+        | F::DEVICE_STATS
 }
 
 /// Where a Hematite card has it.
@@ -151,6 +153,15 @@ pub struct Model {
     pub mute: bool,
     /// Control commands are refused, and what is to be read is nonsense.
     pub refuse: bool,
+    /// Types of statistics that it says it has.
+    pub stats_types: u64,
+    /// Its counters' values follow from this.
+    pub stats_base: u64,
+    /// Counters of each structure beyond those that virtio 1.4 has.
+    pub stats_longer: usize,
+    pub stats_lie: Option<stats::StatsLie>,
+    /// The driver has asked for the types since the last reset.
+    stats_queried: bool,
     msix: u16,
     pub interrupts: VecDeque<u16>,
     /// Interrupts raised, ever.
@@ -239,6 +250,11 @@ impl Model {
             mac,
             mute: false,
             refuse: false,
+            stats_types: stats::ALL_TYPES,
+            stats_base: 0,
+            stats_longer: 0,
+            stats_lie: None,
+            stats_queried: false,
             msix: 0,
             interrupts: VecDeque::new(),
             raised: 0,
@@ -365,6 +381,7 @@ impl Model {
         self.coalesce = [(0, 0); QUEUES];
         (self.channels, self.rss, self.hash_types) = (1, None, 0);
         self.offloads = None;
+        self.stats_queried = false;
         self.filter = ctrl::Filter::default();
         self.mac = self.settings.mac;
         (self.status, self.driver_features, self.selects, self.queue_select) = (0, 0, [0; 2], 0);
