@@ -10,7 +10,8 @@ use crate::trace::{self, Traced};
 
 /// One write port, one read port, one clock; `2^A` words of `T`. `read_data` follows `read_address`
 /// by one cycle. Reading the word that is being written gives no defined value: the block RAMs of
-/// FPGAs differ there, so users must not need it.
+/// FPGAs differ there, so users must not need it. From 2048 bits on it asks for block RAM, which synthesis would
+/// otherwise count as dearer than distributed RAM while it is wide and shallow.
 #[derive(Debug)]
 pub struct Ram<T: Synth, const A: usize> {
     /// Rising edge, both ports.
@@ -68,6 +69,9 @@ pub struct DualClockRam<T: Synth, const A: usize> {
     _words: Vec<T>,
     _type: PhantomData<T>,
 }
+
+/// Bits from which on a [`Ram`] is worth a block RAM.
+const BLOCK: usize = 2048;
 
 /// A word of a memory: a plain range when it is more than one bit.
 fn range(bits: usize) -> String {
@@ -150,10 +154,15 @@ memory!(
     |width, a| {
         // The x tells synthesis that it need not build a bypass around the block RAM.
         format!(
-            "    reg{w} words [0:{last}];\n    reg{w} read_word;\n    assign read_data = read_word;\n\n    \
+            "{style}    reg{w} words [0:{last}];\n    reg{w} read_word;\n    assign read_data = read_word;\n\n    \
              always @(posedge clock) begin\n        if (write_enable) words[write_address] <= write_data;\n        \
              if (write_enable & (write_address == read_address)) read_word <= {width}'hx;\n        \
              else read_word <= words[read_address];\n    end\n",
+            style = if width << a >= BLOCK {
+                "    (* ram_style = \"block\" *)\n"
+            } else {
+                ""
+            },
             w = range(width),
             last = (1usize << a) - 1
         )

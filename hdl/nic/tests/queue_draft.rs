@@ -13,8 +13,8 @@ const ROOM: usize = 8;
 #[derive(Default)]
 struct Model {
     settled: VecDeque<u128>,
-    /// How many of them: what is settled in a cycle shows two cycles later.
-    readable: usize,
+    /// Cycles since the oldest of them could be known: it is offered in the third.
+    waited: usize,
     draft: Vec<u128>,
     drafting: bool,
 }
@@ -36,9 +36,9 @@ fn a_draft_is_read_when_it_is_settled_or_never() {
         for word in 0..3000 {
             let write = rng.random_bool(writes);
             let take = rng.random_bool(reads);
-            let open = rng.random_bool(opens);
             let settle = rng.random_bool(ends);
             let take_back = !settle && rng.random_bool(ends);
+            let open = !settle && !take_back && rng.random_bool(opens);
             bench.set("write_data", if write { word } else { rng.random() })?;
             for (name, value) in [
                 ("write_valid", write),
@@ -53,23 +53,36 @@ fn a_draft_is_read_when_it_is_settled_or_never() {
             assert!(held <= ROOM);
             assert_eq!(bench.get("write_ready")? != 0, held < ROOM, "{held} words");
             filled += usize::from(held == ROOM);
-            assert_eq!(bench.get("read_valid")? != 0, model.readable > 0);
-            if model.readable > 0 {
-                let oldest = model.settled[0];
+            let offered = bench.get("read_valid")? != 0;
+            model.waited = if model.settled.is_empty() {
+                0
+            } else {
+                model.waited + 1
+            };
+            assert!(
+                offered || model.waited < 3,
+                "{} words settled",
+                model.settled.len()
+            );
+            if offered {
+                let oldest = *model
+                    .settled
+                    .front()
+                    .expect("nothing is offered but what is settled");
                 assert_eq!(bench.get("read_data")?, oldest & 0xffff);
                 if take {
                     model.settled.pop_front();
+                    model.waited = 0;
                     read += 1;
                 }
             }
-            model.readable = model.settled.len();
             if write && held < ROOM {
                 model.draft.push(word);
             }
             if model.drafting && take_back {
                 taken_back += model.draft.len();
                 model.draft.clear();
-            } else if !model.drafting || settle {
+            } else if settle || !(model.drafting || open) {
                 model.settled.extend(model.draft.drain(..));
             }
             model.drafting = !settle && !take_back && (open || model.drafting);

@@ -2,11 +2,12 @@
 
 use hematite_lang::prelude::*;
 
-/// A queue of `2^A` words in distributed RAM, like `Fifo`, but words are written as a draft: they can be read from the
-/// second cycle after `settle` on, and `take_back` forgets them. One word in and one out each cycle.
+/// A queue of `2^A` words in block RAM, like `SlowFifo`, but words are written as a draft: they can be read from the
+/// third cycle after `settle` on, and `take_back` forgets them. One word in each cycle and one out every other.
 ///
-/// `open` begins a draft, in the cycle before its first word is written at the earliest; words that are written while none is open
-/// are settled. `settle` and `take_back` end it; a word of the draft may still be written after `settle`.
+/// `open` begins a draft, in the cycle in which its first word is written at the latest; words that are written while
+/// none is open are settled. `settle` and `take_back` end it; a word of the draft may still be written after `settle`.
+/// At most one of the three is high.
 #[hw]
 pub struct DraftFifo<T: Synth, const A: usize> {
     /// Rising edge.
@@ -31,7 +32,7 @@ pub struct DraftFifo<T: Synth, const A: usize> {
     pub read_valid: Signal<Out, Bit>,
     /// It is taken.
     pub read_ready: Signal<In, Bit>,
-    memory: LutRam<T, A>,
+    memory: Ram<T, A>,
     /// Words are counted modulo 256.
     head: Reg<Bits<8>>,
     settled: Reg<Bits<8>>,
@@ -39,6 +40,8 @@ pub struct DraftFifo<T: Synth, const A: usize> {
     drafting: Reg<Bit>,
     some: Reg<Bit>,
     full: Reg<Bit>,
+    /// The RAM's output is the oldest word.
+    ready: Reg<Bit>,
 }
 
 #[hw]
@@ -46,12 +49,13 @@ impl<T: Synth, const A: usize> Logic for DraftFifo<T, A> {
     fn update(&mut self) {
         assert!(A < 8, "words are counted in 8 bits");
         registers!(self.clock, self.reset => self.head, self.settled, self.tail, self.drafting);
-        registers!(self.clock, self.reset => self.some, self.full);
+        registers!(self.clock, self.reset => self.some, self.full, self.ready);
         clocked!(self.clock => self.memory);
         let push = self.write_valid.val() && !self.full.q.val();
-        let pop = self.read_ready.val() && self.some.q.val();
+        let pop = self.read_ready.val() && self.ready.q.val();
         self.write_ready.next = !self.full.q.val();
-        self.read_valid.next = self.some.q.val();
+        self.read_valid.next = self.ready.q.val();
+        self.ready.d.next = self.some.q.val() && !pop;
         self.memory.write_enable.next = push;
         self.memory.write_address.next = self.tail.q.val().get_bits::<A>(0);
         self.memory.write_data.next = self.write_data.val();
@@ -66,7 +70,7 @@ impl<T: Synth, const A: usize> Logic for DraftFifo<T, A> {
             tail = self.settled.q.val();
         }
         self.tail.d.next = tail;
-        if !self.drafting.q.val() || self.settle.val() {
+        if self.settle.val() || !(self.drafting.q.val() || self.open.val()) {
             self.settled.d.next = tail;
         }
         if self.settle.val() || self.take_back.val() {

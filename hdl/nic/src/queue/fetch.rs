@@ -74,7 +74,7 @@ enum Scan {
 /// ring's end, and hands them out as elements once their whole response has arrived without error.
 /// Sleeps when it has seen an unavailable head, until the next doorbell; a doorbell that comes while
 /// a read is in flight leads to another read. One read is in flight at a time: 16 elements for each
-/// memory round trip plus 38 cycles. Holds up to 32 elements and reads on when half are gone.
+/// memory round trip plus 39 cycles. Holds up to 32 elements and reads on when half are gone.
 /// Any ring size of 1..=4096, power of two or not.
 ///
 /// Fails, until reset, on: the INDIRECT flag, a zero length, an element of the wrong direction, a
@@ -130,6 +130,8 @@ pub struct DescriptorFetch {
     address: Reg<Bits<64>>,
     /// Descriptors asked for.
     asked: Reg<Bits<16>>,
+    answer: Reg<Beat>,
+    answered: Reg<Bit>,
     scan: Reg<Scan>,
     /// The first half of a descriptor was taken into `buffer`.
     half: Reg<Bit>,
@@ -156,7 +158,9 @@ pub struct DescriptorFetch {
     arrived: Reg<Bit>,
     gone: Reg<Bits<16>>,
     stocked: Reg<Bits<24>>,
-    memory: LutRam<Element, 5>,
+    memory: Ram<Element, 5>,
+    /// Its output is the oldest element in it.
+    settled: Reg<Bit>,
     oldest: Skid<Element>,
     head: Reg<Bits<6>>,
     committed: Reg<Bits<6>>,
@@ -171,19 +175,23 @@ impl Logic for DescriptorFetch {
         registers!(self.clock, self.reset => self.head, self.committed, self.tail, self.half, self.scan);
         registers!(self.clock => self.address, self.asked, self.buffer, self.index, self.sighted);
         registers!(self.clock => self.full, self.at_ring_end, self.unsighted);
-        registers!(self.clock, self.reset => self.arrived, self.gone, self.stocked, self.dry);
-        registers!(self.clock => self.arriving);
+        registers!(self.clock, self.reset => self.arrived, self.gone, self.stocked, self.dry, self.settled);
+        registers!(self.clock, self.reset => self.answered);
+        registers!(self.clock => self.arriving, self.answer);
         clocked!(self.clock => self.memory);
         clocked!(self.clock, self.reset => self.oldest);
 
         let some = self.head.q.val() != self.committed.q.val();
         self.memory.read_address.next = self.head.q.val().get_bits::<5>(0);
+        let settled = self.settled.q.val();
+        let taken = settled && self.oldest.write_ready.val();
+        self.settled.d.next = some && !taken;
         self.oldest.write_data.next = self.memory.read_data.val();
-        self.oldest.write_valid.next = some;
+        self.oldest.write_valid.next = settled;
         self.element.next = self.oldest.read_data.val();
         self.element_valid.next = self.oldest.read_valid.val();
         self.oldest.read_ready.next = self.element_ready.val();
-        if some && self.oldest.write_ready.val() {
+        if taken {
             self.head.d.next = self.head.q.val() + 1;
         }
 
@@ -204,7 +212,16 @@ impl Logic for DescriptorFetch {
         };
         self.stocked.d.next = self.stocked.q.val() + arrived - self.gone.q.val().resize::<24>();
 
-        let data = self.response.data.val();
+        // The answer by way of a register: what a descriptor says decides much.
+        self.answer.d.next = Beat {
+            data: self.response.data.val(),
+            keep: self.response.keep.val(),
+            last: self.response.last.val(),
+            error: self.response.error.val(),
+        };
+        self.answered.d.next = self.response.valid.val() && self.response.ready.val();
+        let answer = self.answer.q.val();
+        let data = answer.data;
         self.memory.write_address.next = self.tail.q.val().get_bits::<5>(0);
         self.memory.write_enable.next = false;
         let place = self.slots.q.val() + 1;
@@ -247,7 +264,8 @@ impl Logic for DescriptorFetch {
                 let space = occupied <= bits::<6>(32 - BURST);
                 // A driver that rings all the time must not look like one that has just posted something.
                 let none = self.dry.q.val() || !self.wanted.q.val() || !space;
-                self.stock_final.next = none && !self.arrived.q.val();
+                let shows = self.oldest.read_valid.val() || !some;
+                self.stock_final.next = none && !self.arrived.q.val() && shows;
                 // Two more are in `oldest`.
                 self.stock_full.next = !space || occupied.resize::<16>() + 2 >= self.size.val();
                 if self.wanted.q.val() && !self.stop.val() && space {
@@ -272,7 +290,7 @@ impl Logic for DescriptorFetch {
                 let mut bad = self.broken.q.val();
                 let mut sighted = self.sighted.q.val();
                 let mut tail = self.tail.q.val();
-                if self.response.valid.val() {
+                if self.answered.q.val() {
                     self.half.d.next = !self.half.q.val();
                     self.buffer.d.next = data;
                     if self.half.q.val() {
@@ -329,8 +347,8 @@ impl Logic for DescriptorFetch {
                     self.broken.d.next = bad;
                     self.sighted.d.next = sighted;
                     self.tail.d.next = tail;
-                    if self.response.last.val() {
-                        if bad || self.response.error.val() {
+                    if answer.last {
+                        if bad || answer.error {
                             self.state.d.next = FetchState::Failed;
                         } else {
                             self.committed.d.next = tail;
