@@ -14,8 +14,9 @@ struct Reader {
 }
 
 /// Descriptor reads (`first`) and event reads (`second`) of `N` rings, at most 8, on one client channel of the read
-/// engine. Rings go in turn; within one, `second` goes first when both ask. A request passes through a register: one
-/// cycle more, one request every two cycles. Up to ten responses are outstanding; each goes back to who asked.
+/// engine. Rings go in turn; within one, `second` goes first when both ask. Whose turn it is was decided the cycle before,
+/// and the request passes through a register: two cycles more, one request every three cycles. A request that is offered
+/// stays offered until it is taken. Up to ten responses are outstanding; each goes back to who asked.
 #[hw]
 pub struct ReadMux<const N: usize> {
     /// Rising edge.
@@ -35,6 +36,9 @@ pub struct ReadMux<const N: usize> {
     /// From the read engine.
     pub response: StreamIn,
     turn: RoundRobin<N, 3>,
+    /// Who goes next.
+    pick: Reg<Reader>,
+    picked: Reg<Bit>,
     address: Reg<Bits<64>>,
     length: Reg<Bits<16>>,
     held: Reg<Bit>,
@@ -46,8 +50,8 @@ pub struct ReadMux<const N: usize> {
 #[hw]
 impl<const N: usize> Logic for ReadMux<N> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.held);
-        registers!(self.clock => self.address, self.length);
+        registers!(self.clock, self.reset => self.held, self.picked);
+        registers!(self.clock => self.address, self.length, self.pick);
         clocked!(self.clock, self.reset => self.turn, self.order, self.owner, self.beats);
         self.request.address.next = self.address.q.val();
         self.request.length.next = self.length.q.val();
@@ -56,42 +60,51 @@ impl<const N: usize> Logic for ReadMux<N> {
             self.held.d.next = false;
         }
         let free = !self.held.q.val() && self.order.write_ready.val();
+        let pick = self.pick.q.val();
+        let picked = self.picked.q.val();
+        let take = picked && free;
         let mut requests = bits::<N>(0);
+        let mut second = false;
         for i in 0..N {
             let asks = self.first[i].valid.val() || self.second[i].valid.val();
             requests = requests.replace_bit(i, asks);
+            if self.turn.grant.val().get_bit(i) {
+                second = self.second[i].valid.val();
+            }
         }
         self.turn.requests.next = requests;
-        let mut pick = false;
+        self.turn.advance.next = !picked;
+        if !picked {
+            self.pick.d.next = Reader {
+                ring: self.turn.index.val(),
+                second,
+            };
+            self.picked.d.next = requests.any();
+        } else if take {
+            self.picked.d.next = false;
+        }
         for i in 0..N {
-            let granted = free && self.turn.grant.val().get_bit(i);
-            let second = self.second[i].valid.val();
-            self.second[i].ready.next = granted;
-            self.first[i].ready.next = granted && !second;
-            if granted {
-                pick = second;
-                self.address.d.next = if second {
+            let mine = pick.ring == bits::<3>(i as u64);
+            self.second[i].ready.next = take && mine && pick.second;
+            self.first[i].ready.next = take && mine && !pick.second;
+            if !self.held.q.val() && mine {
+                self.address.d.next = if pick.second {
                     self.second[i].address.val()
                 } else {
                     self.first[i].address.val()
                 };
-                self.length.d.next = if second {
+                self.length.d.next = if pick.second {
                     self.second[i].length.val()
                 } else {
                     self.first[i].length.val()
                 };
             }
         }
-        let take = free && requests.any();
-        self.turn.advance.next = take;
         if take {
             self.held.d.next = true;
         }
         self.order.write_valid.next = take;
-        self.order.write_data.next = Reader {
-            ring: self.turn.index.val(),
-            second: pick,
-        };
+        self.order.write_data.next = pick;
 
         self.owner.write_data.next = self.order.read_data.val();
         self.owner.write_valid.next = self.order.read_valid.val();
@@ -153,7 +166,8 @@ struct Waiter {
 
 /// Packet writes and used descriptor writes of `N` rings, at most 8, on one client channel of the write engine, so that
 /// the order in which they are granted is the order in which the host sees them. Rings go first when both ask, in
-/// turn. Up to six requests run ahead of their data and up to 32 are not done.
+/// turn. Whose turn it is was decided the cycle before; a request that is offered stays offered until it is taken. Up to
+/// six requests run ahead of their data and up to 32 are not done.
 #[hw]
 pub struct WriteMux<const N: usize> {
     /// Rising edge.
@@ -181,6 +195,9 @@ pub struct WriteMux<const N: usize> {
     /// The oldest write that is not done is now done.
     pub done: Signal<In, Bit>,
     turn: RoundRobin<N, 3>,
+    /// Who goes next.
+    pick: Reg<Writer>,
+    picked: Reg<Bit>,
     address: Reg<Bits<64>>,
     length: Reg<Bits<16>>,
     held: Reg<Bit>,
@@ -195,8 +212,8 @@ pub struct WriteMux<const N: usize> {
 #[hw]
 impl<const N: usize> Logic for WriteMux<N> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.held);
-        registers!(self.clock => self.address, self.length);
+        registers!(self.clock, self.reset => self.held, self.picked);
+        registers!(self.clock => self.address, self.length, self.pick);
         clocked!(self.clock, self.reset => self.turn, self.order, self.owner, self.undone, self.beats);
         self.request.address.next = self.address.q.val();
         self.request.length.next = self.length.q.val();
@@ -205,40 +222,49 @@ impl<const N: usize> Logic for WriteMux<N> {
             self.held.d.next = false;
         }
         let free = !self.held.q.val() && self.order.write_ready.val() && self.undone.write_ready.val();
+        let pick = self.pick.q.val();
+        let picked = self.picked.q.val();
+        let take = picked && free;
         let mut requests = bits::<N>(0);
         for i in 0..N {
             requests = requests.replace_bit(i, self.used[i].valid.val());
         }
         self.turn.requests.next = requests;
         let rings = requests.any();
-        self.packet.ready.next = free && !rings;
-        self.turn.advance.next = free && rings;
-        if free {
-            self.address.d.next = self.packet.address.val();
-            self.length.d.next = self.packet.length.val();
+        self.turn.advance.next = !picked;
+        if !picked {
+            self.pick.d.next = Writer {
+                used: rings,
+                ring: self.turn.index.val(),
+            };
+            self.picked.d.next = rings || self.packet.valid.val();
+        } else if take {
+            self.picked.d.next = false;
         }
+        self.packet.ready.next = take && !pick.used;
+        let mut address = self.packet.address.val();
+        let mut length = self.packet.length.val();
         let mut shows = false;
         for i in 0..N {
-            let granted = free && self.turn.grant.val().get_bit(i);
-            self.used[i].ready.next = granted;
-            if granted {
+            let mine = pick.used && pick.ring == bits::<3>(i as u64);
+            self.used[i].ready.next = take && mine;
+            if mine {
                 shows = self.used_shows[i].val();
-                self.address.d.next = self.used[i].address.val();
-                self.length.d.next = self.used[i].length.val();
+                address = self.used[i].address.val();
+                length = self.used[i].length.val();
             }
         }
-        let take = free && (rings || self.packet.valid.val());
+        if !self.held.q.val() {
+            self.address.d.next = address;
+            self.length.d.next = length;
+        }
         if take {
             self.held.d.next = true;
         }
-        let writer = Writer {
-            used: rings,
-            ring: self.turn.index.val(),
-        };
         self.order.write_valid.next = take;
-        self.order.write_data.next = writer;
+        self.order.write_data.next = pick;
         self.undone.write_valid.next = take;
-        self.undone.write_data.next = Waiter { writer, shows };
+        self.undone.write_data.next = Waiter { writer: pick, shows };
 
         self.owner.write_data.next = self.order.read_data.val();
         self.owner.write_valid.next = self.order.read_valid.val();

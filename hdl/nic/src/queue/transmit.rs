@@ -74,6 +74,9 @@ pub struct TransmitEngine<const N: usize, const USED_HOLD: usize, const EVENT_IN
     write_mux: WriteMux<N>,
     /// Packets asked for whose bytes have not all come.
     in_flight: [Reg<Bits<8>>; N],
+    /// A packet was done in the cycle before, and of which queue.
+    was_done: Reg<Bit>,
+    done_queue: Reg<Bits<3>>,
 }
 
 #[hw]
@@ -89,6 +92,10 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.hash_header.d.next = self.hash_report.val();
         self.reader.hash_report.next = self.hash_header.q.val();
         let used_queue = self.packer.queue.val();
+        registers!(self.clock, self.reset => self.was_done);
+        registers!(self.clock => self.done_queue);
+        self.was_done.d.next = self.packer.packet_done.val();
+        self.done_queue.d.next = used_queue;
 
         // The rings.
         self.packer.used_ready.next = false;
@@ -128,7 +135,7 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
                 self.packer.used_ready.next = self.rings[q].used_ready.val();
             }
             let asked = self.reader.packet[q].val();
-            let done = using && self.packer.packet_done.val();
+            let done = self.was_done.q.val() && self.done_queue.q.val() == bits::<3>(q as u64);
             if asked && !done {
                 self.in_flight[q].d.next = self.in_flight[q].q.val() + 1;
             }
