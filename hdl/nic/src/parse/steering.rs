@@ -2,7 +2,7 @@
 
 use hematite_lang::prelude::*;
 
-use super::meta::{MetaIn, MetaOut};
+use super::meta::{FrameMeta, MetaIn, MetaOut};
 
 /// Entries of the largest indirection table: rss_max_indirection_table_length.
 pub const TABLE: usize = 128;
@@ -82,6 +82,7 @@ pub struct Steering<const N: usize> {
     entries: LutRam<Bits<3>, 7>,
     /// Cycles for which the frame was there: the last says that its queue is known.
     seen: Reg<Bits<2>>,
+    stood: Reg<FrameMeta>,
     known: Reg<Bit>,
     hash: Reg<Bits<7>>,
     hashed: Reg<Bit>,
@@ -98,6 +99,7 @@ impl<const N: usize> Logic for Steering<N> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.seen, self.known);
         registers!(self.clock => self.hash, self.hashed, self.spread, self.chosen);
+        registers!(self.clock => self.stood);
         registers!(self.clock => self.entry, self.even, self.first);
         clocked!(self.clock => self.entries);
         let steer = self.steer.val();
@@ -155,7 +157,9 @@ impl<const N: usize> Logic for Steering<N> {
             bits::<2>(0)
         };
         self.known.d.next = there && seen.get_bit(1);
-        self.steered.data.next = meta;
+        // From a register: the memory it comes from is slow, and it has stood there for three cycles.
+        self.stood.d.next = meta;
+        self.steered.data.next = self.stood.q.val();
         self.steered.valid.next = valid;
         self.meta.ready.next = taken;
     }

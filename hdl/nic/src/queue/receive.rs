@@ -10,11 +10,19 @@ use super::receive_plan::{ReceivePlanner, Segment};
 use super::receive_source::PacketSource;
 use super::receive_write::SegmentWriter;
 use super::ring::Ring;
+use super::used::UsedBuffer;
 use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
 use crate::parse::MetaIn;
 use crate::statistics::{DroppedPacket, ReceivedPacket};
 use crate::virtio::features::Negotiated;
 use crate::virtio::ports::{Coalesce, InterruptOut, QueueConfigIn};
+
+/// A used buffer of a queue.
+#[hw(value)]
+struct QueueBuffer {
+    used: UsedBuffer,
+    queue: Bits<3>,
+}
 
 /// `N` receive virtqueues, at most 8 (virtio 1.3 section 5.1.6.3): whole good frames from the MAC's frame FIFO,
 /// each behind a virtio header, into buffers prefetched from packed rings, then used descriptors,
@@ -108,14 +116,18 @@ pub struct ReceiveEngine<const N: usize, const USED_HOLD: usize, const EVENT_INT
     words: Skid<Bits<64>>,
     segments: Skid<Segment>,
     writer: SegmentWriter,
+    written: StreamSkid,
     filled: Skid<FilledBuffer>,
     buffers: FilledBuffers,
+    used: Skid<QueueBuffer>,
     read_mux: ReadMux<N>,
     write_mux: WriteMux<N>,
     told: Reg<Negotiated>,
     merges: Reg<GroEnable>,
+    waits: Reg<Bit>,
     /// Jobs planned and not done.
     in_flight: [Reg<Bits<8>>; N],
+    within: [Reg<Bit>; N],
 }
 
 #[hw]
@@ -126,25 +138,33 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         assert!(N > 0 && N <= 8, "queues are numbered with three bits");
         clocked!(self.clock, self.reset => self.coalescer, self.planner, self.source, self.writer);
         clocked!(self.clock, self.reset => self.words, self.filled, self.segments, self.buffers, self.count);
+        clocked!(self.clock, self.reset => self.used, self.written);
         clocked!(self.clock, self.reset => self.read_mux, self.write_mux);
-        registers!(self.clock => self.told, self.merges);
+        registers!(self.clock => self.told, self.merges, self.waits);
         let job = self.planner.job.val();
         let job_done = self.writer.job_done.val();
         let done_queue = self.writer.job_queue.val();
         let filling = self.filled.read_valid.val();
         let filled_queue = self.filled.read_data.val().queue;
-        let used_queue = self.buffers.queue.val();
+        let using = self.used.read_valid.val();
+        let used_queue = self.used.read_data.val().queue;
 
         // The rings.
         self.planner.stop.next = false;
         self.planner.size.next = bits::<16>(0);
         self.planner.element.next = self.rings[0].element.val();
         self.planner.element_valid.next = false;
-        self.buffers.used_ready.next = false;
+        self.used.write_data.next = QueueBuffer {
+            used: self.buffers.used.val(),
+            queue: self.buffers.queue.val(),
+        };
+        self.used.write_valid.next = self.buffers.used_valid.val();
+        self.buffers.used_ready.next = self.used.write_ready.val();
+        self.used.read_ready.next = false;
         self.queue_failed.next = false;
         for q in 0..N {
             clocked!(self.clock, self.reset => self.rings[q]);
-            registers!(self.clock, self.reset => self.in_flight[q]);
+            registers!(self.clock, self.reset => self.in_flight[q], self.within[q]);
             let number = bits::<3>(q as u64);
             self.config[q].link(&mut self.rings[q].config);
             self.interrupt[q].link(&mut self.rings[q].interrupt);
@@ -192,15 +212,17 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
             }
             let busy = self.coalescer.busy[q].val()
                 || self.in_flight[q].q.val().any()
-                || (filling && filled_queue == number);
+                || (filling && filled_queue == number)
+                || (using && used_queue == number);
             self.rings[q].busy.next = busy;
-            self.inside[q].next = busy || !self.rings[q].used_quiet.val();
+            self.within[q].d.next = busy || !self.rings[q].used_quiet.val();
+            self.inside[q].next = self.within[q].q.val();
 
-            let using = used_queue == number;
-            self.rings[q].used.next = self.buffers.used.val();
-            self.rings[q].used_valid.next = using && self.buffers.used_valid.val();
-            if using {
-                self.buffers.used_ready.next = self.rings[q].used_ready.val();
+            let mine = used_queue == number;
+            self.rings[q].used.next = self.used.read_data.val().used;
+            self.rings[q].used_valid.next = mine && using;
+            if mine {
+                self.used.read_ready.next = self.rings[q].used_ready.val();
             }
         }
 
@@ -218,7 +240,8 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         };
         self.coalescer.mergeable.next = mergeable;
         self.coalescer.hash_report.next = told.hash_report;
-        self.coalescer.patient.next = self.patient.val();
+        self.waits.d.next = self.patient.val();
+        self.coalescer.patient.next = self.waits.q.val();
         self.coalescer.timeout.next = self.gro_timeout.val();
         self.coalescer.idle.next = self.gro_idle.val();
         self.coalescer.tell_checksum.next = told.guest_csum;
@@ -269,7 +292,8 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.writer.segment_valid.next = self.segments.read_valid.val();
         self.segments.read_ready.next = self.writer.segment_ready.val();
         self.writer.request.join(&mut self.write_mux.packet);
-        self.writer.data.join(&mut self.write_mux.packet_data);
+        self.writer.data.join(&mut self.written.input);
+        self.written.output.join(&mut self.write_mux.packet_data);
         self.filled.write_data.next = self.writer.filled.val();
         self.filled.write_valid.next = self.writer.filled_valid.val();
         self.writer.filled_ready.next = self.filled.write_ready.val();

@@ -220,14 +220,24 @@ pub struct ReceivePlanner {
     whole_ring: Reg<Bit>,
     /// What is left of the frame fits in the element.
     fits: Reg<Bit>,
-    /// The element is what is left of the context's last buffer.
+    /// The element to use: the next one, or, `resumed`, what is left of the context's last buffer.
+    piece: Reg<Element>,
     resumed: Reg<Bit>,
     /// The packet's first element, and whether it is the one at hand.
     at_first: Reg<Bit>,
     short_first: Reg<Bit>,
-    /// Decided, and on its way to its queue.
+    /// Decided the cycle before, as registers: what the outputs say of it.
     job_ended: Reg<Bit>,
     outcome_made: Reg<Outcome>,
+    was_planned: Reg<Bit>,
+    has_failed: Reg<Bit>,
+    was_stopped: Reg<Bit>,
+    was_too_long: Reg<Bit>,
+    /// The element at hand was used, and leaves its queue.
+    used_up: Reg<Bit>,
+    draft_opens: Reg<Bit>,
+    draft_settles: Reg<Bit>,
+    draft_fails: Reg<Bit>,
     segment_made: Reg<Segment>,
     segment_due: Reg<Bit>,
     plan_made: Reg<Plan>,
@@ -239,6 +249,12 @@ pub struct ReceivePlanner {
     place: Reg<Place>,
     /// Where its packet begins.
     beginnings: LutRam<Bits<64>, 3>,
+    /// What is written to them, and of which context.
+    place_made: Reg<Place>,
+    place_due: Reg<Bit>,
+    beginning_made: Reg<Bits<64>>,
+    beginning_due: Reg<Bit>,
+    context_made: Reg<Bits<3>>,
 }
 
 #[hw]
@@ -248,6 +264,11 @@ impl Logic for ReceivePlanner {
         registers!(self.clock => self.fits, self.segment_made, self.plan_made, self.resumed);
         registers!(self.clock => self.remaining, self.buffers, self.used_length, self.taken);
         registers!(self.clock => self.whole_ring, self.at_first, self.short_first, self.outcome_made, self.place);
+        registers!(self.clock, self.reset => self.was_planned, self.has_failed, self.was_stopped);
+        registers!(self.clock, self.reset => self.was_too_long, self.used_up);
+        registers!(self.clock, self.reset => self.draft_opens, self.draft_settles, self.draft_fails);
+        registers!(self.clock, self.reset => self.place_due, self.beginning_due);
+        registers!(self.clock => self.piece, self.place_made, self.beginning_made, self.context_made);
         clocked!(self.clock, self.reset => self.plans, self.segments);
         clocked!(self.clock => self.places, self.beginnings);
 
@@ -274,7 +295,7 @@ impl Logic for ReceivePlanner {
         let place = self.place.q.val();
         let element = self.element.val();
         let resumed = self.resumed.q.val();
-        let piece = if resumed { place.rest } else { element };
+        let piece = self.piece.q.val();
         let remaining = self.remaining.q.val();
         let fits = self.fits.q.val();
         let length = if fits { remaining } else { piece.length };
@@ -307,10 +328,15 @@ impl Logic for ReceivePlanner {
         let buffers = self.buffers.q.val();
         let mut done = false;
         let mut discarded = false;
-        self.element_ready.next = false;
-        self.failed.next = false;
-        self.rx_stopped.next = false;
-        self.rx_too_long.next = false;
+        let element_valid = self.element_valid.val() && !self.used_up.q.val();
+        self.element_ready.next = self.used_up.q.val();
+        self.failed.next = self.has_failed.q.val();
+        self.rx_stopped.next = self.was_stopped.q.val();
+        self.rx_too_long.next = self.was_too_long.q.val();
+        self.used_up.d.next = false;
+        self.has_failed.d.next = false;
+        self.was_stopped.d.next = false;
+        self.was_too_long.d.next = false;
         self.whole_ring.d.next = self.taken.q.val().resize::<16>() == self.size.val();
 
         // Where the next segment of the packet goes on.
@@ -318,9 +344,12 @@ impl Logic for ReceivePlanner {
         let many = self.buffers.q.val() >= bits::<8>(MANY);
         let full = (chained && !resumed) || many || short;
         let left = piece.length - length;
-        self.places.write_enable.next = false;
-        self.places.write_address.next = job.context;
-        self.places.write_data.next = Place {
+        self.places.write_enable.next = self.place_due.q.val();
+        self.places.write_address.next = self.context_made.q.val();
+        self.places.write_data.next = self.place_made.q.val();
+        self.context_made.d.next = job.context;
+        self.place_due.d.next = false;
+        self.place_made.d.next = Place {
             rest: Element {
                 address: piece.address + length.resize::<64>(),
                 length: left,
@@ -331,9 +360,11 @@ impl Logic for ReceivePlanner {
             used_length: used_length,
             buffers: self.buffers.q.val(),
         };
-        self.beginnings.write_enable.next = false;
-        self.beginnings.write_address.next = job.context;
-        self.beginnings.write_data.next = element.address;
+        self.beginnings.write_enable.next = self.beginning_due.q.val();
+        self.beginnings.write_address.next = self.context_made.q.val();
+        self.beginnings.write_data.next = self.beginning_made.q.val();
+        self.beginning_due.d.next = false;
+        self.beginning_made.d.next = element.address;
 
         match self.state.q.val() {
             PlanState::Job => {
@@ -381,6 +412,7 @@ impl Logic for ReceivePlanner {
             PlanState::Resume => {
                 let exhausted = !place.rest.length.any();
                 self.resumed.d.next = !exhausted;
+                self.piece.d.next = place.rest;
                 self.fits.d.next = place.rest.length >= remaining;
                 made.empty = true;
                 made.buffer_last = true;
@@ -400,17 +432,18 @@ impl Logic for ReceivePlanner {
             }
             PlanState::Element => {
                 self.resumed.d.next = false;
+                self.piece.d.next = element;
                 self.fits.d.next = element.length >= remaining;
                 if self.whole_ring.q.val() && room {
                     discarded = true;
-                    self.failed.next = true;
-                    self.rx_too_long.next = true;
+                    self.has_failed.d.next = true;
+                    self.was_too_long.d.next = true;
                     self.state.d.next = PlanState::Job;
-                } else if self.element_valid.val() && !self.whole_ring.q.val() {
+                } else if element_valid && !self.whole_ring.q.val() {
                     self.state.d.next = PlanState::Fit;
-                } else if self.stop.val() && room {
+                } else if self.stop.val() && room && !self.used_up.q.val() {
                     discarded = true;
-                    self.rx_stopped.next = true;
+                    self.was_stopped.d.next = true;
                     self.state.d.next = PlanState::Job;
                 }
             }
@@ -419,17 +452,17 @@ impl Logic for ReceivePlanner {
                 if room {
                     if !self.mergeable.val() && single && !fits {
                         discarded = true;
-                        self.rx_too_long.next = true;
+                        self.was_too_long.d.next = true;
                         self.state.d.next = PlanState::Job;
                     } else if (!self.mergeable.val() && piece.last && !fits)
                         || self.taken.q.val() == bits::<8>(SEGMENTS - 1)
                     {
                         discarded = true;
-                        self.failed.next = true;
-                        self.rx_too_long.next = true;
+                        self.has_failed.d.next = true;
+                        self.was_too_long.d.next = true;
                         self.state.d.next = PlanState::Job;
                     } else {
-                        self.element_ready.next = !resumed;
+                        self.used_up.d.next = !resumed;
                         segment = true;
                         if !resumed {
                             self.taken.d.next = self.taken.q.val() + 1;
@@ -438,13 +471,13 @@ impl Logic for ReceivePlanner {
                         self.used_length.d.next = used_length;
                         self.at_first.d.next = false;
                         self.short_first.d.next = short;
-                        self.beginnings.write_enable.next = at_first;
+                        self.beginning_due.d.next = at_first;
                         if fits && !alone {
                             // The packet keeps the buffer.
                             made.buffer_last = false;
                             made.packet_last = true;
                             made.job_last = true;
-                            self.places.write_enable.next = piece.last;
+                            self.place_due.d.next = piece.last;
                         } else if piece.last {
                             self.buffers.d.next = self.buffers.q.val() + 1;
                             self.used_length.d.next = 0.into();
@@ -464,20 +497,23 @@ impl Logic for ReceivePlanner {
             PlanState::ChainEnd => {
                 made.length = bits::<16>(0);
                 made.empty = true;
+                made.buffer_last = true;
+                made.id = element.id;
+                made.slots = element.slots;
                 made.used_length = self.used_length.q.val();
                 made.packet_last = true;
                 made.job_last = true;
-                self.places.write_data.next.rest = element;
-                self.places.write_data.next.used_length = self.used_length.q.val();
-                if self.stop.val() && !self.element_valid.val() && room {
+                self.place_made.d.next.rest = element;
+                self.place_made.d.next.used_length = self.used_length.q.val();
+                if self.stop.val() && !element_valid && room && !self.used_up.q.val() {
                     discarded = true;
-                    self.rx_stopped.next = true;
+                    self.was_stopped.d.next = true;
                     self.state.d.next = PlanState::Job;
-                } else if self.element_valid.val() && room {
-                    self.element_ready.next = true;
+                } else if element_valid && room {
+                    self.used_up.d.next = true;
                     if element.last {
                         segment = alone;
-                        self.places.write_enable.next = !alone;
+                        self.place_due.d.next = !alone;
                         plan = true;
                         done = true;
                         self.state.d.next = PlanState::Job;
@@ -536,13 +572,17 @@ impl Logic for ReceivePlanner {
             self.plan_due.d.next = false;
         }
         // What a job without an end has planned can't be written: nothing of it is due then.
-        self.segments.open.next = segment && !done;
-        self.segments.settle.next = done;
-        self.segments.take_back.next = discarded;
+        self.draft_opens.d.next = segment && !done;
+        self.draft_settles.d.next = done;
+        self.draft_fails.d.next = discarded;
+        self.segments.open.next = self.draft_opens.q.val();
+        self.segments.settle.next = self.draft_settles.q.val();
+        self.segments.take_back.next = self.draft_fails.q.val();
         // By way of registers: the coalescer's table and the places hang on it.
         self.job_ended.d.next = done || discarded;
         self.job_done.next = self.job_ended.q.val();
-        self.planned.next = done && job.kind != JobKind::Examine;
+        self.was_planned.d.next = done && job.kind != JobKind::Examine;
+        self.planned.next = self.was_planned.q.val();
         self.outcome.next = self.outcome_made.q.val();
         self.outcome_made.d.next = Outcome {
             discarded: discarded,

@@ -75,6 +75,7 @@ pub fn virtio_header(plan: Plan, counts: Bit) -> Bits<96> {
 #[hw]
 enum SourceState {
     Plan,
+    Start,
     Hash,
     Examine,
     Compared,
@@ -87,7 +88,7 @@ enum SourceState {
 
 /// Makes the packets that the planner has planned, eight bytes a word.
 ///
-/// - A frame: the virtio header, then the frame, shifted by four bytes: ceil((n+12)/8) + 1 cycles for n bytes.
+/// - A frame: the virtio header, then the frame, shifted by four bytes: ceil((n+12)/8) + 2 cycles for n bytes.
 /// - A frame whose headers were examined: the same; the beats with headers, which have left the stream, come from
 ///   the header store and take two cycles each.
 /// - Payload: what of the last of those beats is payload, and the rest of the frame. The first word begins with the
@@ -176,16 +177,15 @@ impl Logic for PacketSource {
         if free {
             self.word_valid.d.next = false;
         }
-        let plan = self.plan.val();
         let at_work = self.at_work.q.val();
         let rewriting = at_work.kind == JobKind::Close;
         let frame = self.frame.data.val();
         let index = self.index.q.val();
         let left = self.left.q.val();
         let final_beat = left == bits::<4>(1);
-        let header = virtio_header(plan, self.counts.val());
-        let headers = if plan.kind == JobKind::Close || plan.kind == JobKind::Examine {
-            plan.packet.headers
+        let header = virtio_header(at_work, self.counts.val());
+        let headers = if at_work.kind == JobKind::Close || at_work.kind == JobKind::Examine {
+            at_work.packet.headers
         } else {
             self.waiting_headers.q.val()
         };
@@ -231,24 +231,31 @@ impl Logic for PacketSource {
         let mut out = false;
         match self.state.q.val() {
             SourceState::Plan => {
-                self.at_work.d.next = plan;
-                self.headed.d.next = plan.kind != JobKind::Append;
+                self.at_work.d.next = self.plan.val();
+                self.plan_ready.next = true;
+                if self.plan_valid.val() {
+                    self.state.d.next = SourceState::Start;
+                }
+            }
+            SourceState::Start => {
+                self.headed.d.next = at_work.kind != JobKind::Append;
                 self.index.d.next = bits::<4>(0);
                 self.left.d.next = all;
                 self.settle.d.next = bits::<2>(0);
                 self.carry.d.next = header.get_bits::<32>(64);
-                if self.plan_valid.val() && free {
-                    self.plan_ready.next = true;
-                    match plan.kind {
+                if free {
+                    match at_work.kind {
                         JobKind::Discard => {
                             self.waiting.d.next = false;
-                            if !(self.waiting.q.val() && self.ended.q.val()) {
-                                self.state.d.next = SourceState::Discard;
-                            }
+                            self.state.d.next = if self.waiting.q.val() && self.ended.q.val() {
+                                SourceState::Plan
+                            } else {
+                                SourceState::Discard
+                            };
                         }
                         JobKind::Examine => {
                             self.store.start.next = true;
-                            self.store.place.next = plan.place ^ bits::<4>(1);
+                            self.store.place.next = at_work.place ^ bits::<4>(1);
                             self.comparer.start.next = true;
                             self.state.d.next = SourceState::Examine;
                         }
@@ -268,7 +275,7 @@ impl Logic for PacketSource {
                             self.word.d.next = header.get_bits::<64>(0);
                             self.word_valid.d.next = true;
                             self.store.start.next = true;
-                            self.store.place.next = plan.place;
+                            self.store.place.next = at_work.place;
                             self.patcher.start.next = true;
                             self.after_hash.d.next = SourceState::Word;
                             self.state.d.next = if self.hash_report.val() {

@@ -13,11 +13,12 @@ enum WriterState {
     Segment,
     Data,
     Filled,
+    Done,
 }
 
 /// Cuts packets into the segments planned for them: a write request and its bytes, packed from the
 /// first beat, for each, and a filled buffer behind the last segment of a buffer. A segment of n bytes
-/// takes ceil(n/8) + 1 cycles, a filled buffer one more; bytes to skip take as long as others.
+/// takes ceil(n/8) + 2 cycles, a filled buffer one more; bytes to skip take as long as others.
 #[hw]
 pub struct SegmentWriter {
     /// Rising edge.
@@ -106,8 +107,9 @@ impl Logic for SegmentWriter {
         self.data.last.next = beat.last;
         self.data.error.next = false;
         self.data.valid.next = self.beat_valid.q.val();
-        let free = !self.beat_valid.q.val() || self.data.ready.val();
-        if self.data.ready.val() {
+        // The reader's word alone: it does not depend on `beat_valid`, and comes from a register.
+        let free = self.data.ready.val();
+        if free {
             self.beat_valid.d.next = false;
         }
 
@@ -149,7 +151,9 @@ impl Logic for SegmentWriter {
             next_width
         };
         let mut advance = starting;
-        let mut done = false;
+        self.job_done.next = false;
+        self.job_queue.next = segment.queue;
+        self.delivered.next = false;
         match self.state.q.val() {
             WriterState::Segment => {
                 if !self.in_packet.q.val() {
@@ -182,11 +186,11 @@ impl Logic for SegmentWriter {
                     self.carried.d.next = next_carried;
                     advance = true;
                     if ends {
-                        if segment.buffer_last {
-                            self.state.d.next = WriterState::Filled;
+                        self.state.d.next = if segment.buffer_last {
+                            WriterState::Filled
                         } else {
-                            done = true;
-                        }
+                            WriterState::Done
+                        };
                     }
                 }
             }
@@ -194,22 +198,22 @@ impl Logic for SegmentWriter {
                 self.filled_valid.next = true;
                 if self.filled_ready.val() {
                     self.followed.d.next = true;
-                    done = true;
+                    self.state.d.next = WriterState::Done;
+                }
+            }
+            WriterState::Done => {
+                // A cycle of its own: the next segment hangs on little.
+                self.segment_ready.next = true;
+                self.job_done.next = segment.job_last;
+                self.delivered.next = segment.job_last && segment.when != BufferUse::Completes;
+                self.state.d.next = WriterState::Segment;
+                if segment.packet_last {
+                    self.in_packet.d.next = false;
+                    self.followed.d.next = false;
+                    self.carried.d.next = 0.into();
                 }
             }
         }
-        if done {
-            self.segment_ready.next = true;
-            self.state.d.next = WriterState::Segment;
-            if segment.packet_last {
-                self.in_packet.d.next = false;
-                self.followed.d.next = false;
-                self.carried.d.next = 0.into();
-            }
-        }
-        self.job_done.next = done && segment.job_last;
-        self.job_queue.next = segment.queue;
-        self.delivered.next = done && segment.job_last && segment.when != BufferUse::Completes;
         if advance {
             self.left.d.next = next_left;
             self.ends.d.next = next_ends;

@@ -182,6 +182,9 @@ pub struct Coalescer<const N: usize> {
     flushing: Reg<Bit>,
     /// Cycles without a frame, up to `idle`.
     idle_for: Reg<Bits<16>>,
+    /// What the planner sees.
+    job_made: Reg<Job>,
+    offered: Reg<Bit>,
 }
 
 /// The lowest bit that is set.
@@ -200,7 +203,8 @@ fn lowest(of: Bits<8>) -> Bits<3> {
 impl<const N: usize> Logic for Coalescer<N> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.is_examined, self.flushing);
-        registers!(self.clock, self.reset => self.enabled, self.idle_for);
+        registers!(self.clock, self.reset => self.enabled, self.idle_for, self.offered);
+        registers!(self.clock => self.job_made);
         registers!(self.clock => self.hits, self.candidate, self.hit, self.target, self.victim, self.held);
         registers!(self.clock => self.victim_queue, self.reason);
         registers!(self.clock => self.result, self.joins, self.kind, self.length);
@@ -304,7 +308,9 @@ impl<const N: usize> Logic for Coalescer<N> {
             packet.hash = meta.hash_value;
             packet.hash_report = meta.hash_report;
         }
-        self.job.next = Job {
+        // By way of a register: what the planner does with a job hangs on every field.
+        self.job.next = self.job_made.q.val();
+        self.job_made.d.next = Job {
             kind: if closing { JobKind::Close } else { kind },
             context: which,
             queue: if closing { self.victim_queue.q.val() } else { queue },
@@ -316,7 +322,9 @@ impl<const N: usize> Logic for Coalescer<N> {
             packet: packet,
         };
         self.close_reason.next = self.reason.q.val();
-        self.job_valid.next = false;
+        self.job_valid.next = self.offered.q.val();
+        let at_work = matches!(self.state.q.val(), CoalesceState::Placed | CoalesceState::Closed);
+        self.offered.d.next = at_work && !self.job_done.val();
         self.meta.ready.next = false;
         self.rx_no_buffer.next = false;
         self.waiting.next = self.told.q.val() && matches!(self.state.q.val(), CoalesceState::Buffers);
@@ -463,7 +471,6 @@ impl<const N: usize> Logic for Coalescer<N> {
                 }
             }
             CoalesceState::Placed => {
-                self.job_valid.next = true;
                 self.victim.d.next = target;
                 self.reason.d.next = if outcome.full {
                     CloseReason::Full
@@ -506,7 +513,6 @@ impl<const N: usize> Logic for Coalescer<N> {
                 self.state.d.next = CoalesceState::Closed;
             }
             CoalesceState::Closed => {
-                self.job_valid.next = true;
                 self.table.which.next = victim;
                 if self.job_done.val() {
                     self.table.change.next = TableChange::Close;

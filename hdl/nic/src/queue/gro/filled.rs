@@ -69,6 +69,8 @@ pub struct FilledBuffers {
     prefetch: Prefetch<Bits<32>>,
     /// Buffers of the list that are still to be handed on.
     to_go: Reg<Bits<7>>,
+    /// There are some.
+    more: Reg<Bit>,
     /// None was yet.
     first: Reg<Bit>,
 }
@@ -77,7 +79,7 @@ pub struct FilledBuffers {
 impl Logic for FilledBuffers {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.left);
-        registers!(self.clock => self.at, self.to_go, self.first);
+        registers!(self.clock => self.at, self.to_go, self.more, self.first);
         for i in 0..8 {
             registers!(self.clock, self.reset => self.counts[i]);
         }
@@ -111,6 +113,7 @@ impl Logic for FilledBuffers {
                 self.at.d.next = 0.into();
                 self.first.d.next = true;
                 self.to_go.d.next = count;
+                self.more.d.next = count.any();
                 match filled.when {
                     BufferUse::Now => {
                         self.used_valid.next = self.filled_valid.val();
@@ -130,7 +133,7 @@ impl Logic for FilledBuffers {
                 }
             }
             FilledState::List => {
-                let some = self.to_go.q.val().any();
+                let some = self.more.q.val();
                 let listed = self.prefetch.read_data.val();
                 if some {
                     used = UsedBuffer {
@@ -149,6 +152,7 @@ impl Logic for FilledBuffers {
                 if self.used_valid.val() && self.used_ready.val() {
                     self.first.d.next = false;
                     self.to_go.d.next = self.to_go.q.val() - 1;
+                    self.more.d.next = self.to_go.q.val() != bits::<7>(1);
                     if !some {
                         self.filled_ready.next = true;
                         count_with = bits::<7>(0);

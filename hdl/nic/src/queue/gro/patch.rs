@@ -50,7 +50,9 @@ pub struct HeaderPatcher {
     longer: Reg<Bits<16>>,
     /// TCP header and payload.
     tcp_length: Reg<Bits<16>>,
-    /// Sums of the address words in each half of a beat, of the pseudo header so far, and that with carries added.
+    /// The address words of a beat, their sums in each half of it, the sum of the pseudo header so far, and that with
+    /// carries added.
+    counted: [Reg<Bits<16>>; 4],
     lanes: [Reg<Bits<17>>; 2],
     sum: Reg<Bits<21>>,
     folded: Reg<Bits<16>>,
@@ -78,14 +80,17 @@ impl Logic for HeaderPatcher {
         self.longer.d.next = ones_add(packet.length, !self.single.q.val());
         self.tcp_length.d.next = packet.length - ip;
 
+        for i in 0..4 {
+            registers!(self.clock => self.counted[i]);
+            self.counted[i].d.next = if place.addresses.get_bit(i) && self.valid.val() {
+                swap(word.get_bits::<16>(16 * i))
+            } else {
+                bits::<16>(0)
+            };
+        }
         for half in 0..2 {
-            let mut lanes = bits::<17>(0);
-            for i in 2 * half..2 * half + 2 {
-                if place.addresses.get_bit(i) && self.valid.val() {
-                    lanes = lanes + swap(word.get_bits::<16>(16 * i)).resize::<17>();
-                }
-            }
-            self.lanes[half].d.next = lanes;
+            self.lanes[half].d.next = self.counted[2 * half].q.val().resize::<17>()
+                + self.counted[2 * half + 1].q.val().resize::<17>();
         }
         let lanes = self.lanes[0].q.val().resize::<18>() + self.lanes[1].q.val().resize::<18>();
         self.sum.d.next = if self.starting.q.val().get_bit(2) {
