@@ -163,6 +163,8 @@ pub struct Card<
     held: Reg<Bit>,
     /// That, or the function says so.
     data_path_reset: Reg<Bit>,
+    /// That, or the device is reset; it goes far.
+    control_anew: Reg<Bit>,
 }
 
 #[hw]
@@ -320,7 +322,9 @@ impl<
 
         // Commands, and what they set.
         self.control_queue.command.join(&mut self.commands.command);
-        self.commands.reset.next = self.data_path_reset.q.val() || self.function.device_reset.val();
+        registers!(self.core_clock => self.control_anew);
+        self.control_anew.d.next = self.data_path_reset.q.val() || self.function.device_reset.val();
+        self.commands.reset.next = self.control_anew.q.val();
         self.commands.negotiated.next = self.function.negotiated.val();
         for q in 0..DATA_QUEUES {
             self.commands.enabled[q].next = self.function.queues[q].run.val();

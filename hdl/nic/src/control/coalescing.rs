@@ -41,6 +41,7 @@ pub struct Coalescing<const QUEUES: usize> {
     accept: Reg<Bit>,
     /// The queue that the command names, where it names one.
     named: [Reg<Bit>; QUEUES],
+    ours: Reg<Bit>,
     get: Reg<Bit>,
     /// The parameters of the queue that VQ_GET names.
     asked: Reg<Coalesce>,
@@ -54,15 +55,17 @@ pub struct Coalescing<const QUEUES: usize> {
 impl<const QUEUES: usize> Logic for Coalescing<QUEUES> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.transmit, self.receive);
-        registers!(self.clock => self.accept, self.get, self.asked);
+        registers!(self.clock => self.accept, self.ours, self.get, self.asked);
         for q in 0..QUEUES {
             registers!(self.clock, self.reset => self.queue[q]);
             registers!(self.clock => self.named[q]);
         }
         let step = self.step.val();
-        let ours = step.class == bits::<8>(CLASS);
-        let get = ours && step.code == bits::<8>(VQ_GET as u64);
-        self.get.d.next = get;
+        // Class, code and queue are there two cycles before they are judged.
+        let ours = self.ours.q.val();
+        let get = self.get.q.val();
+        self.ours.d.next = step.class == bits::<8>(CLASS);
+        self.get.d.next = step.class == bits::<8>(CLASS) && step.code == bits::<8>(VQ_GET as u64);
         let packets = step.tail.get_bits::<32>(32);
         let usecs = step.tail.get_bits::<32>(64);
         let small = !packets.get_bits::<16>(16).any() && !usecs.get_bits::<16>(16).any();
@@ -78,9 +81,8 @@ impl<const QUEUES: usize> Logic for Coalescing<QUEUES> {
             max_usecs: bits::<16>(0),
         };
         for q in 0..QUEUES {
-            let named = vq == bits::<16>(q as u64) && self.enabled[q].val();
-            self.named[q].d.next = named;
-            if named {
+            self.named[q].d.next = vq == bits::<16>(q as u64) && self.enabled[q].val();
+            if self.named[q].q.val() {
                 known = true;
                 asked = self.queue[q].q.val();
             }
@@ -108,18 +110,14 @@ impl<const QUEUES: usize> Logic for Coalescing<QUEUES> {
             self.asked.q.val().max_packets,
         ));
         for n in 0..8 {
-            if self.get.q.val() && step.reply_position.get_bits::<3>(0) == bits::<3>(n as u64) {
+            if get && step.reply_position.get_bits::<3>(0) == bits::<3>(n as u64) {
                 byte = result.get_bits::<8>(8 * n);
             }
         }
         self.answer.next = Answer {
             accept: self.accept.q.val(),
             busy: false,
-            ahead: if self.get.q.val() {
-                bits::<4>(8)
-            } else {
-                bits::<4>(0)
-            },
+            ahead: if get { bits::<4>(8) } else { bits::<4>(0) },
             behind: bits::<16>(0),
             byte,
             late: false,

@@ -27,6 +27,7 @@ const ERR: u64 = 1;
 #[hw]
 enum CommandState {
     Execute,
+    Prepare,
     Judge,
     Verdict,
     Again,
@@ -321,9 +322,10 @@ impl<const PAIRS: usize, const QUEUES: usize> Logic for Commands<PAIRS, QUEUES> 
         match self.state.q.val() {
             CommandState::Execute => {
                 if self.command.execute.val() {
-                    self.state.d.next = CommandState::Judge;
+                    self.state.d.next = CommandState::Prepare;
                 }
             }
+            CommandState::Prepare => self.state.d.next = CommandState::Judge,
             CommandState::Judge => {
                 self.received.next = true;
                 self.state.d.next = CommandState::Verdict;

@@ -129,7 +129,8 @@ impl<const N: usize> Logic for Rows<N> {
         self.mismatch_event.d.next = false;
         self.beat_valid.d.next = false;
         self.beat_offset.d.next = offset;
-        if taken {
+        // It counts only if it is taken.
+        if taking {
             self.beat.d.next = data;
         }
         match self.state.q.val() {

@@ -99,7 +99,8 @@ pub struct Segmenter {
     /// Either.
     pub dropped: Signal<Out, DroppedPacket>,
     state: Reg<SegmentState>,
-    input: Skid<OwnedBeat>,
+    /// A queue, and no register slice: what takes a beat is decided late, and only its pointers hang on that.
+    input: Fifo<OwnedBeat, 2>,
     /// The input word in use, and its bytes that are not used up, 0..=8.
     word: Reg<Bits<64>>,
     unused: Reg<Bits<4>>,

@@ -8,7 +8,7 @@ use crate::mac::frame_fifo::top_of;
 use super::checksum::Checksums;
 use super::filter::{Filter, FilterConfigIn};
 use super::meta::FrameMeta;
-use super::network::{DESTINATION, HOP_BY_HOP, NetworkWalk, ROUTING};
+use super::network::{DESTINATION, HOP_BY_HOP, NetworkWalk, Place, ROUTING};
 use super::realign::Realigner;
 use super::toeplitz::{KeyIn, Toeplitz};
 use super::transport::TransportFields;
@@ -25,7 +25,7 @@ const REPORT_IPV6: u64 = HashReport::IPv6 as u64;
 const REPORT_TCPV6: u64 = HashReport::Tcpv6 as u64;
 const REPORT_UDPV6: u64 = HashReport::Udpv6 as u64;
 /// Cycles from the one after the last beat to the verdict: one word, the sums' six, less one.
-const SETTLE: u64 = 6;
+const SETTLE: u64 = 7;
 
 /// Which headers are hashed: VIRTIO_NET_HASH_TYPE_* (virtio 1.3 section 5.1.6.4.3.1), without those that look into
 /// IPv6 extension headers.
@@ -56,8 +56,8 @@ enum Waiting {
 /// judges by the filters. The frame goes on as it came, its last beat with `meta`, and with `error` when a filter
 /// says that it is not for this host.
 ///
-/// A beat a cycle; the last one waits for the verdict, eight cycles, or until 16 address entries are searched or
-/// an IPv6 hash is made, if that takes longer. So a frame of n beats takes n + 8 cycles,
+/// A beat a cycle; the last one waits for the verdict, nine cycles, or until 16 address entries are searched or
+/// an IPv6 hash is made, if that takes longer. So a frame of n beats takes n + 9 cycles,
 /// one of 64 bytes 16. `input` waits meanwhile; on `output` back-pressure passes through.
 ///
 /// No frame is refused for what is in it. A checksum counts as verified only where it can be: TCP or UDP right behind
@@ -101,6 +101,10 @@ pub struct Classifier {
     checksums: Checksums,
     toeplitz: Toeplitz,
     judge: Filter,
+    /// A word, and what of it counts for what.
+    placed: Reg<Place>,
+    placed_word: Reg<Bits<64>>,
+    placed_valid: Reg<Bit>,
     waiting: Reg<Waiting>,
     settle: Reg<Bits<3>>,
     beat: Reg<Beat>,
@@ -137,7 +141,8 @@ impl Logic for Classifier {
         self.anew.next = self.reset.val() || self.restart.val();
         registers!(self.clock, self.anew => self.waiting, self.beat_valid, self.beats, self.in_frame);
         registers!(self.clock => self.settle, self.beat, self.length, self.packet_end, self.inside);
-        registers!(self.clock => self.filled, self.opaque);
+        registers!(self.clock => self.filled, self.opaque, self.placed, self.placed_word);
+        registers!(self.clock, self.anew => self.placed_valid);
         registers!(self.clock => self.transport_length, self.pseudo, self.data_bytes, self.tcp, self.udp);
         registers!(self.clock => self.wrong_address, self.wrong_vlan);
         registers!(self.clock => self.udp_checked, self.joinable, self.payload, self.transport);
@@ -202,20 +207,26 @@ impl Logic for Classifier {
         let start = self.realigner.start.val();
         let word = self.realigner.word.val();
         let word_valid = self.realigner.word_valid.val();
-        let place = self.walk.place.val();
+        // What is in a word is found out in a cycle of its own.
+        self.placed.d.next = self.walk.place.val();
+        self.placed_word.d.next = word;
+        self.placed_valid.d.next = word_valid;
+        let place = self.placed.q.val();
+        let placed_word = self.placed_word.q.val();
+        let placed_valid = self.placed_valid.q.val();
         self.walk.start.next = start;
         self.walk.ipv4.next = self.realigner.ipv4.val();
         self.walk.ipv6.next = self.realigner.ipv6.val();
         self.walk.word.next = word;
         self.walk.valid.next = word_valid;
         self.fields.start.next = start;
-        self.fields.word.next = word;
+        self.fields.word.next = placed_word;
         self.fields.place.next = place;
-        self.fields.valid.next = word_valid;
+        self.fields.valid.next = placed_valid;
         self.checksums.start.next = start;
-        self.checksums.word.next = word;
+        self.checksums.word.next = placed_word;
         self.checksums.place.next = place;
-        self.checksums.valid.next = word_valid;
+        self.checksums.valid.next = placed_valid;
         self.checksums.pseudo.next = self.pseudo.q.val();
         let network = self.walk.network.val();
         let fields = self.fields.transport.val();

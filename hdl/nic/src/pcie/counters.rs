@@ -29,6 +29,8 @@ pub struct Counters {
     #[reset(true)]
     clearing: Reg<Bit>,
     turn: Reg<Bits<6>>,
+    /// Neither is the host reading, nor are the totals being cleared.
+    sweeps: Reg<Bit>,
     /// The accumulator taken in the cycle before.
     amount: Reg<Bits<8>>,
     place: Reg<Bits<6>>,
@@ -50,7 +52,7 @@ impl Logic for Counters {
     fn update(&mut self) {
         assert!(counter::COUNT <= 64);
         registers!(self.clock, self.reset => self.clearing, self.turn, self.taken, self.done);
-        registers!(self.clock, self.reset => self.old_taken, self.active);
+        registers!(self.clock, self.reset => self.old_taken, self.active, self.sweeps);
         registers!(self.clock => self.old, self.old_amount, self.old_place);
         registers!(self.clock => self.amount, self.place, self.read, self.high);
         for n in 0..counter::COUNT {
@@ -67,10 +69,11 @@ impl Logic for Counters {
 
         // The host's read takes the read port for a cycle; the sweep waits.
         let turn = self.turn.q.val();
+        let sweeps = self.sweeps.q.val();
         let mut amount = bits::<8>(0);
         for n in 0..counter::COUNT {
             let event = cat::<8>((bits::<7>(0), self.seen[n].q.val()));
-            if turn == bits::<6>(n as u64) && !active && !self.clearing.q.val() {
+            if turn == bits::<6>(n as u64) && sweeps {
                 amount = self.pending[n].q.val();
                 self.pending[n].d.next = event;
             } else {
@@ -103,6 +106,8 @@ impl Logic for Counters {
             self.taken.d.next = true;
             self.turn.d.next = turn + 1;
         }
+
+        self.sweeps.d.next = !self.active.d.val() && !self.clearing.d.val();
 
         let total = self.totals.read_data.val();
         let in_counters = address.get_bits::<5>(9) == bits::<5>((vendor::COUNTERS >> 9) as u64);

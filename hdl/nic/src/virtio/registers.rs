@@ -132,6 +132,7 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     /// The selected queue.
     selected: [Reg<Bit>; QUEUES],
     common: Reg<Bits<32>>,
+    device_field: Reg<Bits<32>>,
     read: Reg<Bits<32>>,
     device_select: Reg<Bits<32>>,
     driver_select: Reg<Bits<32>>,
@@ -188,7 +189,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         registers!(self.clock, self.clear => self.announce);
         registers!(self.clock => self.was_up);
         registers!(self.clock => self.link, self.new_size, self.new_vector, self.new_config_vector);
-        registers!(self.clock => self.changeable, self.in_common, self.in_areas, self.common, self.read);
+        registers!(self.clock => self.changeable, self.in_common, self.in_areas, self.common, self.device_field, self.read);
         clocked!(self.clock, self.clear => self.areas);
         registers!(self.clock => self.first_word, self.device_beyond, self.driver_beyond);
         for q in 0..QUEUES {
@@ -350,7 +351,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
             2 => bits::<32>(1000),
             _ => bits::<32>(SPEED_UNKNOWN),
         };
-        let device = match word.index() {
+        self.device_field.d.next = match word.index() {
             0 => mac.get_bits::<32>(0),
             1 => cat::<32>((
                 bits::<14>(0),
@@ -386,7 +387,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
                     bits::<32>(0)
                 }
             }
-            3 => device,
+            3 => self.device_field.q.val(),
             _ => bits::<32>(0),
         };
         // Reading the ISR status clears it (virtio 1.3 section 4.1.4.5).
