@@ -1,9 +1,8 @@
 //! The Internet checksum (RFC 1071).
 
-use std::net::IpAddr;
+mod vectors;
 
-use fearless_simd::prelude::*;
-use fearless_simd::{Level, dispatch};
+use std::net::IpAddr;
 
 /// A partial one's complement sum, not yet folded or complemented (Linux's `__wsum`).
 ///
@@ -28,29 +27,9 @@ impl Sum {
     /// RFC 1071 section 2(C) lets the words be added wider than 16 bits: as vectors, as wide as the processor has them,
     /// and what is left in chains of 64-bit additions, each with the carry of the one before.
     #[must_use]
+    #[inline]
     pub fn add_bytes(self, data: &[u8]) -> Self {
-        let (blocks, mut rest) = data.as_chunks::<256>();
-        let mut sum = 0;
-        if !blocks.is_empty() {
-            sum = dispatch!(Level::new(), simd => add_blocks(simd, blocks));
-        }
-        // What is left, by its bits.
-        sum = add_first::<128>(sum, &mut rest);
-        sum = add_first::<64>(sum, &mut rest);
-        sum = add_first::<32>(sum, &mut rest);
-        sum = add_first::<16>(sum, &mut rest);
-        sum = add_first::<8>(sum, &mut rest);
-        if !rest.is_empty() {
-            // Up to four, two and one bytes, each where it may be added as it is: at an even offset.
-            let (fours, rest) = rest.as_chunks::<4>();
-            let (twos, one) = rest.as_chunks::<2>();
-            let fours = fours.first().map_or(0, |b| u32::from_ne_bytes(*b));
-            let twos = twos.first().map_or(0, |b| u16::from_ne_bytes(*b));
-            let one = one.first().map_or(0, |b| u16::from_ne_bytes([*b, 0]));
-            let last = u64::from(fours) + u64::from(twos) + u64::from(one);
-            sum = add_words(sum, &[last.to_ne_bytes()]);
-        }
-        Self(self.0 + (sum & 0xffff_ffff) + (sum >> 32))
+        Self(self.0 + vectors::sum(data))
     }
 
     /// As [`Sum::add_bytes`] for a length known beforehand, such as that of a header.
@@ -62,16 +41,15 @@ impl Sum {
         Self(words.fold(self.0, |sum, word| sum + u64::from(u32::from_ne_bytes(*word))))
     }
 
-    /// Adds the bytes of `data` behind others, whose number may be `odd` (`csum_block_add`): then each byte
-    /// counts in the other half of a word (RFC 1071 section 2(B)).
+    /// Adds the sum of bytes behind others, whose number may be `odd` (`csum_block_add`): then each byte counts in the
+    /// other half of a word (RFC 1071 section 2(B)).
     #[must_use]
     #[inline]
-    pub fn add_after(self, odd: bool, data: &[u8]) -> Self {
+    pub fn add_block(self, odd: bool, block: Self) -> Self {
         if odd {
-            let sum = Self::ZERO.add_bytes(data).folded();
-            self.add(Self::from_folded(sum.swap_bytes()))
+            self.add(Self::from_folded(block.folded().swap_bytes()))
         } else {
-            self.add_bytes(data)
+            self.add(block)
         }
     }
 
@@ -137,52 +115,6 @@ impl Sum {
     pub const fn is_valid(self) -> bool {
         fold64(self.0) == 0xffff
     }
-}
-
-/// The sum of all 16-bit words in memory order.
-#[inline(always)]
-fn add_blocks<S: Simd>(simd: S, blocks: &[[u8; 256]]) -> u64 {
-    // What adds up two words and widens the sum takes them as signed ones: half of the range is taken from each, and
-    // put back in the end.
-    let (one, half) = (S::i16s::splat(simd, 1), S::i16s::splat(simd, i16::MIN));
-    let mut sum = 0i64;
-    // So many cannot overflow.
-    for blocks in blocks.chunks(256) {
-        let mut lanes = [S::i32s::splat(simd, 0); 2];
-        for block in blocks {
-            for (n, bytes) in block.chunks_exact(S::u8s::LEN).enumerate() {
-                let words: S::i16s = S::u8s::from_slice(simd, bytes).bitcast();
-                lanes[n % 2] += (words ^ half).pairwise_dot_product(one);
-            }
-        }
-        let [even, odd] = lanes;
-        sum += i64::from((even + odd).reduce_sum());
-    }
-    sum.wrapping_add(blocks.len() as i64 * (128 << 15)) as u64
-}
-
-/// One's complement addition of 64-bit words in memory order.
-#[inline(always)]
-fn add_words(mut sum: u64, words: &[[u8; 8]]) -> u64 {
-    // Compiles to a chain of additions with carry.
-    let mut carry = false;
-    for word in words {
-        let (s, c1) = sum.overflowing_add(u64::from_ne_bytes(*word));
-        let (s, c2) = s.overflowing_add(u64::from(carry));
-        (sum, carry) = (s, c1 | c2);
-    }
-    // The sum cannot be all ones here: for that and a carry, the word before would have had to come out so too.
-    sum.wrapping_add(u64::from(carry))
-}
-
-/// Adds the first `N` bytes, if there are so many.
-#[inline(always)]
-fn add_first<const N: usize>(sum: u64, bytes: &mut &[u8]) -> u64 {
-    let Some((block, rest)) = bytes.split_first_chunk::<N>() else {
-        return sum;
-    };
-    *bytes = rest;
-    add_words(sum, block.as_chunks::<8>().0)
 }
 
 /// Adds halves until 16 bits are left. In the sum of a number and itself with its halves swapped, the upper half has

@@ -144,10 +144,14 @@ impl SkbPool {
     /// A new buffer of a class.
     #[cold]
     fn create(&mut self, size: usize) -> Option<SkBuff> {
-        let skb = match &mut self.allocator {
+        let mut skb = match &mut self.allocator {
             None => Some(SkBuff::with_capacity(size)),
             Some(a) => a.allocate(size).map(SkBuff::from_storage),
         };
+        // The others have room for the payload.
+        if let Some(skb) = skb.as_mut().filter(|_| size == SKB_SMALL_HEAD) {
+            skb.reserve_frags();
+        }
         match skb {
             Some(_) => self.stats.created += 1,
             None => self.stats.failed += 1,
@@ -245,7 +249,7 @@ impl SkbPool {
         Ok(linear)
     }
 
-    #[inline]
+    #[inline(always)]
     fn recycle_head(&mut self, mut skb: SkBuff) {
         if skb.holds_others() {
             skb = self.release(skb);

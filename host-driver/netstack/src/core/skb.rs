@@ -13,24 +13,28 @@
 
 use std::any::Any;
 use std::fmt;
-use std::mem::size_of;
+use std::mem::{offset_of, size_of};
 
+use bitflags::bitflags;
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::pool::SizeClass;
-use super::sock::WmemCharge;
 
 mod csum;
 mod frags;
 mod meta;
 mod page;
+mod part_sums;
+mod shared;
 
 pub(crate) use frags::FragCursor;
 pub use frags::{Gso, GsoType};
-use meta::Meta;
 pub use meta::{IpSummed, PktType};
+use meta::{Meta, Offload};
 pub(crate) use page::{Frag, Page, Storage};
+pub(crate) use shared::MAX_SKB_FRAGS;
+use shared::Shared;
 
 /// Memory behind a socket buffer that is not from the heap, such as a DMA buffer of the driver.
 ///
@@ -55,28 +59,85 @@ pub struct SkbError {
 
 const UNSET: u32 = u32::MAX;
 
+bitflags! {
+    /// What was written of the cache lines behind the first since the buffer was new.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    struct Written: u8 {
+        /// What is known of the packet, where its headers are.
+        const META = 1;
+        /// Parts of pages, the charge to a socket.
+        const SHARED = 2;
+        /// Other buffers, the identity.
+        const REST = 4;
+    }
+}
+
+/// The order is that of cache lines: the first is all that a received segment needs until it is merged, read and given
+/// back, the first three what a segment to be sent needs.
+#[repr(C, align(64))]
 struct Inner {
     storage: Storage,
-    /// Which of a pool's sizes it has.
-    size_class: Option<SizeClass>,
     data: u32,
     tail: u32,
     end: u32,
-    mac_header: u32,
-    network_header: u32,
-    transport_header: u32,
-    /// Bytes in `frags` and `frag_list` (`skb->data_len`).
+    /// Bytes in `shared.frags` and `frag_list` (`skb->data_len`).
     data_len: u32,
     /// What they cost.
     data_truesize: u32,
-    /// Parts of pages where the packet goes on behind `tail` (`skb_shinfo(skb)->frags`). This vector and the
-    /// next keep their memory when the buffer is used again.
-    frags: Vec<Frag>,
-    /// Buffers that hold the rest of the packet (`skb_shinfo(skb)->frag_list`). None has one itself.
-    frag_list: Vec<SkBuff>,
-    packet_id: u64,
-    wmem: Option<WmemCharge>,
+    offload: Offload,
+    /// Which of a pool's sizes it has.
+    size_class: Option<SizeClass>,
+    written: Written,
     meta: Meta,
+    headers: Headers,
+    shared: Shared,
+    packet_id: u64,
+    /// Buffers that hold the rest of the packet (`skb_shinfo(skb)->frag_list`). None has one itself. This vector keeps its
+    /// memory when the buffer is used again.
+    frag_list: Vec<SkBuff>,
+}
+
+/// Where the layers' headers are.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Headers {
+    mac: u32,
+    network: u32,
+    transport: u32,
+}
+
+impl Headers {
+    const NONE: Self = Self {
+        mac: UNSET,
+        network: UNSET,
+        transport: UNSET,
+    };
+}
+
+impl Inner {
+    #[inline]
+    fn headers_mut(&mut self) -> &mut Headers {
+        self.written |= Written::META;
+        &mut self.headers
+    }
+
+    #[inline]
+    fn meta_mut(&mut self) -> &mut Meta {
+        self.written |= Written::META;
+        &mut self.meta
+    }
+
+    #[inline]
+    fn shared_mut(&mut self) -> &mut Shared {
+        self.written |= Written::SHARED;
+        &mut self.shared
+    }
+
+    #[inline]
+    fn frag_list_mut(&mut self) -> &mut Vec<SkBuff> {
+        self.written |= Written::REST;
+        &mut self.frag_list
+    }
 }
 
 /// A packet and what the stack knows about it (`struct sk_buff`).
@@ -85,8 +146,8 @@ struct Inner {
 /// a buffer that is simply dropped is freed.
 pub struct SkBuff(Box<Inner>);
 
-/// Bytes of bookkeeping charged to a socket beside the buffer (`SKB_TRUESIZE`).
-pub const SKB_OVERHEAD: usize = size_of::<Inner>();
+/// Bytes of bookkeeping charged to a socket beside the buffer (`SKB_TRUESIZE`), without what fills the last cache line.
+pub const SKB_OVERHEAD: usize = offset_of!(Inner, frag_list) + size_of::<Vec<SkBuff>>();
 
 impl SkBuff {
     fn from_parts(storage: Storage) -> Self {
@@ -97,16 +158,15 @@ impl SkBuff {
             data: 0,
             tail: 0,
             end,
-            mac_header: UNSET,
-            network_header: UNSET,
-            transport_header: UNSET,
             data_len: 0,
             data_truesize: 0,
-            frags: Vec::new(),
-            frag_list: Vec::new(),
-            packet_id: 0,
-            wmem: None,
+            offload: Offload::default(),
+            written: Written::empty(),
             meta: Meta::default(),
+            headers: Headers::NONE,
+            shared: Shared::default(),
+            packet_id: 0,
+            frag_list: Vec::new(),
         }))
     }
 
@@ -154,27 +214,33 @@ impl SkBuff {
 
     /// Makes the buffer as good as new: empty, no headroom, no metadata, no charge to a socket.
     pub fn reset(&mut self) {
-        self.0.frags.clear();
+        self.0.shared.frags.clear();
+        self.0.shared.wmem = None;
         self.0.frag_list.clear();
-        self.orphan();
         self.reset_head();
     }
 
     /// Whether the packet's own buffer holds parts of pages or is charged to a socket.
     #[inline]
     pub(crate) fn holds_others(&self) -> bool {
-        !self.0.frags.is_empty() || self.0.wmem.is_some()
+        self.0.written.contains(Written::SHARED) && !self.0.shared.is_empty()
     }
 
     /// As [`SkBuff::reset`], for a buffer that holds nothing of others.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn reset_head(&mut self) {
         let s = &mut *self.0;
         (s.data, s.tail) = (0, 0);
-        (s.mac_header, s.network_header, s.transport_header) = (UNSET, UNSET, UNSET);
         (s.data_len, s.data_truesize) = (0, 0);
-        s.packet_id = 0;
-        s.meta = Meta::default();
+        s.offload = Offload::default();
+        if s.written.contains(Written::META) {
+            s.meta = Meta::default();
+            s.headers = Headers::NONE;
+        }
+        if s.written.contains(Written::REST) {
+            s.packet_id = 0;
+        }
+        s.written = Written::empty();
     }
 
     /// The packet from `data` to `tail`.
@@ -326,10 +392,7 @@ impl SkBuff {
         if len < self.len() {
             self.trim_frags(len.saturating_sub(self.headlen()));
             self.0.tail = self.0.tail.min(self.0.data + len as u32);
-            // A sum over the removed bytes no longer describes the packet.
-            if let IpSummed::Complete(_) = self.0.meta.ip_summed {
-                self.0.meta.ip_summed = IpSummed::None;
-            }
+            self.void_complete();
         }
     }
 
@@ -340,7 +403,8 @@ impl SkBuff {
         self.copy_meta(from);
         let s = &mut *self.0;
         let (start, end) = (from.headroom(), from.headroom() + headers.len());
-        (s.data, s.tail, s.mac_header) = (start as u32, end as u32, start as u32);
+        (s.data, s.tail) = (start as u32, end as u32);
+        s.headers_mut().mac = start as u32;
         let room = s.storage.bytes_mut().get_mut(start..end);
         let room = room.ok_or(SkbError {
             wanted: end,
@@ -372,33 +436,36 @@ impl SkBuff {
 
     /// Marks `data` as the start of the link-layer header (`skb_reset_mac_header`).
     pub fn reset_mac_header(&mut self) {
-        self.0.mac_header = self.0.data;
+        let data = self.0.data;
+        self.0.headers_mut().mac = data;
     }
 
     /// Marks `data` as the start of the network header.
     pub fn reset_network_header(&mut self) {
-        self.0.network_header = self.0.data;
+        let data = self.0.data;
+        self.0.headers_mut().network = data;
     }
 
     /// Marks `data` as the start of the transport header.
     pub fn reset_transport_header(&mut self) {
-        self.0.transport_header = self.0.data;
+        let data = self.0.data;
+        self.0.headers_mut().transport = data;
     }
 
     /// From the link-layer header to the tail, if the layer is known.
     #[inline]
     pub fn mac_header(&self) -> Option<&[u8]> {
-        self.since_offset(self.0.mac_header)
+        self.since_offset(self.0.headers.mac)
     }
 
     /// From the network header to the tail, if the layer is known.
     pub fn network_header(&self) -> Option<&[u8]> {
-        self.since_offset(self.0.network_header)
+        self.since_offset(self.0.headers.network)
     }
 
     /// From the transport header to the tail, if the layer is known.
     pub fn transport_header(&self) -> Option<&[u8]> {
-        self.since_offset(self.0.transport_header)
+        self.since_offset(self.0.headers.transport)
     }
 }
 

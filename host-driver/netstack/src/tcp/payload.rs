@@ -1,11 +1,10 @@
 //! Payload of an entry in the write queue, in pages that the packets in flight share.
 
 use crate::core::pool::SkbPool;
-use crate::core::skb::{Frag, SkBuff, SkbError};
+use crate::core::skb::{Frag, MAX_SKB_FRAGS, SkBuff, SkbError};
 
-/// Most parts of pages in an entry (`MAX_SKB_FRAGS`). A large write takes one or two, small ones a page for each
-/// segment or so.
-const MAX_FRAGS: usize = 8;
+/// Most parts of pages in an entry. A large write takes one or two, small ones a page for each segment or so.
+const MAX_FRAGS: usize = MAX_SKB_FRAGS;
 
 /// Parts of pages, one behind the other; the free places are at the end.
 #[derive(Debug, Default)]

@@ -97,7 +97,13 @@ impl TcpSock {
         };
         let size = page.size();
         let mut whole = Frag::new(page, 0, 0);
-        let len = whole.extend(buf);
+        let len = if self.sums_payload {
+            // As it will be cut into segments, the first of which may begin with what was written before.
+            let begun = self.queue.unsent_tail().map_or(0, |tail| tail.len() % mss);
+            whole.extend_summed(buf, mss - begun, mss)
+        } else {
+            whole.extend(buf)
+        };
         // The last entry may grow into what stays unused of the page, and is charged for it.
         let charge = |at: usize, part: usize| if at + part == len { size - at } else { part };
         let mut at = self.queue.grow_tail((goal, mss), 1, |tail, most| {
@@ -127,6 +133,8 @@ impl TcpSock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::checksum::checksum;
+    use crate::core::skb::{FragCursor, SkBuff};
     use crate::stack::Stack;
     use proptest::prelude::*;
 
@@ -137,11 +145,13 @@ mod tests {
         #[test]
         fn writes_become_full_segments(
             writes in proptest::collection::vec(prop_oneof![1usize..5, 1usize..4000, 20_000usize..90_000], 1..40),
+            sums_payload in any::<bool>(),
         ) {
             let mut stack = Stack::new(StackConfig::default(), 1);
             let mut sk = TcpSock::new(&stack.config, Default::default());
             sk.sock.sndbuf = usize::MAX / 2;
             sk.mss_cache = 1448;
+            sk.sums_payload = sums_payload;
             let id = stack.tcp.socks.insert(super::super::inet_hashtables::TcpSlot::Full(Box::new(sk)));
             let (sk, mut net) = stack.tcp_split(id).unwrap();
             let total: usize = writes.iter().sum();
@@ -155,6 +165,18 @@ mod tests {
             prop_assert!(entries.iter().rev().skip(1).all(|e| e.len() % 1448 == 0));
             prop_assert!(entries.iter().all(|e| e.len() <= sk.size_goal(1448)));
             prop_assert_eq!(entries.iter().flat_map(|e| e.payload().bytes()).collect::<Vec<_>>(), bytes);
+            for entry in &entries {
+                let (mut skb, mut cursor) = (SkBuff::with_capacity(1), FragCursor::default());
+                entry.payload().share_with(&mut skb).unwrap();
+                for at in (0..entry.len()).step_by(1448) {
+                    let mut segment = SkBuff::with_capacity(1);
+                    let len = (entry.len() - at).min(1448);
+                    let sum = segment.share_frags(&skb, &mut cursor, len, true).unwrap();
+                    let bytes = segment.pieces().collect::<Vec<_>>().concat();
+                    prop_assert_eq!(sum.finish(), checksum(&bytes));
+                    prop_assert_eq!(segment.checksum(0).finish(), checksum(&bytes));
+                }
+            }
             prop_assert!(entries.windows(2).all(|w| w[0].end_seq == w[1].seq));
             prop_assert_eq!(entries.last().unwrap().end_seq, sk.write_seq);
             prop_assert!(sk.queue.wmem_queued >= total);

@@ -255,6 +255,8 @@ pub(crate) struct TcpSock {
     pub dst: Option<DstEntry>,
     /// What a packet of several segments is cut by.
     pub gso_type: GsoType,
+    /// The device leaves checksums to us: the payload's are taken when it is copied (of `sk_route_caps`).
+    pub sums_payload: bool,
 
     // Send.
     pub iss: Seq,
@@ -401,6 +403,7 @@ impl TcpSock {
             done: false,
             dst: None,
             gso_type: GsoType::TcpV4FixedId,
+            sums_payload: false,
             iss: Seq(0),
             snd_una: Seq(0),
             snd_nxt: Seq(0),

@@ -167,6 +167,7 @@ impl TcpSock {
             SocketAddr::V4(_) if features.contains(tso) => GsoType::TcpV4,
             SocketAddr::V4(_) => GsoType::TcpV4FixedId,
         };
+        self.sums_payload = !features.contains(Features::HW_CSUM);
         self.dst = Some(dst);
         self.sync_mss();
     }

@@ -5,8 +5,8 @@
 //! [`classify`](super::segment::classify) and [`Segment::continues`] would, before anything else is read. What it
 //! passes over may be of the flow all the same.
 
-use super::Held;
 use super::segment::Next;
+use super::{Held, Ids};
 use crate::core::checksum::Sum;
 use crate::core::skb::{IpSummed, PktType, SkBuff};
 use crate::netfilter::packet::NfProto;
@@ -92,16 +92,22 @@ fn next<const N: usize>(skb: &mut SkBuff, held: &Held, mask: &[u8; N]) -> Option
     let frame = skb.data();
     let headers = same(frame, &held.headers, mask)?;
     let (ip, th) = headers[ETH_HLEN..].split_last_chunk::<TCP_HLEN>()?;
-    let (len, id) = match ip.first_chunk::<IPV4_HLEN>() {
+    let (len, ids) = match ip.first_chunk::<IPV4_HLEN>() {
         Some(ip) if N == V4_LEN => {
-            // With an identification that stays, it is the same header.
-            if held.headers[ETH_HLEN..].first_chunk() != Some(ip) && !Sum::ZERO.add_array(ip).is_valid() {
+            let ids = if held.headers[ETH_HLEN..].first_chunk() == Some(ip) {
+                // The header of the first: its identification stays.
+                held.ids & Ids::FIXED
+            } else if Sum::ZERO.add_array(ip).is_valid() {
+                held.ids_with(u16::from_be_bytes([ip[4], ip[5]]))?
+            } else {
                 return None;
-            }
-            let id = u16::from_be_bytes([ip[4], ip[5]]);
-            (u16::from_be_bytes([ip[2], ip[3]]).into(), id)
+            };
+            (u16::from_be_bytes([ip[2], ip[3]]).into(), ids)
         }
-        _ => (IPV6_HLEN + usize::from(u16::from_be_bytes([ip[4], ip[5]])), 0),
+        _ => {
+            let len = IPV6_HLEN + usize::from(u16::from_be_bytes([ip[4], ip[5]]));
+            (len, held.ids_with(0)?)
+        }
     };
     let header_len = held.head.header_len;
     let segment = frame.get(N - TCP_HLEN..)?;
@@ -109,11 +115,12 @@ fn next<const N: usize>(skb: &mut SkBuff, held: &Held, mask: &[u8; N]) -> Option
     let next = Next {
         len: payload.len(),
         flags: TcpFlags::from_bits_retain(th[13]),
-        ids: held.ids_with(id)?,
+        ids,
     };
     // Padding, a packet that is merged already, and a checksum of which whoever cuts it again writes the other zero
     // (RFC 1624 section 3).
-    let alone = ETH_HLEN + len != frame.len()
+    let alone = ids.is_empty()
+        || ETH_HLEN + len != frame.len()
         || skb.is_nonlinear()
         || skb.gso().is_some()
         || th[16..18] == [0xff, 0xff]

@@ -8,7 +8,7 @@ impl SkBuff {
     /// Asks for the checksum over everything from `data` on, to be stored `offset` bytes after `data`
     /// (`CHECKSUM_PARTIAL`). The field must hold the folded pseudo header sum already.
     pub fn set_checksum_partial(&mut self, offset: u16) {
-        self.0.meta.ip_summed = IpSummed::Partial {
+        self.0.offload.ip_summed = IpSummed::Partial {
             start: self.0.data,
             offset,
         };
@@ -17,7 +17,7 @@ impl SkBuff {
     /// Where a [`IpSummed::Partial`] checksum starts, counted from `data` as devices want it
     /// (`skb_checksum_start_offset`), and the offset of the field from there.
     pub fn checksum_partial(&self) -> Option<(usize, usize)> {
-        match self.0.meta.ip_summed {
+        match self.0.offload.ip_summed {
             IpSummed::Partial { start, offset } => {
                 Some((start.checked_sub(self.0.data)? as usize, usize::from(offset)))
             }
@@ -25,17 +25,37 @@ impl SkBuff {
         }
     }
 
+    /// A sum over bytes that are no longer the packet's, or not all of it, does not describe it.
+    pub(super) fn void_complete(&mut self) {
+        if let IpSummed::Complete(_) = self.0.offload.ip_summed {
+            self.0.offload.ip_summed = IpSummed::None;
+        }
+    }
+
     /// Sum of the packet's bytes from `start` on (`skb_checksum`).
     pub(crate) fn checksum(&self, start: usize) -> Sum {
-        let (mut sum, mut skip, mut odd) = (Sum::ZERO, start, false);
+        let (mut sum, mut odd) = (Sum::ZERO, false);
+        let mut add = |len: usize, block: Sum| {
+            sum = sum.add_block(odd, block);
+            odd ^= len % 2 == 1;
+        };
+        if let Some(head) = self.data().get(start..)
+            && !self.has_frag_list()
+        {
+            // What TCP sends: the sums of its payload may be known.
+            add(head.len(), Sum::ZERO.add_bytes(head));
+            let frags = self.0.shared.frags.iter();
+            frags.for_each(|frag| add(frag.len(), frag.sum(&mut 0)));
+            return sum;
+        }
+        let mut skip = start;
         self.pieces().for_each(|piece| {
             let Some(bytes) = piece.get(skip..) else {
                 skip -= piece.len();
                 return;
             };
             skip = 0;
-            sum = sum.add_after(odd, bytes);
-            odd ^= bytes.len() % 2 == 1;
+            add(bytes.len(), Sum::ZERO.add_bytes(bytes));
         });
         sum
     }
@@ -60,7 +80,7 @@ impl SkBuff {
         let sum = if sum == 0 && zero_means_none { 0xffff } else { sum };
         let field = self.data_mut().get_mut(start + offset..start + offset + 2);
         field.ok_or(error)?.copy_from_slice(&sum.to_be_bytes());
-        self.0.meta.ip_summed = IpSummed::None;
+        self.0.offload.ip_summed = IpSummed::None;
         Ok(())
     }
 }

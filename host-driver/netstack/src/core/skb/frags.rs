@@ -7,7 +7,7 @@
 
 use crate::core::checksum::Sum;
 
-use super::{Frag, IpSummed, SkBuff, SkbError};
+use super::{Frag, SkBuff, SkbError, Written};
 
 /// What the segments of a packet are (`SKB_GSO_TCPV4` and so on).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +39,8 @@ pub(crate) struct FragCursor {
     rest: Option<Frag>,
     /// The part behind it.
     next: usize,
+    /// Where the page may have the sum of what comes next.
+    sum: usize,
 }
 
 impl SkBuff {
@@ -57,11 +59,16 @@ impl SkBuff {
     /// [`SkBuff::data`].
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> + '_ {
         let list = self.0.frag_list.iter();
-        let list =
-            list.flat_map(|skb| std::iter::once(skb.data()).chain(skb.0.frags.iter().map(Frag::bytes)));
+        let list = list
+            .flat_map(|skb| std::iter::once(skb.data()).chain(skb.0.shared.frags.iter().map(Frag::bytes)));
         std::iter::once(self.data())
-            .chain(self.0.frags.iter().map(Frag::bytes))
+            .chain(self.0.shared.frags.iter().map(Frag::bytes))
             .chain(list)
+    }
+
+    /// Gets the memory that a packet of TCP may need beside its buffer, now and not when it is first needed.
+    pub(crate) fn reserve_frags(&mut self) {
+        self.0.shared.frags.reserve();
     }
 
     /// Lets the packet go on with part of a page (`skb_fill_page_desc`), which has one more holder then, or none
@@ -84,8 +91,13 @@ impl SkBuff {
         };
         inner.data_len = data_len;
         inner.data_truesize = inner.data_truesize.saturating_add(len);
-        if !inner.frags.last_mut().is_some_and(|last| last.coalesce(frag)) {
-            inner.frags.push(frag.slice(0, frag.len()));
+        if !inner
+            .shared_mut()
+            .frags
+            .last_mut()
+            .is_some_and(|last| last.coalesce(frag))
+        {
+            inner.shared_mut().frags.push(frag.slice(0, frag.len()));
         }
         Ok(())
     }
@@ -100,12 +112,34 @@ impl SkBuff {
         len: usize,
         want_sum: bool,
     ) -> Result<Sum, SkbError> {
+        let Some(rest) = cursor.rest.as_mut().filter(|rest| rest.len() >= len) else {
+            return self.share_several(from, cursor, len, want_sum);
+        };
+        let part = rest.split_to(len);
+        let sum = if want_sum {
+            part.sum(&mut cursor.sum)
+        } else {
+            Sum::ZERO
+        };
+        self.push_page_frag(part);
+        Ok(sum)
+    }
+
+    /// The same where a part ends.
+    #[inline(never)]
+    fn share_several(
+        &mut self,
+        from: &SkBuff,
+        cursor: &mut FragCursor,
+        len: usize,
+        want_sum: bool,
+    ) -> Result<Sum, SkbError> {
         let (mut sum, mut odd, mut left) = (Sum::ZERO, false, len);
         while left > 0 {
             let part = match &mut cursor.rest {
                 Some(rest) if rest.len() > 0 => rest.split_to(left),
                 rest => {
-                    let frag = from.0.frags.get(cursor.next).ok_or(SkbError {
+                    let frag = from.0.shared.frags.get(cursor.next).ok_or(SkbError {
                         wanted: len,
                         available: len - left,
                     })?;
@@ -116,15 +150,21 @@ impl SkBuff {
             };
             left -= part.len();
             if want_sum {
-                sum = sum.add_after(odd, part.bytes());
+                sum = sum.add_block(odd, part.sum(&mut cursor.sum));
                 odd ^= part.len() % 2 == 1;
             }
-            self.0.frags.push(part);
+            self.push_page_frag(part);
         }
-        // No more than the other has.
-        self.0.data_len += len as u32;
-        self.0.data_truesize += len as u32;
         Ok(sum)
+    }
+
+    /// Lets the packet go on with a part that another has too, which has no more than 4 GiB.
+    #[inline]
+    fn push_page_frag(&mut self, part: Frag) {
+        let len = part.len() as u32;
+        self.0.shared_mut().frags.push(part);
+        self.0.data_len += len;
+        self.0.data_truesize += len;
     }
 
     /// Whether some of the packet is in other buffers (`skb_has_frag_list`).
@@ -145,10 +185,7 @@ impl SkBuff {
             return Err(frag);
         }
         self.push_frag(frag);
-        // A sum over a part no longer describes the packet.
-        if let IpSummed::Complete(_) = self.0.meta.ip_summed {
-            self.0.meta.ip_summed = IpSummed::None;
-        }
+        self.void_complete();
         Ok(())
     }
 
@@ -158,19 +195,22 @@ impl SkBuff {
         let inner = &mut *self.0;
         inner.data_len += frag.len() as u32;
         inner.data_truesize += frag.truesize() as u32;
-        inner.frag_list.push(frag);
+        inner.frag_list_mut().push(frag);
     }
 
     /// Takes a packet that is done with apart: the last of its other buffers.
     #[inline]
     pub(crate) fn pop_frag(&mut self) -> Option<SkBuff> {
+        if !self.0.written.contains(Written::REST) {
+            return None;
+        }
         self.0.frag_list.pop()
     }
 
     /// The same: the last part of a page.
     #[inline]
     pub(crate) fn pop_page_frag(&mut self) -> Option<Frag> {
-        self.0.frags.pop()
+        self.0.shared.frags.pop()
     }
 
     /// Copies the packet's bytes from `offset` on, as many as there are and fit, to `to`; the number copied
@@ -180,16 +220,20 @@ impl SkBuff {
         let mut to = to;
         // Loops, not [`SkBuff::pieces`]: to walk the iterator costs more than to copy a header.
         copy_piece(self.data(), &mut offset, &mut to);
-        for frag in &self.0.frags {
-            copy_piece(frag.bytes(), &mut offset, &mut to);
-        }
-        for skb in &self.0.frag_list {
-            if to.is_empty() {
-                break;
-            }
-            copy_piece(skb.data(), &mut offset, &mut to);
-            for frag in &skb.0.frags {
+        if self.is_nonlinear() {
+            for frag in self.0.shared.frags.iter() {
                 copy_piece(frag.bytes(), &mut offset, &mut to);
+            }
+            for skb in &self.0.frag_list {
+                if to.is_empty() {
+                    break;
+                }
+                copy_piece(skb.data(), &mut offset, &mut to);
+                if skb.is_nonlinear() {
+                    for frag in skb.0.shared.frags.iter() {
+                        copy_piece(frag.bytes(), &mut offset, &mut to);
+                    }
+                }
             }
         }
         wanted - to.len()
@@ -199,26 +243,23 @@ impl SkBuff {
     pub(crate) fn copy_packet(&mut self, from: &SkBuff) -> Result<(), SkbError> {
         self.reserve(from.headroom())?;
         from.copy_bits(0, self.put(from.len())?);
-        let from_skb = from;
-        let (to, from) = (&mut *self.0, &*from.0);
-        to.mac_header = from.mac_header;
-        to.network_header = from.network_header;
-        to.transport_header = from.transport_header;
-        self.copy_meta(from_skb);
+        self.copy_meta(from);
+        self.0.headers = from.0.headers;
         Ok(())
     }
 
     /// What is known of a packet, but for what lies where (`__copy_skb_header`).
     #[inline]
     pub(crate) fn copy_meta(&mut self, from: &SkBuff) {
-        self.0.meta = from.0.meta;
+        self.0.offload = from.0.offload;
+        *self.0.meta_mut() = from.0.meta;
     }
 
     /// Keeps the first `len` bytes behind `tail`. What the rest costs stays charged until the packet goes.
     pub(super) fn trim_frags(&mut self, len: usize) {
         let mut kept = 0;
         let inner = &mut *self.0;
-        for frag in &mut inner.frags {
+        for frag in inner.shared.frags.iter_mut() {
             frag.trim(len - kept);
             kept += frag.len();
         }
@@ -228,7 +269,9 @@ impl SkBuff {
         }
         // Empty ones behind the end go; a merged segment is never empty itself.
         while inner.frag_list.pop_if(|skb| skb.is_empty()).is_some() {}
-        while inner.frags.pop_if(|frag| frag.len() == 0).is_some() {}
+        while inner.shared.frags.last_mut().is_some_and(|frag| frag.len() == 0) {
+            inner.shared.frags.pop();
+        }
         inner.data_len = kept as u32;
     }
 }

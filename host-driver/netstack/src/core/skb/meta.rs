@@ -1,6 +1,6 @@
 //! What is known of a packet beside its bytes.
 
-use super::{Gso, SkBuff};
+use super::{Gso, SkBuff, Written};
 use crate::core::netdevice::IfIndex;
 use crate::core::sock::WmemCharge;
 use crate::core::time::Instant;
@@ -51,21 +51,61 @@ pub enum IpSummed {
     },
 }
 
-/// What a packet that is made from another takes over (`headers` of `struct sk_buff`).
+/// What the device does or has done of a packet, which is asked of each segment.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Meta {
-    pub(super) protocol: EtherType,
-    pub(super) pkt_type: PktType,
+pub(super) struct Offload {
     pub(super) ip_summed: IpSummed,
-    pub(super) tstamp: Option<Instant>,
-    pub(super) dev: Option<IfIndex>,
-    pub(super) priority: u32,
-    pub(super) mark: u32,
-    pub(super) rx_queue: u16,
-    pub(super) delivery_time: Option<Instant>,
-    pub(super) hash: Option<u32>,
     pub(super) gso: Option<Gso>,
-    pub(super) nfct: Option<NfCt>,
+    pub(super) rx_queue: u16,
+}
+
+/// What else a packet that is made from another takes over (`headers` of `struct sk_buff`).
+#[derive(Clone, Copy)]
+pub(super) struct Meta {
+    tstamp: Stamp,
+    delivery_time: Stamp,
+    hash: Option<u32>,
+    nfct: Option<NfCt>,
+    /// No interface is 0.
+    dev: u32,
+    priority: u32,
+    mark: u32,
+    protocol: EtherType,
+    pkt_type: PktType,
+}
+
+impl Default for Meta {
+    fn default() -> Self {
+        Self {
+            tstamp: Stamp::NONE,
+            delivery_time: Stamp::NONE,
+            hash: None,
+            nfct: None,
+            dev: 0,
+            priority: 0,
+            mark: 0,
+            protocol: EtherType::default(),
+            pkt_type: PktType::default(),
+        }
+    }
+}
+
+/// A time, if any, in nanoseconds; never is the latest.
+#[derive(Clone, Copy)]
+struct Stamp(u64);
+
+impl Stamp {
+    const NONE: Self = Self(u64::MAX);
+
+    fn get(self) -> Option<Instant> {
+        (self.0 != Self::NONE.0).then(|| Instant::from_nanos(self.0))
+    }
+}
+
+impl From<Instant> for Stamp {
+    fn from(at: Instant) -> Self {
+        Self(at.as_nanos())
+    }
 }
 
 impl SkBuff {
@@ -76,7 +116,7 @@ impl SkBuff {
 
     /// Sets the EtherType.
     pub fn set_protocol(&mut self, protocol: EtherType) {
-        self.0.meta.protocol = protocol;
+        self.0.meta_mut().protocol = protocol;
     }
 
     /// Whom the frame is addressed to.
@@ -86,37 +126,37 @@ impl SkBuff {
 
     /// Sets whom the frame is addressed to.
     pub fn set_pkt_type(&mut self, pkt_type: PktType) {
-        self.0.meta.pkt_type = pkt_type;
+        self.0.meta_mut().pkt_type = pkt_type;
     }
 
     /// When the packet arrived, if somebody stamped it.
     pub fn tstamp(&self) -> Option<Instant> {
-        self.0.meta.tstamp
+        self.0.meta.tstamp.get()
     }
 
     /// Stamps the packet.
     pub fn set_tstamp(&mut self, tstamp: Instant) {
-        self.0.meta.tstamp = Some(tstamp);
+        self.0.meta_mut().tstamp = tstamp.into();
     }
 
     /// The interface that the packet came in on or leaves by.
     pub fn dev(&self) -> Option<IfIndex> {
-        self.0.meta.dev
+        Some(IfIndex(self.0.meta.dev)).filter(|dev| dev.0 != 0)
     }
 
     /// Sets the interface.
     pub fn set_dev(&mut self, dev: IfIndex) {
-        self.0.meta.dev = Some(dev);
+        self.0.meta_mut().dev = dev.0;
     }
 
     /// State of the transport checksum.
     pub fn ip_summed(&self) -> IpSummed {
-        self.0.meta.ip_summed
+        self.0.offload.ip_summed
     }
 
     /// Sets the state of the transport checksum.
     pub fn set_ip_summed(&mut self, ip_summed: IpSummed) {
-        self.0.meta.ip_summed = ip_summed;
+        self.0.offload.ip_summed = ip_summed;
     }
 
     /// Class of the packet for the queueing discipline (`SO_PRIORITY`).
@@ -126,7 +166,7 @@ impl SkBuff {
 
     /// Sets the class of the packet.
     pub fn set_priority(&mut self, priority: u32) {
-        self.0.meta.priority = priority;
+        self.0.meta_mut().priority = priority;
     }
 
     /// Mark of the packet for rules and routes (`skb->mark`, `SO_MARK`).
@@ -136,17 +176,17 @@ impl SkBuff {
 
     /// Sets the mark.
     pub fn set_mark(&mut self, mark: u32) {
-        self.0.meta.mark = mark;
+        self.0.meta_mut().mark = mark;
     }
 
     /// Receive queue of the device that the packet came by (`skb_get_rx_queue`).
     pub fn rx_queue(&self) -> u16 {
-        self.0.meta.rx_queue
+        self.0.offload.rx_queue
     }
 
     /// Notes the receive queue of the device (`skb_record_rx_queue`).
     pub fn record_rx_queue(&mut self, queue: u16) {
-        self.0.meta.rx_queue = queue;
+        self.0.offload.rx_queue = queue;
     }
 
     /// Identity of the packet in trace points ([`packet_id`](crate::core::trace::packet_id)); 0 if nobody traced it.
@@ -156,18 +196,19 @@ impl SkBuff {
 
     /// Gives the packet an identity for trace points.
     pub fn set_packet_id(&mut self, id: u64) {
+        self.0.written |= Written::REST;
         self.0.packet_id = id;
     }
 
     /// When the packet shall leave at the earliest (EDT, `skb->tstamp` with a delivery time).
     pub fn delivery_time(&self) -> Option<Instant> {
-        self.0.meta.delivery_time
+        self.0.meta.delivery_time.get()
     }
 
     /// Sets when the packet shall leave at the earliest (`skb_set_delivery_time`). A queueing discipline that
     /// paces keeps it; others do not look.
     pub fn set_delivery_time(&mut self, at: Instant) {
-        self.0.meta.delivery_time = Some(at);
+        self.0.meta_mut().delivery_time = at.into();
     }
 
     /// Hash of the packet's flow, if the device or software has computed it (`skb->hash`).
@@ -177,17 +218,17 @@ impl SkBuff {
 
     /// Sets the hash of the flow (`skb_set_hash`).
     pub fn set_hash(&mut self, hash: u32) {
-        self.0.meta.hash = Some(hash);
+        self.0.meta_mut().hash = Some(hash);
     }
 
     /// How the packet was merged from segments, or shall be cut into them; `None` for a packet that is one.
     pub fn gso(&self) -> Option<Gso> {
-        self.0.meta.gso
+        self.0.offload.gso
     }
 
     /// Sets how the packet is to be cut into segments.
     pub fn set_gso(&mut self, gso: Option<Gso>) {
-        self.0.meta.gso = gso;
+        self.0.offload.gso = gso;
     }
 
     /// Bytes of all headers of a packet to be cut whose checksum is [`IpSummed::Partial`].
@@ -211,26 +252,27 @@ impl SkBuff {
 
     /// Sets the connection that the packet belongs to (`nf_ct_set`).
     pub(crate) fn set_nfct(&mut self, nfct: Option<NfCt>) {
-        self.0.meta.nfct = nfct;
+        self.0.meta_mut().nfct = nfct;
     }
 
     /// Charges the buffer to a socket's send buffer until it is recycled or dropped (`skb_set_owner_w`).
     pub(crate) fn set_owner_w(&mut self, charge: WmemCharge) {
-        self.0.wmem = Some(charge);
+        self.0.shared_mut().wmem = Some(charge);
     }
 
     /// Charges the buffer to the socket that `other` is charged to, if any.
     pub(crate) fn share_owner_w(&mut self, other: &SkBuff) {
-        self.0.wmem = other.0.wmem.as_ref().map(|w| w.charge_also(self.truesize()));
+        let truesize = self.truesize();
+        self.0.shared_mut().wmem = other.0.shared.wmem.as_ref().map(|w| w.charge_also(truesize));
     }
 
     /// Takes over the charge of another buffer to its sender's socket.
     pub(crate) fn take_owner_of(&mut self, other: &mut SkBuff) {
-        self.0.wmem = other.0.wmem.take();
+        self.0.shared_mut().wmem = other.0.shared.wmem.take();
     }
 
     /// Ends the charge to the sending socket (`skb_orphan`).
     pub fn orphan(&mut self) {
-        self.0.wmem = None;
+        self.0.shared.wmem = None;
     }
 }

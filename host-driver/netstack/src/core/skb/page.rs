@@ -2,13 +2,18 @@
 //!
 //! A buffer belongs to one packet, which may write to it. Payload that TCP keeps until it is acknowledged is in
 //! pages instead: a page is written first and then only read, by as many packets as there are copies of it, each
-//! seeing its part (`skb_frag_t`). Who wants to write must hold the only copy ([`Page::bytes_mut`]), so that no
+//! seeing its part (`skb_frag_t`). Who wants to write must hold the only copy (`Page::write_from`), so that no
 //! packet's bytes ever change under it.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::SkbData;
+use super::part_sums::PartSums;
+use crate::core::checksum::Sum;
+
+/// Bytes that are copied before they are summed.
+const AT_HAND: usize = 8 * 1024;
 
 /// Memory of either origin.
 pub(crate) enum Storage {
@@ -39,21 +44,31 @@ impl Storage {
 }
 
 /// Memory that packets share, with the count of those who hold it (`struct page`).
-pub(crate) struct Page(Arc<Storage>);
+pub(crate) struct Page(Arc<Inner>);
+
+struct Inner {
+    storage: Storage,
+    sums: PartSums,
+}
 
 impl Page {
     pub(crate) fn new(storage: Storage) -> Self {
-        Self(Arc::new(storage))
+        let sums = PartSums::of_page(storage.bytes().len());
+        Self(Arc::new(Inner { storage, sums }))
     }
 
     /// Bytes of the whole page.
     pub(crate) fn size(&self) -> usize {
-        self.0.bytes().len()
+        self.0.storage.bytes().len()
     }
 
-    /// The page, writable, if nobody else holds it (`page_count` of 1).
-    pub(crate) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
-        Arc::get_mut(&mut self.0).map(Storage::bytes_mut)
+    /// The page from `start` on, to be written if nobody else holds it (`page_count` of 1), and the sums of what is in
+    /// front of that.
+    fn write_from(&mut self, start: u32) -> Option<(&mut [u8], &mut PartSums)> {
+        let Inner { storage, sums } = Arc::get_mut(&mut self.0)?;
+        let room = storage.bytes_mut().get_mut(start as usize..)?;
+        sums.truncate(start);
+        Some((room, sums))
     }
 
     /// Whether nobody else holds it.
@@ -64,7 +79,7 @@ impl Page {
     }
 
     pub(crate) fn is_external(&self) -> bool {
-        self.0.is_external()
+        self.0.storage.is_external()
     }
 
     /// Another holder (`get_page`).
@@ -99,7 +114,7 @@ impl Frag {
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         let (start, len) = (self.offset as usize, self.len as usize);
-        self.page.0.bytes().get(start..start + len).unwrap_or(&[])
+        self.page.0.storage.bytes().get(start..start + len).unwrap_or(&[])
     }
 
     /// The part from `at` on, of `len` bytes at most, with a count of its own (`__skb_frag_ref`).
@@ -129,14 +144,50 @@ impl Frag {
     /// Appends as many of `bytes` as the page has room for behind the part, if nobody else holds the page;
     /// how many (`skb_copy_to_page_nocache` of the last fragment).
     pub(crate) fn extend(&mut self, bytes: &[u8]) -> usize {
-        let end = (self.offset + self.len) as usize;
-        let Some(room) = self.page.bytes_mut().and_then(|page| page.get_mut(end..)) else {
+        let Some((room, _)) = self.page.write_from(self.offset + self.len) else {
             return 0;
         };
         let len = bytes.len().min(room.len());
         room[..len].copy_from_slice(&bytes[..len]);
         self.len += len as u32;
         len
+    }
+
+    /// The same in parts of `first` bytes and then of `size` bytes, which is not 0, whose sums are noted.
+    pub(crate) fn extend_summed(&mut self, bytes: &[u8], first: usize, size: usize) -> usize {
+        let mut start = self.offset + self.len;
+        let Some((room, sums)) = self.page.write_from(start) else {
+            return 0;
+        };
+        let len = bytes.len().min(room.len());
+        let (bytes, room) = (&bytes[..len], &mut room[..len]);
+        let (first_bytes, bytes) = bytes.split_at(first.min(len));
+        let (first_room, room) = room.split_at_mut(first_bytes.len());
+        let mut note = |part: &[u8]| {
+            let end = start + part.len() as u32;
+            sums.push(start, end, Sum::ZERO.add_bytes(part));
+            start = end;
+        };
+        first_room.copy_from_slice(first_bytes);
+        if !first_bytes.is_empty() {
+            note(first_room);
+        }
+        // A few parts at once, since to copy much costs less for each byte, but no more than the nearest cache keeps.
+        let several = size * (AT_HAND / size).max(1);
+        for (bytes, room) in bytes.chunks(several).zip(room.chunks_mut(several)) {
+            room.copy_from_slice(bytes);
+            room.chunks(size).for_each(&mut note);
+        }
+        self.len += len as u32;
+        len
+    }
+
+    /// The sum of the bytes; `near` as [`PartSums::get`] takes it.
+    #[inline(always)]
+    pub(crate) fn sum(&self, near: &mut usize) -> Sum {
+        let end = self.offset + self.len;
+        let noted = self.page.0.sums.get(self.offset, end, near);
+        noted.unwrap_or_else(|| Sum::ZERO.add_bytes(self.bytes()))
     }
 
     /// Grows over `next`, if that is what follows in the same page (`skb_can_coalesce`).
@@ -200,6 +251,33 @@ mod tests {
         drop(b);
         assert_eq!(a.extend(b"defghij"), 5, "to the end of the page");
         assert_eq!(a.bytes(), b"abcdefgh");
+    }
+
+    #[test]
+    fn sums_are_those_of_the_bytes_that_are_there() {
+        let of = |bytes: &[u8]| Sum::ZERO.add_bytes(bytes).finish();
+        let mut whole = Frag::new(page(&[0; 12]), 0, 0);
+        assert_eq!(whole.extend_summed(b"abcdefgh", 3, 4), 8);
+        assert_eq!(whole.bytes(), b"abcdefgh");
+        assert_eq!(whole.slice(3, 4).sum(&mut 1).finish(), of(b"defg"));
+        assert_eq!(whole.slice(2, 4).sum(&mut 1).finish(), of(b"cdef"), "not a part");
+        whole.trim(5);
+        assert_eq!(whole.extend(b"xy"), 2);
+        assert_eq!(
+            whole.slice(3, 4).sum(&mut 1).finish(),
+            of(b"dexy"),
+            "written over"
+        );
+        assert_eq!(whole.slice(0, 3).sum(&mut 0).finish(), of(b"abc"));
+        assert_eq!(
+            whole.extend_summed(b"0123456789", 2, 2),
+            5,
+            "to the end of the page"
+        );
+        assert_eq!(whole.slice(9, 2).sum(&mut 0).finish(), of(b"23"));
+        let other = whole.slice(0, 1);
+        assert_eq!(whole.extend_summed(b"z", 1, 1), 0, "the other would see it");
+        assert_eq!(other.bytes(), b"a");
     }
 
     #[test]

@@ -1,6 +1,12 @@
 //! The buffer's edges.
 
 use super::*;
+use crate::core::netdevice::IfIndex;
+use crate::core::pool::SkbPool;
+use crate::core::sock::Wmem;
+use crate::core::time::Instant;
+use crate::netfilter::NfCt;
+use crate::wire::ethernet::EtherType;
 use proptest::prelude::*;
 
 #[test]
@@ -50,6 +56,66 @@ fn operations_without_room_fail_and_change_nothing() {
         }
     );
     assert_eq!(skb.data(), b"abc");
+}
+
+#[test]
+fn whatever_was_written_is_gone_from_a_buffer_that_is_used_again() {
+    let known = |skb: &SkBuff| {
+        let times = (skb.tstamp(), skb.delivery_time(), skb.hash(), skb.packet_id());
+        let from = (
+            skb.dev(),
+            skb.rx_queue(),
+            skb.protocol(),
+            skb.pkt_type(),
+            skb.nfct(),
+        );
+        let headers = [skb.mac_header(), skb.network_header(), skb.transport_header()].map(|h| h.is_some());
+        let rest = (skb.priority(), skb.mark(), skb.ip_summed(), skb.gso());
+        let size = [skb.headroom(), skb.len(), skb.truesize(), skb.nr_frags()];
+        format!("{times:?} {from:?} {headers:?} {rest:?} {size:?}")
+    };
+    let writes: [fn(&mut SkBuff); 20] = [
+        |skb| skb.set_tstamp(Instant::from_nanos(1)),
+        |skb| skb.set_delivery_time(Instant::ZERO),
+        |skb| skb.set_hash(0),
+        |skb| skb.set_packet_id(7),
+        |skb| skb.set_dev(IfIndex::LOOPBACK),
+        |skb| skb.record_rx_queue(3),
+        |skb| skb.set_protocol(EtherType::ARP),
+        |skb| skb.set_pkt_type(PktType::Multicast),
+        |skb| skb.set_nfct(Some(NfCt::Untracked)),
+        SkBuff::reset_mac_header,
+        SkBuff::reset_network_header,
+        SkBuff::reset_transport_header,
+        |skb| skb.set_priority(1),
+        |skb| skb.set_mark(1),
+        |skb| skb.set_checksum_partial(2),
+        |skb| {
+            skb.set_gso(Some(Gso {
+                size: 1,
+                segs: 1,
+                kind: GsoType::TcpV6,
+            }))
+        },
+        |skb| skb.reserve(5).unwrap(),
+        |skb| skb.append_frag(SkBuff::from_slice(b"b")).unwrap(),
+        |skb| {
+            skb.add_frag_ref(&Frag::new(Page::new(Storage::Heap([1; 9].into())), 0, 9))
+                .unwrap()
+        },
+        |skb| skb.set_owner_w(Wmem::default().charge(5)),
+    ];
+    let mut pool = SkbPool::new(4);
+    let new = known(&pool.alloc(1).unwrap());
+    for (n, write) in writes.into_iter().enumerate() {
+        let mut skb = pool.alloc(1).unwrap();
+        write(&mut skb);
+        assert!(known(&skb) != new || skb.holds_others(), "write {n}");
+        pool.recycle(skb);
+        let skb = pool.alloc(1).unwrap();
+        assert_eq!(known(&skb), new, "write {n}");
+        assert!(!skb.holds_others(), "write {n}");
+    }
 }
 
 #[test]
