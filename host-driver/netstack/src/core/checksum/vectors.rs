@@ -11,10 +11,12 @@ const MOST: usize = 1 << 16;
 /// Sum of the 16-bit words of `data` in memory order, padded with a zero byte; of 33 bits for each [`MOST`] bytes.
 #[inline]
 pub(super) fn sum(data: &[u8]) -> u64 {
-    match data.len() {
-        ..LEAST => sum_short(data),
-        ..=MOST => sum_long(data),
-        _ => data.chunks(MOST).map(sum_long).sum(),
+    if data.len() < LEAST {
+        sum_short(data)
+    } else if data.len() <= MOST {
+        sum_long(data)
+    } else {
+        data.chunks(MOST).map(sum_long).sum()
     }
 }
 
