@@ -14,8 +14,8 @@ use rand::RngExt;
 const FEATURES_OK: u32 = 8;
 
 /// The feature bits (virtio 1.3 section 5.1.3) of `Negotiated`, field by field.
-const NEGOTIATED: [u32; 21] = [
-    1, 15, 53, 52, 7, 8, 9, 61, 0, 11, 12, 13, 22, 60, 57, 18, 20, 19, 23, 2, 21,
+const NEGOTIATED: [u32; 22] = [
+    1, 15, 53, 52, 7, 8, 9, 61, 0, 11, 12, 13, 22, 60, 57, 18, 20, 19, 23, 2, 21, 50,
 ];
 
 /// 2.2, 3.1.1, 6.1: what is offered, and who gets FEATURES_OK.
@@ -49,6 +49,7 @@ fn features_are_negotiated() {
             | 1 << 23
             | 1 << 21
             | 1 << 63
+            | 1 << 50
             | 1 << 52
             | 1 << 53
             | 1 << 57
