@@ -443,7 +443,9 @@ impl<F: PciFunction> VirtioNet<F> {
             _ => 1,
         };
         let least = if merged {
-            merged_len(buffers)
+            let window = self.transport.function_ref().dma().window();
+            let pairs = self.queues.as_ref().map_or(1, |queues| queues.pairs.len());
+            merged_len(window.end - window.start, buffers * pairs)
         } else {
             MERGEABLE_LEN
         };

@@ -29,13 +29,11 @@ pub const MERGEABLE_LEN: usize = 1536;
 pub const MERGED_MIN_LEN: usize = 4096;
 /// The longest: each buffer of a packet costs a descriptor, and the largest packet has no more than five of them then.
 pub const MERGED_MAX_LEN: usize = 16384;
-/// Memory of a ring's buffers that a few long ones may take; a long ring has short ones instead.
-const MERGED_RING: usize = 4 << 20;
-
-/// Length of a buffer in a ring of so many, where the device merges segments.
-pub(crate) fn merged_len(buffers: usize) -> usize {
-    let len = MERGED_RING / buffers.max(1);
-    len.next_multiple_of(64).clamp(MERGED_MIN_LEN, MERGED_MAX_LEN)
+/// Length of a buffer where the device merges segments: so long that the `buffers` of all rings together take at most half
+/// of `memory`, in bytes, since what is sent needs some too; within the bounds above.
+pub(crate) fn merged_len(memory: u64, buffers: usize) -> usize {
+    let len = usize::try_from(memory / 2).unwrap_or(usize::MAX) / buffers.max(1);
+    (len / 64 * 64).clamp(MERGED_MIN_LEN, MERGED_MAX_LEN)
 }
 
 /// Where received packets go and buffers come from: the upper half of a driver's receive path.
@@ -487,5 +485,28 @@ impl PartCursor {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merged_buffers_leave_half_of_the_memory() {
+        for (memory, buffers, len) in [
+            (64 << 20, 512, MERGED_MAX_LEN),
+            (8 << 20, 256, MERGED_MAX_LEN),
+            (8 << 20, 512, 8192),
+            (8 << 20, 600, 6976),
+            (8 << 20, 4096, MERGED_MIN_LEN),
+            (u64::MAX, 0, MERGED_MAX_LEN),
+        ] {
+            assert_eq!(
+                merged_len(memory, buffers),
+                len,
+                "{memory} bytes, {buffers} buffers"
+            );
+        }
     }
 }
