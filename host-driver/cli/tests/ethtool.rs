@@ -86,7 +86,7 @@ fn counters_are_listed_and_tests_pass() {
         // Of each queue, by the device itself.
         "\n     rx0_hw_packets: ",
         "\n     tx1_hw_drop_malformed: 0\n",
-        "\n     cvq_hw_command_num: ",
+        "\n     cq_hw_command_num: ",
         "The test result is PASS\nThe test extra info:\n",
         "Link test             (online)\t 0\n",
         "Loopback test        (offline)\t 0\n",

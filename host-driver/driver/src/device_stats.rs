@@ -35,7 +35,7 @@ impl std::fmt::Display for StatsQueue {
         match self {
             Self::Rx(pair) => write!(f, "rx{pair}"),
             Self::Tx(pair) => write!(f, "tx{pair}"),
-            Self::Control => f.write_str("cvq"),
+            Self::Control => f.write_str("cq"),
         }
     }
 }

@@ -80,7 +80,7 @@ fn expected(net: &mut Net) -> BTreeMap<String, u64> {
     let queues = (0..2 * pairs).chain([model.queues.len() as u16 - 1]);
     for queue in queues {
         let (prefix, kinds) = match (queue == 2 * pairs, queue % 2) {
-            (true, _) => ("cvq".into(), 32..33),
+            (true, _) => ("cq".into(), 32..33),
             (_, 0) => (format!("rx{}", queue / 2), 0..16),
             _ => (format!("tx{}", queue / 2), 16..32),
         };
