@@ -42,7 +42,7 @@ trap cleanup EXIT
 # await_line TEXT FILE: for at most 10 s.
 await_line() {
     for _ in $(seq 100); do
-        grep -q "$1" "$2" && return
+        grep -qs "$1" "$2" && return
         sleep 0.1
     done
     echo "vm-test: $2 doesn't say \"$1\":"
@@ -77,6 +77,8 @@ report() {
     tail -80 "$vm/$1.console"
     echo "the server said:"
     tail -20 "$vm/$1.server" 2>/dev/null
+    # Once more, where whoever sees only the end of a log sees it.
+    grep '^FAILED' "$vm/$1.console" | sed "s/^/vm-test: $1: /"
     exit 1
 }
 # The card's counters in the order of its registers, for a guest that reads them there.
@@ -87,6 +89,8 @@ counter() { sed -n 's/^card: //p' "$vm/linux.server" | tr ',' '\n' | awk -v name
 
 for test in "${tests[@]}"; do
     status=0
+    # What an earlier run left would be taken for what this one says.
+    rm -f "$vm/$test".* "$vm"/*."$test"
     case $test in
     linux)
         serve linux
@@ -118,12 +122,13 @@ for test in "${tests[@]}"; do
         serve tap "unshare --net --" tap:card
         nsenter --target "$server" --net "$target/debug/hematite" --device system up >"$vm/echo.tap" 2>&1 &
         pids+=($!)
+        await_line 'echoing on port' "$vm/echo.tap"
         GUEST_SETTINGS=$linux_settings KERNEL_ARGUMENTS=iomem=relaxed GUEST_CPUS=2 \
             scripts/vm/boot.sh tap scripts/vm/guest-linux.sh "${card[@]}" || status=$?
         # The other way round: our driver and stack on the card, found and spoken to by this machine's kernel.
-        "$target/debug/hematite" --device "vfio-user:$work/tap" --ip 10.0.0.1/24 up >"$vm/up.tap" 2>&1 &
-        up=$!
         if [ $status = 0 ]; then
+            "$target/debug/hematite" --device "vfio-user:$work/tap" --ip 10.0.0.1/24 up >"$vm/up.tap" 2>&1 &
+            up=$!
             await_line 'link up' "$vm/up.tap"
             nsenter --target "$server" --net "$target/debug/hematite" --device system udp 10.0.0.1 \
                 --bytes "$bytes" --timeout 30000 || status=$?
@@ -147,10 +152,10 @@ for test in "${tests[@]}"; do
     vfio)
         serve vfio
         # On a port of its own: another run's would end in the midst of this one's transfers.
-        "$target/debug/hematite" --device system up --port 0 >"$vm/echo.server" 2>&1 &
+        "$target/debug/hematite" --device system up --port 0 >"$vm/echo.vfio" 2>&1 &
         pids+=($!)
-        await_line 'echoing on port' "$vm/echo.server"
-        port=$(sed -n 's/^echoing on port //p' "$vm/echo.server")
+        await_line 'echoing on port' "$vm/echo.vfio"
+        port=$(sed -n 's/^echoing on port //p' "$vm/echo.vfio")
         # Both behind the IOMMU; QEMU's own device with packed rings, and a second function beside it.
         port1=bus=port1,addr=0x0
         modern=iommu_platform=on,disable-legacy=on
