@@ -4,6 +4,13 @@ use crate::prefetch::Prefetch;
 use crate::prelude::*;
 use crate::ram::{LutRam, Ram};
 
+/// Words between two pointers of a ring, which may be all or none.
+#[hw]
+fn level<const A: usize>(head: Bits<A>, tail: Bits<A>, full: Bit) -> Bits<16> {
+    let words = (tail - head).resize::<16>();
+    if full { bits::<16>(1 << A) } else { words }
+}
+
 /// A shallow queue of `2^A` words in distributed RAM. One word in and one out each cycle; a word is
 /// readable the cycle after it was written. Neither side's handshake depends on the other's
 /// combinationally.
@@ -30,8 +37,6 @@ pub struct Fifo<T: Synth, const A: usize> {
     memory: LutRam<T, A>,
     head: Reg<Bits<A>>,
     tail: Reg<Bits<A>>,
-    count: Reg<Bits<16>>,
-    /// What `count` says, ready at the start of the cycle.
     some: Reg<Bit>,
     full: Reg<Bit>,
 }
@@ -39,7 +44,7 @@ pub struct Fifo<T: Synth, const A: usize> {
 #[hw]
 impl<T: Synth, const A: usize> Logic for Fifo<T, A> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.head, self.tail, self.count);
+        registers!(self.clock, self.reset => self.head, self.tail);
         registers!(self.clock, self.reset => self.some, self.full);
         clocked!(self.clock => self.memory);
         let room = !self.full.q.val();
@@ -48,26 +53,26 @@ impl<T: Synth, const A: usize> Logic for Fifo<T, A> {
         let pop = self.read_ready.val() && some;
         self.write_ready.next = room;
         self.read_valid.next = some;
-        self.level.next = self.count.q.val();
+        self.level.next = level::<A>(self.head.q.val(), self.tail.q.val(), self.full.q.val());
         self.memory.write_enable.next = push;
         self.memory.write_address.next = self.tail.q.val();
         self.memory.write_data.next = self.write_data.val();
         self.memory.read_address.next = self.head.q.val();
         self.read_data.next = self.memory.read_data.val();
+        let after_tail = self.tail.q.val() + 1;
+        let after_head = self.head.q.val() + 1;
         if push {
-            self.tail.d.next = self.tail.q.val() + 1;
+            self.tail.d.next = after_tail;
         }
         if pop {
-            self.head.d.next = self.head.q.val() + 1;
+            self.head.d.next = after_head;
         }
         if push && !pop {
-            self.count.d.next = self.count.q.val() + 1;
             self.some.d.next = true;
-            self.full.d.next = self.count.q.val() == bits::<16>((1 << A) - 1);
+            self.full.d.next = after_tail == self.head.q.val();
         }
         if pop && !push {
-            self.count.d.next = self.count.q.val() - 1;
-            self.some.d.next = self.count.q.val() != bits::<16>(1);
+            self.some.d.next = after_head != self.tail.q.val();
             self.full.d.next = false;
         }
     }
@@ -99,7 +104,8 @@ pub struct SlowFifo<T: Synth, const A: usize> {
     memory: Ram<T, A>,
     head: Reg<Bits<A>>,
     tail: Reg<Bits<A>>,
-    count: Reg<Bits<16>>,
+    some: Reg<Bit>,
+    full: Reg<Bit>,
     /// The RAM's output is the oldest word.
     settled: Reg<Bit>,
 }
@@ -107,32 +113,35 @@ pub struct SlowFifo<T: Synth, const A: usize> {
 #[hw]
 impl<T: Synth, const A: usize> Logic for SlowFifo<T, A> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.head, self.tail, self.count, self.settled);
+        registers!(self.clock, self.reset => self.head, self.tail, self.full, self.some, self.settled);
         clocked!(self.clock => self.memory);
-        let count = self.count.q.val();
-        let room = !count.get_bit(A);
+        let room = !self.full.q.val();
         let push = self.write_valid.val() && room;
         let pop = self.read_ready.val() && self.settled.q.val();
         self.write_ready.next = room;
-        self.level.next = count;
+        self.level.next = level::<A>(self.head.q.val(), self.tail.q.val(), self.full.q.val());
         self.memory.write_enable.next = push;
         self.memory.write_address.next = self.tail.q.val();
         self.memory.write_data.next = self.write_data.val();
         self.memory.read_address.next = self.head.q.val();
         self.read_data.next = self.memory.read_data.val();
         self.read_valid.next = self.settled.q.val();
-        self.settled.d.next = count.any() && !pop;
+        self.settled.d.next = self.some.q.val() && !pop;
+        let after_tail = self.tail.q.val() + 1;
+        let after_head = self.head.q.val() + 1;
         if push {
-            self.tail.d.next = self.tail.q.val() + 1;
+            self.tail.d.next = after_tail;
         }
         if pop {
-            self.head.d.next = self.head.q.val() + 1;
+            self.head.d.next = after_head;
         }
         if push && !pop {
-            self.count.d.next = count + 1;
+            self.some.d.next = true;
+            self.full.d.next = after_tail == self.head.q.val();
         }
         if pop && !push {
-            self.count.d.next = count - 1;
+            self.some.d.next = after_head != self.tail.q.val();
+            self.full.d.next = false;
         }
     }
 }
@@ -163,8 +172,6 @@ pub struct BlockFifo<T: Synth, const A: usize> {
     memory: Ram<T, A>,
     head: Reg<Bits<A>>,
     tail: Reg<Bits<A>>,
-    count: Reg<Bits<16>>,
-    /// What `count` says, ready at the start of the cycle.
     some: Reg<Bit>,
     full: Reg<Bit>,
     prefetch: Prefetch<T>,
@@ -173,14 +180,14 @@ pub struct BlockFifo<T: Synth, const A: usize> {
 #[hw]
 impl<T: Synth, const A: usize> Logic for BlockFifo<T, A> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.head, self.tail, self.count);
+        registers!(self.clock, self.reset => self.head, self.tail);
         registers!(self.clock, self.reset => self.some, self.full);
         clocked!(self.clock => self.memory);
         clocked!(self.clock, self.reset => self.prefetch);
         let room = !self.full.q.val();
         let push = self.write_valid.val() && room;
         self.write_ready.next = room;
-        self.level.next = self.count.q.val();
+        self.level.next = level::<A>(self.head.q.val(), self.tail.q.val(), self.full.q.val());
         self.memory.write_enable.next = push;
         self.memory.write_address.next = self.tail.q.val();
         self.memory.write_data.next = self.write_data.val();
@@ -191,20 +198,20 @@ impl<T: Synth, const A: usize> Logic for BlockFifo<T, A> {
         self.read_data.next = self.prefetch.read_data.val();
         self.read_valid.next = self.prefetch.read_valid.val();
         let fetch = self.prefetch.fetch.val();
+        let after_tail = self.tail.q.val() + 1;
+        let after_head = self.head.q.val() + 1;
         if push {
-            self.tail.d.next = self.tail.q.val() + 1;
+            self.tail.d.next = after_tail;
         }
         if fetch {
-            self.head.d.next = self.head.q.val() + 1;
+            self.head.d.next = after_head;
         }
         if push && !fetch {
-            self.count.d.next = self.count.q.val() + 1;
             self.some.d.next = true;
-            self.full.d.next = self.count.q.val() == bits::<16>((1 << A) - 1);
+            self.full.d.next = after_tail == self.head.q.val();
         }
         if fetch && !push {
-            self.count.d.next = self.count.q.val() - 1;
-            self.some.d.next = self.count.q.val() != bits::<16>(1);
+            self.some.d.next = after_head != self.tail.q.val();
             self.full.d.next = false;
         }
     }
