@@ -69,7 +69,7 @@ fn enable_from(start: Bits<2>) -> Bits<4> {
 
 /// Takes requests of N clients (at most 8) in turn and cuts each into segments, in address order.
 ///
-/// A request of one segment takes 4 cycles, each further segment 3 more; two segments wait at
+/// A request of one segment takes 4 cycles, each further segment 3 more; one segment waits at
 /// the output. A request is cut wholly before the next is taken. Length 0 counts as 1; addresses
 /// wrap at 2^64. Nothing is accepted while `enable` is low. A request that is offered stays offered until it
 /// is taken: whose turn it is was decided the cycle before.
@@ -122,16 +122,16 @@ pub struct Splitter<const N: usize> {
     room: Reg<Bits<10>>,
     bytes: Reg<Bits<10>>,
     last: Reg<Bit>,
-    out: Skid<Segment>,
+    out: Reg<Segment>,
+    out_valid: Reg<Bit>,
 }
 
 #[hw]
 impl<const N: usize> Logic for Splitter<N> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.turn);
-        clocked!(self.clock, self.reset => self.out);
-        registers!(self.clock, self.reset => self.picked, self.accepting);
-        registers!(self.clock => self.pick);
+        registers!(self.clock, self.reset => self.picked, self.accepting, self.out_valid);
+        registers!(self.clock => self.pick, self.out);
         registers!(self.clock => self.client, self.offset, self.tail, self.place, self.remaining, self.wide);
         registers!(self.clock => self.room, self.bytes, self.last);
 
@@ -166,8 +166,8 @@ impl<const N: usize> Logic for Splitter<N> {
             let picked = pick == bits::<3>(i as u64);
             self.ready[i].next = accept && picked;
             if picked {
-                address = self.address[i].val();
-                length = self.length[i].val();
+                address = address | self.address[i].val();
+                length = length | self.length[i].val();
             }
         }
         let length_or_one = if self.remaining.q.val().any() {
@@ -198,7 +198,7 @@ impl<const N: usize> Logic for Splitter<N> {
         let above = enable_from(place.get_bits::<2>(0));
         let below = enable_below(end);
 
-        self.out.write_data.next = Segment {
+        let segment = Segment {
             address: place,
             dwords,
             bytes,
@@ -211,7 +211,13 @@ impl<const N: usize> Logic for Splitter<N> {
             offset: self.offset.q.val(),
             tail: self.tail.q.val(),
         };
-        self.out.write_valid.next = self.state.q.val() == SplitState::Output;
+        let free = !self.out_valid.q.val();
+        if self.segment_ready.val() {
+            self.out_valid.d.next = false;
+        }
+        if free {
+            self.out.d.next = segment;
+        }
         match self.state.q.val() {
             SplitState::Request => {
                 if accept {
@@ -247,7 +253,8 @@ impl<const N: usize> Logic for Splitter<N> {
                 self.state.d.next = SplitState::Output;
             }
             SplitState::Output => {
-                if self.out.write_ready.val() {
+                if free {
+                    self.out_valid.d.next = true;
                     self.place.d.next = place + bytes.resize::<64>();
                     self.remaining.d.next = self.remaining.q.val() - bytes.resize::<16>();
                     self.state.d.next = if self.last.q.val() {
@@ -258,9 +265,8 @@ impl<const N: usize> Logic for Splitter<N> {
                 }
             }
         }
-        self.segment.next = self.out.read_data.val();
-        self.segment_valid.next = self.out.read_valid.val();
-        self.out.read_ready.next = self.segment_ready.val();
-        self.idle.next = self.state.q.val() == SplitState::Request && !self.out.read_valid.val();
+        self.segment.next = self.out.q.val();
+        self.segment_valid.next = self.out_valid.q.val();
+        self.idle.next = self.state.q.val() == SplitState::Request && free;
     }
 }
