@@ -3,11 +3,12 @@
 use hematite_abi::pci;
 use hematite_lang::prelude::*;
 
-use super::ports::{RegisterOut, Request};
+use super::ports::RegisterOut;
 
 #[hw]
 enum State {
     Request,
+    Address,
     Decision,
     Config,
     Window,
@@ -49,6 +50,100 @@ fn above(enables: Bits<4>) -> Bits<2> {
     }
 }
 
+/// The first bytes of a word, as many as the window has, at every place where they may have to go.
+#[hw]
+fn to_lanes(word: Bits<32>, length: Bits<3>) -> Bits<32> {
+    let byte0 = word.get_bits::<8>(0);
+    let byte1 = if length.get_bit(0) {
+        byte0
+    } else {
+        word.get_bits::<8>(8)
+    };
+    if length.get_bit(2) {
+        word
+    } else {
+        cat::<32>((byte1, byte0, byte1, byte0))
+    }
+}
+
+/// The bytes of a word from `lane` on, as many as are aligned there; behind them anything.
+#[hw]
+fn from_lanes(word: Bits<32>, lane: Bits<2>) -> Bits<32> {
+    let half = if lane.get_bit(1) {
+        word.get_bits::<16>(16)
+    } else {
+        word.get_bits::<16>(0)
+    };
+    let byte0 = if lane.get_bit(0) {
+        half.get_bits::<8>(8)
+    } else {
+        half.get_bits::<8>(0)
+    };
+    cat::<32>((word.get_bits::<16>(16), half.get_bits::<8>(8), byte0))
+}
+
+/// The first beat of a request, decoded.
+#[hw(value)]
+struct Request {
+    /// Type 0 configuration request.
+    configuration: Bit,
+    /// Memory read, not locked.
+    memory: Bit,
+    /// The request carries data.
+    write: Bit,
+    /// Locked memory read: its completion is a locked one.
+    locked: Bit,
+    /// Poisoned (EP).
+    poisoned: Bit,
+    /// Traffic class.
+    traffic_class: Bits<3>,
+    /// Attr[1:0]: Relaxed Ordering, No Snoop.
+    attributes: Bits<2>,
+    /// Attr[2]: ID-Based Ordering.
+    id_ordering: Bit,
+    /// Length in DW; 0 means 1024.
+    length: Bits<10>,
+    /// First DW byte enables.
+    first_enables: Bits<4>,
+    /// Last DW byte enables.
+    last_enables: Bits<4>,
+    /// Requester ID.
+    requester: Bits<16>,
+    /// Tag.
+    tag: Bits<8>,
+    /// The address has two DWs.
+    four: Bit,
+}
+
+#[hw]
+fn decode(beat: Bits<64>) -> Request {
+    let kind = beat.get_bits::<5>(24);
+    Request {
+        configuration: kind == bits::<5>(4),
+        memory: kind == bits::<5>(0),
+        write: beat.get_bit(30),
+        locked: kind == bits::<5>(1),
+        poisoned: beat.get_bit(14),
+        traffic_class: beat.get_bits::<3>(20),
+        attributes: beat.get_bits::<2>(12),
+        id_ordering: beat.get_bit(18),
+        length: beat.get_bits::<10>(0),
+        first_enables: beat.get_bits::<4>(32),
+        last_enables: beat.get_bits::<4>(36),
+        requester: beat.get_bits::<16>(48),
+        tag: beat.get_bits::<8>(40),
+        four: beat.get_bit(29),
+    }
+}
+
+/// A beat of a completion: a DW, or two, the last one or not.
+#[hw(value)]
+struct Part {
+    data: Bits<64>,
+    two: Bit,
+    last: Bit,
+}
+
 /// Performs configuration requests and memory reads, one at a time, and answers everything.
 ///
 /// Memory reads of any length, 1..=1024 DW, are answered by completions split at every 128-byte boundary,
@@ -56,7 +151,7 @@ fn above(enables: Bits<4>) -> Bits<2> {
 /// supported or misses BAR 0 gets a completion with status Unsupported Request. A completion is offered
 /// only when it is stored whole.
 ///
-/// Throughput: a DW of a read takes about 7 cycles. Captures bus and device number from configuration
+/// Throughput: a DW of a read takes about 7 cycles, and a beat of a completion leaves every other cycle. Captures bus and device number from configuration
 /// writes (PCI Express 2.2.9).
 #[hw]
 pub struct Completer {
@@ -64,12 +159,8 @@ pub struct Completer {
     pub clock: Signal<In, Clock>,
     /// Drops everything.
     pub reset: Signal<In, Bit>,
-    /// A request, from the receiver.
-    pub request: Signal<In, Request>,
-    /// It is offered.
-    pub request_valid: Signal<In, Bit>,
-    /// It is taken.
-    pub request_ready: Signal<Out, Bit>,
+    /// Requests, two beats each, from the receiver. There is room for 16.
+    pub request: StreamIn,
     /// Memory Space Enable, in D0.
     pub enable: Signal<In, Bit>,
     /// BAR 0.
@@ -90,15 +181,17 @@ pub struct Completer {
     pub unsupported: Signal<Out, Bit>,
     /// A poisoned request was refused.
     pub poisoned: Signal<Out, Bit>,
-    queue: Fifo<Request, 4>,
+    queue: SlowFifo<Bits<64>, 5>,
     /// A beat on its way to `outgoing`.
-    made: Reg<Beat>,
+    made: Reg<Part>,
     made_valid: Reg<Bit>,
-    outgoing: Fifo<Beat, 5>,
+    outgoing: SlowFifo<Part, 5>,
     /// The completion in `outgoing` is whole.
     complete: Reg<Bit>,
     state: Reg<State>,
     current: Reg<Request>,
+    /// The second beat: of memory requests the address, of others the header's third DW, and what is to be written.
+    beyond: Reg<Bits<64>>,
     id: Reg<Bits<16>>,
     refused: Reg<Bit>,
     /// The completion carries data.
@@ -121,21 +214,25 @@ pub struct Completer {
 impl Logic for Completer {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.complete, self.id, self.made_valid);
+        registers!(self.clock => self.beyond);
         registers!(self.clock => self.current, self.refused, self.data, self.bytes, self.words, self.chunk);
         registers!(self.clock => self.address, self.first, self.word, self.low, self.half, self.made);
         clocked!(self.clock, self.reset => self.queue, self.outgoing);
-        self.queue.write_data.next = self.request.val();
-        self.queue.write_valid.next = self.request_valid.val();
-        self.request_ready.next = self.queue.write_ready.val();
+        self.queue.write_data.next = self.request.data.val();
+        self.queue.write_valid.next = self.request.valid.val();
+        self.request.ready.next = self.queue.write_ready.val();
         self.queue.read_ready.next = false;
+        let front = self.queue.read_data.val();
         self.function_id.next = self.id.q.val();
         self.unsupported.next = false;
         self.poisoned.next = false;
 
         let current = self.current.q.val();
-        let config_address = cat::<12>((current.address.get_bits::<10>(2), bits::<2>(0)));
+        let low = self.beyond.q.val().get_bits::<32>(0);
+        let high = self.beyond.q.val().get_bits::<32>(32);
+        let config_address = cat::<12>((low.get_bits::<10>(2), bits::<2>(0)));
         self.config.address.next = config_address.resize::<16>();
-        self.config.write_data.next = current.data;
+        self.config.write_data.next = high;
         self.config.byte_enables.next = current.first_enables;
         self.config.write.next = current.write;
         self.config.valid.next = false;
@@ -157,9 +254,8 @@ impl Logic for Completer {
             _ => bits::<4>(0),
         };
         let lane = self.window_offset.val().get_bits::<2>(0);
-        let lane_bits = cat::<5>((lane, bits::<3>(0)));
         let in_window = matches!(self.state.q.val(), State::Window);
-        self.bus.write_data.next = current.data << lane_bits;
+        self.bus.write_data.next = to_lanes(high, self.window_length.val());
         self.bus.write.next = in_window && current.write;
         self.bus.valid.next = false;
         if in_window {
@@ -216,11 +312,18 @@ impl Logic for Completer {
         let mut push = false;
         let mut last = false;
         let mut beat = cat::<64>((self.word.q.val(), self.low.q.val()));
-        let mut keep = bits::<8>(0xff);
+        let mut two = true;
         match self.state.q.val() {
             State::Request => {
                 self.queue.read_ready.next = true;
-                self.current.d.next = self.queue.read_data.val();
+                self.current.d.next = decode(front);
+                if self.queue.read_valid.val() {
+                    self.state.d.next = State::Address;
+                }
+            }
+            State::Address => {
+                self.queue.read_ready.next = true;
+                self.beyond.d.next = front;
                 if self.queue.read_valid.val() {
                     self.state.d.next = State::Decision;
                 }
@@ -246,13 +349,15 @@ impl Logic for Completer {
                 };
                 self.words.d.next = length;
                 self.chunk.d.next = bits::<11>(1);
-                self.address.d.next = current.address.get_bits::<14>(2);
+                let within = if current.four { high } else { low };
+                self.address.d.next = within.get_bits::<14>(2);
                 self.first.d.next = true;
                 self.refused.d.next = false;
                 self.data.d.next = !current.write;
-                let hit = self.enable.val()
-                    && current.address.get_bits::<48>(16) == self.base.val().get_bits::<48>(16);
-                let ours = current.configuration && current.address.get_bits::<3>(16) == bits::<3>(0);
+                let above = if current.four { low } else { bits::<32>(0) };
+                let page = cat::<48>((above, within.get_bits::<16>(16)));
+                let hit = self.enable.val() && page == self.base.val().get_bits::<48>(16);
+                let ours = current.configuration && low.get_bits::<3>(16) == bits::<3>(0);
                 if current.poisoned {
                     self.poisoned.next = true;
                     self.refused.d.next = true;
@@ -260,7 +365,7 @@ impl Logic for Completer {
                     self.state.d.next = State::Header;
                 } else if ours {
                     if current.write {
-                        self.id.d.next = current.address.get_bits::<16>(16);
+                        self.id.d.next = low.get_bits::<16>(16);
                     }
                     let window = config_address == bits::<12>(WINDOW_DATA)
                         && self.window_length.val().any()
@@ -285,7 +390,7 @@ impl Logic for Completer {
             }
             State::Window => {
                 self.bus.valid.next = true;
-                self.word.d.next = self.bus.read_data.val() >> lane_bits;
+                self.word.d.next = from_lanes(self.bus.read_data.val(), lane);
                 if self.bus.ready.val() {
                     self.state.d.next = State::Header;
                 }
@@ -328,7 +433,7 @@ impl Logic for Completer {
                 self.low.d.next = self.word.q.val();
                 if !self.half.q.val() {
                     beat = cat::<64>((bits::<32>(0), self.word.q.val()));
-                    keep = bits::<8>(0x0f);
+                    two = false;
                 }
                 let taken = if self.first.q.val() {
                     bits::<13>(4) - skip.resize::<13>()
@@ -352,24 +457,27 @@ impl Logic for Completer {
                 push = true;
                 last = true;
                 beat = cat::<64>((bits::<32>(0), self.low.q.val()));
-                keep = bits::<8>(0x0f);
+                two = false;
                 self.state.d.next = State::Request;
             }
         }
 
         self.made_valid.d.next = push;
-        self.made.d.next = Beat {
+        self.made.d.next = Part {
             data: beat,
-            keep: keep,
-            last: last,
-            error: false,
+            two,
+            last,
         };
         let made = self.made.q.val();
         self.outgoing.write_valid.next = self.made_valid.q.val();
         self.outgoing.write_data.next = made;
         let front = self.outgoing.read_data.val();
         self.completion.data.next = front.data;
-        self.completion.keep.next = front.keep;
+        self.completion.keep.next = if front.two {
+            bits::<8>(0xff)
+        } else {
+            bits::<8>(0x0f)
+        };
         self.completion.last.next = front.last;
         self.completion.error.next = false;
         self.completion.valid.next = self.complete.q.val() && self.outgoing.read_valid.val();

@@ -132,9 +132,7 @@ impl<const QUEUES: usize, const SOURCES: usize, const A: usize> Logic for Functi
         self.completion.link(&mut self.receive.completion);
         self.receive.posted.join(&mut self.writer.tlp);
         self.receive.posted_idle.next = self.writer.idle.val();
-        self.completer.request.next = self.receive.request.val();
-        self.completer.request_valid.next = self.receive.request_valid.val();
-        self.receive.request_ready.next = self.completer.request_ready.val();
+        self.receive.request.join(&mut self.completer.request);
         self.completer.completion.join(&mut self.transmit.completion);
         self.write_tlp.link(&mut self.transmit.write);
         self.read_tlp.link(&mut self.transmit.read);

@@ -2,41 +2,6 @@
 
 use hematite_lang::prelude::*;
 
-/// A non-posted request other than those the receiver answers with silence, decoded.
-#[hw(value)]
-pub struct Request {
-    /// Type 0 configuration request.
-    pub configuration: Bit,
-    /// Memory read, not locked.
-    pub memory: Bit,
-    /// The request carries data.
-    pub write: Bit,
-    /// Locked memory read: its completion is a locked one.
-    pub locked: Bit,
-    /// Poisoned (EP).
-    pub poisoned: Bit,
-    /// Traffic class.
-    pub traffic_class: Bits<3>,
-    /// Attr[1:0]: Relaxed Ordering, No Snoop.
-    pub attributes: Bits<2>,
-    /// Attr[2]: ID-Based Ordering.
-    pub id_ordering: Bit,
-    /// Length in DW; 0 means 1024.
-    pub length: Bits<10>,
-    /// First DW byte enables.
-    pub first_enables: Bits<4>,
-    /// Last DW byte enables.
-    pub last_enables: Bits<4>,
-    /// Requester ID.
-    pub requester: Bits<16>,
-    /// Tag.
-    pub tag: Bits<8>,
-    /// Byte address of a memory request. Of a configuration request, the header's third DW.
-    pub address: Bits<64>,
-    /// First DW of data.
-    pub data: Bits<32>,
-}
-
 /// A register access, leaving a master. `valid` stays high, and the rest stable, until `ready`; `ready`
 /// is high for one cycle. An access without byte enables has no side effect.
 #[hw(interface)]

@@ -3,7 +3,6 @@
 use hematite_lang::prelude::*;
 
 use super::buffer::CommitFifo;
-use super::ports::Request;
 
 #[hw]
 enum State {
@@ -62,12 +61,8 @@ pub struct Receive {
     pub completion: StreamOut,
     /// Memory writes, as they came.
     pub posted: StreamOut,
-    /// A non-posted request.
-    pub request: Signal<Out, Request>,
-    /// It is offered.
-    pub request_valid: Signal<Out, Bit>,
-    /// It is taken.
-    pub request_ready: Signal<In, Bit>,
+    /// The two first beats of each non-posted request: its header, and a DW of data if there is one.
+    pub request: StreamOut,
     /// A TLP was dropped because the link nullified it.
     pub tlp_nullified: Signal<Out, Bit>,
     /// A TLP was dropped because it was malformed.
@@ -84,15 +79,13 @@ pub struct Receive {
     /// DWs still to be stored.
     wanted: Reg<Bits<12>>,
     state: Reg<State>,
-    dw0: Reg<Bits<32>>,
-    dw1: Reg<Bits<32>>,
 }
 
 #[hw]
 impl Logic for Receive {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.started, self.bad, self.state);
-        registers!(self.clock => self.expected, self.wanted, self.dw0, self.dw1);
+        registers!(self.clock => self.expected, self.wanted);
         clocked!(self.clock, self.reset => self.buffer);
 
         // Checking and storing.
@@ -186,7 +179,11 @@ impl Logic for Receive {
         self.posted.last.next = beat.last;
         self.posted.error.next = false;
         self.posted.valid.next = false;
-        self.request_valid.next = false;
+        self.request.data.next = beat.data;
+        self.request.keep.next = beat.keep;
+        self.request.last.next = matches!(self.state.q.val(), State::RequestAddress);
+        self.request.error.next = false;
+        self.request.valid.next = false;
         self.write_poisoned.next = false;
         self.held.next = false;
         let mut pop = false;
@@ -232,16 +229,15 @@ impl Logic for Receive {
                 }
             }
             State::RequestHeader => {
-                pop = true;
-                self.dw0.d.next = beat.data.get_bits::<32>(0);
-                self.dw1.d.next = beat.data.get_bits::<32>(32);
-                if some {
+                self.request.valid.next = some && self.posted_idle.val();
+                pop = self.request.ready.val() && self.posted_idle.val();
+                if some && pop {
                     self.state.d.next = State::RequestAddress;
                 }
             }
             State::RequestAddress => {
-                self.request_valid.next = some && self.posted_idle.val();
-                pop = self.request_ready.val() && self.posted_idle.val();
+                self.request.valid.next = some;
+                pop = self.request.ready.val();
                 if some && pop {
                     self.state.d.next = if beat.last { State::Header } else { State::Rest };
                 }
@@ -254,32 +250,5 @@ impl Logic for Receive {
             }
         }
         self.buffer.read_ready.next = pop;
-
-        let dw0 = self.dw0.q.val();
-        let dw1 = self.dw1.q.val();
-        let kind = dw0.get_bits::<5>(24);
-        let low = beat.data.get_bits::<32>(0);
-        let high = beat.data.get_bits::<32>(32);
-        self.request.next = Request {
-            configuration: kind == bits::<5>(4),
-            memory: kind == bits::<5>(0),
-            write: dw0.get_bit(30),
-            locked: kind == bits::<5>(1),
-            poisoned: dw0.get_bit(14),
-            traffic_class: dw0.get_bits::<3>(20),
-            attributes: dw0.get_bits::<2>(12),
-            id_ordering: dw0.get_bit(18),
-            length: dw0.get_bits::<10>(0),
-            first_enables: dw1.get_bits::<4>(0),
-            last_enables: dw1.get_bits::<4>(4),
-            requester: dw1.get_bits::<16>(16),
-            tag: dw1.get_bits::<8>(8),
-            address: if dw0.get_bit(29) {
-                cat::<64>((low, high.get_bits::<30>(2), bits::<2>(0)))
-            } else {
-                cat::<64>((bits::<32>(0), low))
-            },
-            data: high,
-        };
     }
 }
