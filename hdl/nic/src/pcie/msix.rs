@@ -10,9 +10,14 @@ use crate::virtio::ports::InterruptIn;
 enum State {
     Idle,
     Load,
+    Address,
+    Data,
     Request,
     Message,
 }
+
+/// Words of the table: four for each of 32 vectors.
+const TABLE_BITS: usize = 7;
 
 /// Turns interrupt requests into memory writes (PCI Express 6.1.4).
 ///
@@ -21,7 +26,8 @@ enum State {
 /// So a masked vector is sent once at unmask, and none is lost. A request without a vector of the table, or
 /// while MSI-X is disabled, is dropped and counted. Without Bus Master Enable messages wait.
 ///
-/// A request is taken every cycle; the message is offered three cycles later. A message that is already
+/// A request is taken every cycle; the message is offered five cycles later. An access takes three cycles, and waits
+/// while a message is read. A message that is already
 /// offered to the write engine is not recalled by a mask. `2^A >= VECTORS`; at most 32 vectors. The last
 /// of `SOURCES` is for configuration changes, the others are queues.
 #[hw]
@@ -64,9 +70,8 @@ pub struct Msix<const VECTORS: usize, const A: usize, const SOURCES: usize> {
     pub generated_for: Signal<Out, Bits<5>>,
     /// A request was dropped.
     pub irq_dropped: Signal<Out, Bit>,
-    address_low: LutRam<Bits<32>, A>,
-    address_high: LutRam<Bits<32>, A>,
-    data: LutRam<Bits<32>, A>,
+    /// The table as the host sees it; vector control is in `masks`.
+    table: Ram<Bits<32>, TABLE_BITS>,
     #[reset(true)]
     masks: [Reg<Bit>; VECTORS],
     pending: [Reg<Bit>; VECTORS],
@@ -75,6 +80,8 @@ pub struct Msix<const VECTORS: usize, const A: usize, const SOURCES: usize> {
     low: Reg<Bits<32>>,
     high: Reg<Bits<32>>,
     payload: Reg<Bits<32>>,
+    /// The message's data comes from the table in this cycle.
+    fetched: Reg<Bit>,
     cut_or_reset: Signal<Local, Bit>,
     /// A source's request.
     asked: Reg<Bit>,
@@ -83,6 +90,8 @@ pub struct Msix<const VECTORS: usize, const A: usize, const SOURCES: usize> {
     asked_by: Reg<Bits<5>>,
     makes_message: Reg<Bit>,
     made_for: Reg<Bits<5>>,
+    /// The word of the access at hand is read, and in the next cycle the access done.
+    active: Reg<Bit>,
     done: Reg<Bit>,
     read: Reg<Bits<32>>,
 }
@@ -91,13 +100,14 @@ pub struct Msix<const VECTORS: usize, const A: usize, const SOURCES: usize> {
 impl<const VECTORS: usize, const A: usize, const SOURCES: usize> Logic for Msix<VECTORS, A, SOURCES> {
     fn update(&mut self) {
         assert!(VECTORS <= 32 && VECTORS <= 1 << A);
-        registers!(self.clock, self.reset => self.asked, self.done, self.makes_message);
+        registers!(self.clock, self.reset => self.asked, self.active, self.done, self.makes_message);
         registers!(self.clock => self.asked_by, self.made_for);
-        registers!(self.clock => self.asked_vector, self.asked_of_queue, self.chosen, self.low, self.high, self.payload, self.read);
+        registers!(self.clock => self.asked_vector, self.asked_of_queue, self.chosen, self.low, self.high, self.payload);
+        registers!(self.clock => self.read, self.fetched);
         for v in 0..VECTORS {
             registers!(self.clock, self.reset => self.masks[v], self.pending[v]);
         }
-        clocked!(self.clock => self.address_low, self.address_high, self.data);
+        clocked!(self.clock => self.table);
         registers!(self.clock, self.cut_or_reset => self.state);
         self.cut_or_reset.next = self.reset.val() || self.cut.val();
         self.irq_sent.next = false;
@@ -138,21 +148,31 @@ impl<const VECTORS: usize, const A: usize, const SOURCES: usize> Logic for Msix<
                 }
             }
             State::Load => {
-                self.low.d.next = self.address_low.read_data.val();
-                self.high.d.next = self.address_high.read_data.val();
-                self.payload.d.next = self.data.read_data.val();
                 if allowed && !chosen_masked {
                     for v in 0..VECTORS {
                         if self.chosen.q.val() == bits::<A>(v as u64) {
                             self.pending[v].d.next = false;
                         }
                     }
-                    self.state.d.next = State::Request;
+                    self.state.d.next = State::Address;
                 } else {
                     self.state.d.next = State::Idle;
                 }
             }
+            State::Address => {
+                self.low.d.next = self.table.read_data.val();
+                self.state.d.next = State::Data;
+            }
+            State::Data => {
+                self.high.d.next = self.table.read_data.val();
+                self.fetched.d.next = true;
+                self.state.d.next = State::Request;
+            }
             State::Request => {
+                self.fetched.d.next = false;
+                if self.fetched.q.val() {
+                    self.payload.d.next = self.table.read_data.val();
+                }
                 self.write.valid.next = true;
                 if self.write.ready.val() {
                     self.state.d.next = State::Message;
@@ -213,55 +233,53 @@ impl<const VECTORS: usize, const A: usize, const SOURCES: usize> Logic for Msix<
         // The table, a word at a time; the messages go first at its read port.
         let word = self.access.address.val().get_bits::<2>(2);
         let entry = self.access.address.val().get_bits::<8>(4);
-        let index = entry.resize::<A>();
         let in_pending = self.access.address.val().get_bit(12);
         let in_table = !self.access.address.val().get_bits::<3>(12).any()
             && entry < bits::<8>(VECTORS as u64)
             && !self.access.address.val().get_bits::<4>(8).any();
-        let active = self.access.valid.val() && !self.done.q.val() && !loading;
-        let at = if loading { self.chosen.q.val() } else { index };
-        self.address_low.read_address.next = at;
-        self.address_high.read_address.next = at;
-        self.data.read_address.next = at;
+        let chosen = self.chosen.q.val().resize::<5>();
+        let mut fetches = true;
+        let place = cat::<7>((entry.get_bits::<5>(0), word));
+        self.table.read_address.next = match self.state.q.val() {
+            State::Load => cat::<7>((chosen, bits::<2>(0))),
+            State::Address => cat::<7>((chosen, bits::<2>(1))),
+            State::Data => cat::<7>((chosen, bits::<2>(2))),
+            _ => {
+                fetches = false;
+                place
+            }
+        };
+        let active = self.active.q.val();
+        self.active.d.next = self.access.valid.val() && !active && !self.done.q.val() && !fetches;
+        self.done.d.next = active;
         let enables = self.access.byte_enables.val();
         let new = self.access.write_data.val();
         let write = active && self.access.write.val() && in_table;
-        self.address_low.write_address.next = index;
-        self.address_low.write_data.next = merge32(self.address_low.read_data.val(), new, enables);
-        self.address_low.write_enable.next = write && word == bits::<2>(0);
-        self.address_high.write_address.next = index;
-        self.address_high.write_data.next = merge32(self.address_high.read_data.val(), new, enables);
-        self.address_high.write_enable.next = write && word == bits::<2>(1);
-        self.data.write_address.next = index;
-        self.data.write_data.next = merge32(self.data.read_data.val(), new, enables);
-        self.data.write_enable.next = write && word == bits::<2>(2);
+        self.table.write_address.next = place;
+        self.table.write_data.next = merge32(self.table.read_data.val(), new, enables);
+        self.table.write_enable.next = write && !word.all();
         let mut control = false;
-        let mut pending_bits = bits::<32>(0);
+        let mut pending_bits = bits::<VECTORS>(0);
         for v in 0..VECTORS {
             if entry == bits::<8>(v as u64) {
                 control = self.masks[v].q.val();
-                if write && word == bits::<2>(3) && enables.get_bit(0) {
+                if write && word.all() && enables.get_bit(0) {
                     self.masks[v].d.next = new.get_bit(0);
                 }
             }
-            if self.pending[v].q.val() {
-                pending_bits.set_bits::<1>(v, bits::<1>(1));
-            }
+            pending_bits = pending_bits.replace_bit(v, self.pending[v].q.val());
         }
         let in_first_pending = in_pending && !self.access.address.val().get_bits::<10>(2).any();
-        self.read.d.next = if in_first_pending {
+        let rest = if in_first_pending {
             pending_bits
-        } else if in_table {
-            match word.index() {
-                0 => self.address_low.read_data.val(),
-                1 => self.address_high.read_data.val(),
-                2 => self.data.read_data.val(),
-                _ => cat::<32>((bits::<31>(0), control)),
-            }
         } else {
-            bits::<32>(0)
+            bits::<VECTORS>(0).replace_bit(0, in_table && control)
         };
-        self.done.d.next = active;
+        self.read.d.next = if in_table && !word.all() {
+            self.table.read_data.val()
+        } else {
+            rest.resize::<32>()
+        };
         self.access.ready.next = self.done.q.val();
         self.access.read_data.next = self.read.q.val();
     }
