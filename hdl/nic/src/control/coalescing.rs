@@ -21,7 +21,7 @@ const VQ_GET: usize = 3;
 ///
 /// Values above 65535 are refused, and so are commands that name a queue that is not an enabled data queue. A queue
 /// that is not enabled has what was last set for its direction, so it starts with that.
-/// The new values hold a cycle after `commit`.
+/// The new values hold a cycle after `commit`; what a queue has that is not enabled, `QUEUES` cycles later.
 #[hw]
 pub struct Coalescing<const QUEUES: usize> {
     /// Rising edge.
@@ -49,12 +49,14 @@ pub struct Coalescing<const QUEUES: usize> {
     transmit: Reg<Coalesce>,
     receive: Reg<Coalesce>,
     queue: [Reg<Coalesce>; QUEUES],
+    /// The queue that is given what its direction has, if it is not enabled.
+    turn: Reg<Bits<5>>,
 }
 
 #[hw]
 impl<const QUEUES: usize> Logic for Coalescing<QUEUES> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.transmit, self.receive);
+        registers!(self.clock, self.reset => self.transmit, self.receive, self.turn);
         registers!(self.clock => self.accept, self.ours, self.get, self.asked);
         for q in 0..QUEUES {
             registers!(self.clock, self.reset => self.queue[q]);
@@ -144,17 +146,27 @@ impl<const QUEUES: usize> Logic for Coalescing<QUEUES> {
         if sets_receive {
             self.receive.d.next = value;
         }
+        // One value for all queues to take, so that each is no more than registers with an enable.
+        let sets = sets_transmit || sets_receive || sets_one;
+        let turn = self.turn.q.val();
+        self.turn.d.next = if turn == bits::<5>(QUEUES as u64 - 1) {
+            bits::<5>(0)
+        } else {
+            turn + 1
+        };
+        let new = if sets {
+            value
+        } else if turn.get_bit(0) {
+            self.transmit.q.val()
+        } else {
+            self.receive.q.val()
+        };
         for q in 0..QUEUES {
             let all = if q % 2 == 0 { sets_receive } else { sets_transmit };
             let one = sets_one && self.named[q].q.val();
-            if one || all {
-                self.queue[q].d.next = value;
-            } else if !self.enabled[q].val() {
-                self.queue[q].d.next = if q % 2 == 0 {
-                    self.receive.q.val()
-                } else {
-                    self.transmit.q.val()
-                };
+            let renewed = !sets && turn == bits::<5>(q as u64) && !self.enabled[q].val();
+            if one || all || renewed {
+                self.queue[q].d.next = new;
             }
             self.coalesce[q].next = self.queue[q].q.val();
         }
