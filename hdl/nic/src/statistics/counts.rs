@@ -11,6 +11,10 @@ use super::record::{CountReadIn, DroppedPacket, ReceivedPacket, SentFrame, Verdi
 
 /// `2^RECORDS` packets of each direction may wait to be counted.
 const RECORDS: usize = 3;
+/// Bits in which pulses of one kind are counted between two visits.
+const PULSES: usize = 6;
+/// A packet or frame that is counted is at this step when the product is there.
+const PRODUCT: usize = 8;
 
 #[hw]
 enum CountState {
@@ -26,9 +30,10 @@ enum CountState {
 ///
 /// A received packet takes four cycles, a merged one ten; a sent frame four, one of a packet that was cut six or ten:
 /// less than the engines take for it. Up to eight of each wait meanwhile; any beyond would be lost. Pulses may come
-/// every cycle: each has an eight-bit accumulator, one of which is added to its counter in each cycle in which there is
-/// nothing else to do. `read.round` says that all have been. A read takes six cycles and more and never splits a
-/// counter. 512 cycles after `reset` all are 0; what is told before that waits.
+/// every cycle: each kind has six bits that count on and on, and one of them is looked at in each cycle in which there is
+/// nothing else to do: what it has grown by since its counter was written, less than 64, is added. `read.round` says that
+/// all have been. A read takes seven cycles and more and never splits a counter. 512 cycles after `reset` all are 0; what
+/// is told before that waits.
 #[hw]
 pub struct QueueCounts<const QUEUES: usize> {
     /// Rising edge.
@@ -66,39 +71,54 @@ pub struct QueueCounts<const QUEUES: usize> {
     state: Reg<CountState>,
     step: Reg<Bits<4>>,
     clearing: Reg<Bits<9>>,
-    notifications: [Reg<Bits<8>>; QUEUES],
-    interrupts: [Reg<Bits<8>>; QUEUES],
-    drops: [Reg<Bits<8>>; QUEUES],
-    special_drops: [Reg<Bits<8>>; QUEUES],
-    commands: Reg<Bits<8>>,
-    commands_ok: Reg<Bits<8>>,
-    /// The accumulator that is added next.
+    notifications: [Reg<Bits<PULSES>>; QUEUES],
+    interrupts: [Reg<Bits<PULSES>>; QUEUES],
+    drops: [Reg<Bits<PULSES>>; QUEUES],
+    special_drops: [Reg<Bits<PULSES>>; QUEUES],
+    commands: Reg<Bits<PULSES>>,
+    commands_ok: Reg<Bits<PULSES>>,
+    /// The kind of pulses that is looked at next.
     turn_queue: Reg<Bits<5>>,
     turn: Reg<Bits<2>>,
     rounded: Reg<Bit>,
-    /// Bytes of the frames that a merged packet was: its own, and headers as often as frames joined.
-    wire_bytes: Reg<Bits<24>>,
+    /// Headers times frames that joined, a bit a cycle.
+    product: Reg<Bits<24>>,
     addend: Reg<Bits<24>>,
     factor: Reg<Bits<8>>,
-    /// The word that is read next, what is to be added to it, and whether the sum is written.
+    /// The word that is read next, what is to be added to it, and whether the sum is written. Of pulses, the amount is
+    /// what their count is now.
     at: Reg<Bits<9>>,
     amount: Reg<Bits<24>>,
     adds: Reg<Bit>,
+    counted: Reg<Bit>,
     /// The same of the word that the memory puts out.
     read_at: Reg<Bits<9>>,
     read_amount: Reg<Bits<24>>,
     read_adds: Reg<Bit>,
-    /// And of the word in `old`.
+    read_counted: Reg<Bit>,
+    /// Of the word in `old`.
     old: Reg<Bits<64>>,
     old_at: Reg<Bits<9>>,
     old_amount: Reg<Bits<24>>,
     old_adds: Reg<Bit>,
+    old_counted: Reg<Bit>,
+    /// And of the sum that is written.
+    base: Reg<Bits<64>>,
+    base_at: Reg<Bits<9>>,
+    base_amount: Reg<Bits<24>>,
+    base_adds: Reg<Bit>,
 }
 
 /// Packets dropped of a queue in this cycle, by either of two.
 #[hw]
-fn both(first: Bit, second: Bit) -> Bits<8> {
-    cat::<8>((bits::<6>(0), first && second, first ^ second))
+fn both(first: Bit, second: Bit) -> Bits<PULSES> {
+    cat::<2>((first && second, first ^ second)).resize::<PULSES>()
+}
+
+/// `value` or nothing.
+#[hw]
+fn only(wanted: Bit, value: Bits<24>) -> Bits<24> {
+    if wanted { value } else { bits::<24>(0) }
 }
 
 #[hw]
@@ -107,10 +127,12 @@ impl<const QUEUES: usize> Logic for QueueCounts<QUEUES> {
         assert!(QUEUES % 2 == 0 && QUEUES <= 16, "pairs of queues, at most 8");
         registers!(self.clock, self.reset => self.state, self.clearing, self.commands, self.commands_ok);
         registers!(self.clock, self.reset => self.turn_queue, self.turn, self.rounded);
-        registers!(self.clock, self.reset => self.adds, self.read_adds, self.old_adds);
-        registers!(self.clock => self.step, self.wire_bytes, self.addend, self.factor);
-        registers!(self.clock => self.at, self.amount, self.read_at, self.read_amount);
-        registers!(self.clock => self.old, self.old_at, self.old_amount);
+        registers!(self.clock, self.reset => self.adds, self.read_adds, self.old_adds, self.base_adds);
+        registers!(self.clock => self.step, self.product, self.addend, self.factor);
+        registers!(self.clock => self.at, self.amount, self.counted);
+        registers!(self.clock => self.read_at, self.read_amount, self.read_counted);
+        registers!(self.clock => self.old, self.old_at, self.old_amount, self.old_counted);
+        registers!(self.clock => self.base, self.base_at, self.base_amount);
         clocked!(self.clock, self.reset => self.received_packets, self.sent_frames);
         clocked!(self.clock => self.counters);
         self.received_packets.write_data.next = self.received.val();
@@ -129,12 +151,12 @@ impl<const QUEUES: usize> Logic for QueueCounts<QUEUES> {
             || self.sent_frames.read_valid.val()
             || self.read.valid.val();
         let scans = idle && !busy;
-        let mut pulses = bits::<8>(0);
         let turn = self.turn.q.val();
+        let mut pulses = bits::<PULSES>(0);
+        let mut special_pulses = bits::<PULSES>(0);
         for q in 0..QUEUES {
             registers!(self.clock, self.reset => self.notifications[q], self.interrupts[q]);
             registers!(self.clock, self.reset => self.drops[q], self.special_drops[q]);
-            let mine = scans && self.turn_queue.q.val() == bits::<5>(q as u64);
             let pair = bits::<3>(q as u64 / 2);
             let first = if q % 2 == 0 {
                 self.receive_drops[0].val()
@@ -148,42 +170,38 @@ impl<const QUEUES: usize> Logic for QueueCounts<QUEUES> {
             };
             let first_here = first.valid && first.queue == pair;
             let second_here = second.valid && second.queue == pair;
-            let drops = both(first_here, second_here);
-            let special = both(first_here && first.special, second_here && second.special);
-            let notified = both(self.notified[q].val(), false);
-            let interrupted = both(
-                self.interrupted.val() && self.interrupted_queue.val() == bits::<5>(q as u64),
-                false,
-            );
-            self.notifications[q].d.next = self.notifications[q].q.val() + notified;
-            self.interrupts[q].d.next = self.interrupts[q].q.val() + interrupted;
-            self.drops[q].d.next = self.drops[q].q.val() + drops;
-            self.special_drops[q].d.next = self.special_drops[q].q.val() + special;
-            if mine {
-                match turn.index() {
-                    0 => {
-                        pulses = self.notifications[q].q.val();
-                        self.notifications[q].d.next = notified;
-                    }
-                    1 => {
-                        pulses = self.interrupts[q].q.val();
-                        self.interrupts[q].d.next = interrupted;
-                    }
-                    2 => {
-                        pulses = self.drops[q].q.val();
-                        self.drops[q].d.next = drops;
-                    }
-                    _ => {
-                        pulses = self.special_drops[q].q.val();
-                        self.special_drops[q].d.next = special;
-                    }
+            let interrupted = self.interrupted.val() && self.interrupted_queue.val() == bits::<5>(q as u64);
+            self.notifications[q].d.next =
+                self.notifications[q].q.val() + both(self.notified[q].val(), false);
+            self.interrupts[q].d.next = self.interrupts[q].q.val() + both(interrupted, false);
+            self.drops[q].d.next = self.drops[q].q.val() + both(first_here, second_here);
+            self.special_drops[q].d.next = self.special_drops[q].q.val()
+                + both(first_here && first.special, second_here && second.special);
+            let here = self.turn_queue.q.val() == bits::<5>(q as u64);
+            for kind in 0..2 {
+                let mine = here && turn == bits::<2>(kind);
+                let special = here && turn == bits::<2>(kind + 2);
+                if mine {
+                    pulses = pulses
+                        | if kind == 0 {
+                            self.notifications[q].q.val()
+                        } else {
+                            self.interrupts[q].q.val()
+                        };
+                }
+                if special {
+                    special_pulses = special_pulses
+                        | if kind == 0 {
+                            self.drops[q].q.val()
+                        } else {
+                            self.special_drops[q].q.val()
+                        };
                 }
             }
         }
-        let command = both(self.command.val(), false);
-        let command_ok = both(self.command_ok.val(), false);
-        self.commands.d.next = self.commands.q.val() + command;
-        self.commands_ok.d.next = self.commands_ok.q.val() + command_ok;
+        pulses = pulses | special_pulses;
+        self.commands.d.next = self.commands.q.val() + both(self.command.val(), false);
+        self.commands_ok.d.next = self.commands_ok.q.val() + both(self.command_ok.val(), false);
         let mut word = match turn.index() {
             0 => bits::<4>(NOTIFICATIONS),
             1 => bits::<4>(INTERRUPTS),
@@ -193,16 +211,10 @@ impl<const QUEUES: usize> Logic for QueueCounts<QUEUES> {
         if control {
             if turn.get_bit(0) {
                 word = bits::<4>(COMMANDS_OK);
-                if scans {
-                    pulses = self.commands_ok.q.val();
-                    self.commands_ok.d.next = command_ok;
-                }
+                pulses = self.commands_ok.q.val();
             } else {
                 word = bits::<4>(COMMANDS);
-                if scans {
-                    pulses = self.commands.q.val();
-                    self.commands.d.next = command;
-                }
+                pulses = self.commands.q.val();
             }
         }
         let last_turn = if control { turn.get_bit(0) } else { turn.all() };
@@ -219,14 +231,20 @@ impl<const QUEUES: usize> Logic for QueueCounts<QUEUES> {
             }
         }
 
-        // One counter a cycle.
+        // One counter a cycle. A word comes again after four cycles at the earliest.
         let mut queue = self.turn_queue.q.val();
-        let mut amount = pulses.resize::<24>();
         let mut adds = scans;
         let mut end = false;
         let step = self.step.q.val();
         self.step.d.next = step + 1;
         self.read.done.next = false;
+        let sending = matches!(self.state.q.val(), CountState::Sent);
+        let counting = sending || matches!(self.state.q.val(), CountState::Received);
+        let product = !sending && step == bits::<4>(PRODUCT as u64);
+        let mut one = false;
+        let mut bytes = false;
+        let mut packet_bytes = false;
+        let mut joined = false;
         match self.state.q.val() {
             CountState::Clear => {
                 self.clearing.d.next = self.clearing.q.val() + 1;
@@ -242,92 +260,106 @@ impl<const QUEUES: usize> Logic for QueueCounts<QUEUES> {
                     self.state.d.next = CountState::Read;
                 }
             }
-            CountState::Received => {
+            CountState::Received | CountState::Sent => {
                 let merged = packet.joined.any();
-                queue = cat::<5>((bits::<1>(0), packet.queue, bits::<1>(0)));
-                adds = true;
-                amount = bits::<24>(1);
-                match step.index() {
-                    0 => word = bits::<4>(PACKETS),
-                    1 => {
-                        word = bits::<4>(BYTES);
-                        amount = packet.bytes.resize::<24>();
-                    }
-                    2 => {
-                        word = match packet.verdict {
-                            Verdict::Valid => bits::<4>(RX_CSUM_VALID),
-                            Verdict::Partial => bits::<4>(RX_NEEDS_CSUM),
-                            Verdict::Unknown => bits::<4>(RX_CSUM_NONE),
-                            Verdict::Bad => bits::<4>(RX_CSUM_BAD),
-                        };
-                        end = !merged;
-                    }
-                    3 => word = bits::<4>(RX_GSO),
-                    4 => {
-                        word = bits::<4>(RX_GSO + 1);
-                        amount = packet.bytes.resize::<24>();
-                    }
-                    5 => {
-                        word = bits::<4>(RX_GSO + 2);
-                        amount = packet.joined.resize::<24>() + 1;
-                    }
-                    8 => {
-                        word = bits::<4>(RX_GSO + 3);
-                        amount = self.wire_bytes.q.val();
-                        end = true;
-                    }
-                    _ => adds = false,
-                }
-                self.received_packets.read_ready.next = end;
-            }
-            CountState::Sent => {
                 let alone = frame.first && frame.last;
-                queue = cat::<5>((bits::<1>(0), frame.queue, bits::<1>(1)));
+                queue = if sending {
+                    cat::<5>((bits::<1>(0), frame.queue, bits::<1>(1)))
+                } else {
+                    cat::<5>((bits::<1>(0), packet.queue, bits::<1>(0)))
+                };
                 adds = true;
-                amount = bits::<24>(1);
                 match step.index() {
-                    0 => word = bits::<4>(PACKETS),
+                    0 => {
+                        word = bits::<4>(PACKETS);
+                        one = true;
+                    }
                     1 => {
                         word = bits::<4>(BYTES);
-                        amount = frame.bytes.resize::<24>();
+                        bytes = true;
                     }
                     2 => {
-                        word = if frame.checksum {
-                            bits::<4>(TX_NEEDS_CSUM)
+                        one = true;
+                        if !sending {
+                            word = match packet.verdict {
+                                Verdict::Valid => bits::<4>(RX_CSUM_VALID),
+                                Verdict::Partial => bits::<4>(RX_NEEDS_CSUM),
+                                Verdict::Unknown => bits::<4>(RX_CSUM_NONE),
+                                Verdict::Bad => bits::<4>(RX_CSUM_BAD),
+                            };
+                            end = !merged;
                         } else {
-                            bits::<4>(TX_CSUM_NONE)
-                        };
-                        adds = frame.last;
-                        end = !frame.segment;
+                            word = if frame.checksum {
+                                bits::<4>(TX_NEEDS_CSUM)
+                            } else {
+                                bits::<4>(TX_CSUM_NONE)
+                            };
+                            adds = frame.last;
+                            end = !frame.segment;
+                        }
                     }
                     3 => {
-                        word = bits::<4>(TX_GSO + 2);
-                        adds = !alone;
+                        one = true;
+                        word = if sending {
+                            bits::<4>(TX_GSO + 2)
+                        } else {
+                            bits::<4>(RX_GSO + 2)
+                        };
+                        adds = !sending || !alone;
                     }
                     4 => {
-                        word = bits::<4>(TX_GSO + 3);
-                        amount = frame.bytes.resize::<24>();
-                        adds = !alone;
-                        end = !frame.last;
+                        bytes = true;
+                        word = if sending {
+                            bits::<4>(TX_GSO + 3)
+                        } else {
+                            bits::<4>(RX_GSO + 3)
+                        };
+                        adds = !sending || !alone;
+                        end = sending && !frame.last;
                     }
-                    5 => word = bits::<4>(TX_GSO),
+                    5 => {
+                        one = true;
+                        word = if sending {
+                            bits::<4>(TX_GSO)
+                        } else {
+                            bits::<4>(RX_GSO)
+                        };
+                    }
                     6 => {
-                        word = bits::<4>(TX_GSO + 1);
-                        amount = frame.packet_bytes.resize::<24>();
-                        end = !alone;
+                        packet_bytes = sending;
+                        bytes = !sending;
+                        word = if sending {
+                            bits::<4>(TX_GSO + 1)
+                        } else {
+                            bits::<4>(RX_GSO + 1)
+                        };
+                        end = sending && !alone;
                     }
-                    7 => word = bits::<4>(TX_GSO + 4),
+                    7 => {
+                        one = sending;
+                        joined = !sending;
+                        word = if sending {
+                            bits::<4>(TX_GSO + 4)
+                        } else {
+                            bits::<4>(RX_GSO + 2)
+                        };
+                    }
                     _ => {
-                        word = bits::<4>(TX_GSO + 5);
-                        amount = frame.packet_bytes.resize::<24>();
+                        packet_bytes = sending;
+                        word = if sending {
+                            bits::<4>(TX_GSO + 5)
+                        } else {
+                            bits::<4>(RX_GSO + 3)
+                        };
                         end = true;
                     }
                 }
-                self.sent_frames.read_ready.next = end;
+                self.received_packets.read_ready.next = end && !sending;
+                self.sent_frames.read_ready.next = end && sending;
             }
             CountState::Read => {
-                // The word is read in the third cycle, when whatever was added before is written.
-                if step == bits::<4>(4) {
+                // The word is read in the fourth cycle, when whatever was added before is written.
+                if step == bits::<4>(5) {
                     self.read.done.next = true;
                     end = true;
                 }
@@ -341,40 +373,62 @@ impl<const QUEUES: usize> Logic for QueueCounts<QUEUES> {
         } else {
             place(queue, word)
         };
-        self.amount.d.next = amount;
+        let frame_bytes = if sending {
+            frame.bytes.resize::<17>()
+        } else {
+            packet.bytes
+        };
+        self.amount.d.next = only(!counting, pulses.resize::<24>())
+            | only(one, bits::<24>(1))
+            | only(bytes, frame_bytes.resize::<24>())
+            | only(packet_bytes, frame.packet_bytes.resize::<24>())
+            | only(joined, packet.joined.resize::<24>())
+            | only(counting && product, self.product.q.val());
         self.adds.d.next = adds;
+        self.counted.d.next = !counting;
 
-        // Headers times frames that joined, a bit a cycle.
         if idle {
-            self.wire_bytes.d.next = packet.bytes.resize::<24>();
+            self.product.d.next = bits::<24>(0);
             self.addend.d.next = packet.joined.resize::<24>();
             self.factor.d.next = packet.headers;
         } else {
             if self.factor.q.val().get_bit(0) {
-                self.wire_bytes.d.next = self.wire_bytes.q.val() + self.addend.q.val();
+                self.product.d.next = self.product.q.val() + self.addend.q.val();
             }
             self.addend.d.next = self.addend.q.val() << 1;
             self.factor.d.next = self.factor.q.val() >> 1;
         }
 
-        // Read, add, write: a word comes again after four cycles at the earliest.
+        // Read, tell what is to be added, add and write.
         self.counters.read_address.next = self.at.q.val();
         self.read_at.d.next = self.at.q.val();
         self.read_amount.d.next = self.amount.q.val();
         self.read_adds.d.next = self.adds.q.val();
+        self.read_counted.d.next = self.counted.q.val();
         self.old.d.next = self.counters.read_data.val();
         self.old_at.d.next = self.read_at.q.val();
         self.old_amount.d.next = self.read_amount.q.val();
         self.old_adds.d.next = self.read_adds.q.val();
+        self.old_counted.d.next = self.read_counted.q.val();
         self.read.data.next = self.old.q.val();
+        let old = self.old.q.val();
+        let old_amount = self.old_amount.q.val();
+        self.base.d.next = old;
+        self.base_at.d.next = self.old_at.q.val();
+        self.base_adds.d.next = self.old_adds.q.val();
+        self.base_amount.d.next = if self.old_counted.q.val() {
+            (old_amount.get_bits::<PULSES>(0) - old.get_bits::<PULSES>(0)).resize::<24>()
+        } else {
+            old_amount
+        };
         if matches!(self.state.q.val(), CountState::Clear) {
             self.counters.write_address.next = self.clearing.q.val();
             self.counters.write_data.next = bits::<64>(0);
             self.counters.write_enable.next = true;
         } else {
-            self.counters.write_address.next = self.old_at.q.val();
-            self.counters.write_data.next = self.old.q.val() + self.old_amount.q.val().resize::<64>();
-            self.counters.write_enable.next = self.old_adds.q.val();
+            self.counters.write_address.next = self.base_at.q.val();
+            self.counters.write_data.next = self.base.q.val() + self.base_amount.q.val().resize::<64>();
+            self.counters.write_enable.next = self.base_adds.q.val();
         }
     }
 }
