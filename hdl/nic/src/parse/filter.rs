@@ -89,7 +89,7 @@ pub struct FilterConfigIn {
 /// Address and VLAN filter. Exact: 16 further addresses of either kind, every VLAN. The address table has two banks, so
 /// that it changes at once.
 ///
-/// The verdict on an address takes three cycles and one for each entry of the table that counts; that on a VLAN
+/// The verdict on an address takes five cycles and one for each entry of the table that counts; that on a VLAN
 /// follows `has_vlan` and `vlan` by two cycles. Promiscuous mode passes everything. A reset empties the VLAN table.
 #[hw]
 pub struct Filter {
@@ -114,8 +114,13 @@ pub struct Filter {
     /// It is not by its VLAN.
     pub wrong_vlan: Signal<Out, Bit>,
     sought: Reg<Bits<48>>,
-    addresses: LutRam<Bits<48>, 5>,
+    addresses: Ram<Bits<48>, 6>,
     searching: Reg<Bit>,
+    /// An entry comes out of the table.
+    looking: Reg<Bit>,
+    /// What parts of the one before are those of the address.
+    equal: [Reg<Bit>; 4],
+    compared: Reg<Bit>,
     /// The bank in which is searched, and its entries.
     bank: Reg<Bit>,
     limit: Reg<Bits<5>>,
@@ -136,7 +141,7 @@ pub struct Filter {
 #[hw]
 impl Logic for Filter {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.searching, self.clearing, self.turn);
+        registers!(self.clock, self.reset => self.searching, self.looking, self.compared, self.clearing, self.turn);
         registers!(self.clock => self.sought, self.entry, self.own, self.broadcast, self.found, self.refused);
         registers!(self.clock => self.stranger, self.bank, self.limit);
         clocked!(self.clock => self.addresses, self.members);
@@ -144,12 +149,23 @@ impl Logic for Filter {
 
         // Addresses.
         self.addresses.write_enable.next = self.config.address_write.val();
-        self.addresses.write_address.next = cat::<5>((!self.config.bank.val(), self.config.entry.val()));
+        self.addresses.write_address.next =
+            cat::<5>((!self.config.bank.val(), self.config.entry.val())).resize::<6>();
         self.addresses.write_data.next = self.config.address.val();
         let sought = self.sought.q.val();
         let entry = self.entry.q.val();
         let more = entry < self.limit.q.val() && !entry.get_bit(4);
-        self.addresses.read_address.next = cat::<5>((self.bank.q.val(), entry.get_bits::<4>(0)));
+        self.addresses.read_address.next =
+            cat::<5>((self.bank.q.val(), entry.get_bits::<4>(0))).resize::<6>();
+        self.looking.d.next = false;
+        self.compared.d.next = false;
+        let looked_at = self.addresses.read_data.val();
+        let mut equal = true;
+        for n in 0..4 {
+            registers!(self.clock => self.equal[n]);
+            self.equal[n].d.next = looked_at.get_bits::<12>(12 * n) == sought.get_bits::<12>(12 * n);
+            equal = equal && self.equal[n].q.val();
+        }
         self.own.d.next = sought == self.config.mac.val();
         self.broadcast.d.next = sought.all();
         if self.start.val() {
@@ -160,12 +176,14 @@ impl Logic for Filter {
             self.found.d.next = false;
             self.searching.d.next = true;
         } else if self.searching.q.val() {
+            self.compared.d.next = self.looking.q.val();
+            if self.compared.q.val() && equal {
+                self.found.d.next = true;
+            }
             if more {
                 self.entry.d.next = entry + 1;
-                if self.addresses.read_data.val() == sought {
-                    self.found.d.next = true;
-                }
-            } else {
+                self.looking.d.next = true;
+            } else if !self.looking.q.val() && !self.compared.q.val() {
                 self.searching.d.next = false;
             }
         }

@@ -219,7 +219,8 @@ fn a_frame_takes_its_beats_and_nine_cycles() {
             }
             let cycles = bench.run_until(200_000, |bench| bench[sink].len() == 100)? as usize;
             bench[sink].take();
-            let most = 100 * (beats + 9) + 4;
+            // What the hash takes is more than that for the shortest.
+            let most = 100 * (beats + 9).max(22) + 4;
             assert!(cycles <= most, "{cycles} cycles for 100 frames of {beats} beats");
         }
         Ok(())

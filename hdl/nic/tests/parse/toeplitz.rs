@@ -11,12 +11,11 @@ use crate::model::{ALL_TYPES, classify};
 /// The card's step over the whole input.
 fn stepped(input: &[u8]) -> Bits<32> {
     let mut hash = bits::<32>(0);
-    for (n, pair) in input.chunks(2).enumerate() {
-        let key = DEFAULT_KEY[2 * n..2 * n + 6]
+    for (n, &byte) in input.iter().enumerate() {
+        let key = DEFAULT_KEY[n..n + 5]
             .iter()
             .fold(0, |key, &byte| key << 8 | u64::from(byte));
-        let pair = u64::from(u16::from_be_bytes([pair[0], pair[1]]));
-        hash = step(hash, bits::<16>(pair), bits::<48>(key));
+        hash = step(hash, bits::<8>(byte.into()), bits::<40>(key));
     }
     hash
 }
