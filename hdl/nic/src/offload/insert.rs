@@ -6,6 +6,9 @@ use super::job::{FrameJob, PSH_FIN};
 use crate::mac::frame_fifo::{keep_of, top_of};
 use crate::statistics::{DroppedPacket, SentFrame};
 
+/// Bits of a pointer: one more than the largest memory needs, so that full and empty differ.
+const POINTER: usize = 12;
+
 /// What the memory keeps of a beat beside its bytes.
 #[hw(value)]
 pub struct BeatEnd {
@@ -86,19 +89,17 @@ pub struct ChecksumInserter<const A: usize> {
     bytes: [Ram<Bits<8>, A>; 8],
     ends: Ram<BeatEnd, A>,
     prefetch: Prefetch<WholeBeat>,
-    /// Where the next beat goes. Pointers count beats modulo 2^16.
-    write: Reg<Bits<16>>,
+    /// Where the next beat goes. Pointers count beats modulo `2^POINTER`.
+    write: Reg<Bits<POINTER>>,
     /// Where the frame being written starts.
-    start: Reg<Bits<16>>,
+    start: Reg<Bits<POINTER>>,
     /// Where the reader must stop, and the same a cycle later, when the memory has been written.
-    finished: Reg<Bits<16>>,
-    commit: Reg<Bits<16>>,
-    read: Reg<Bits<16>>,
-    /// `read` and the size of the memory: where the writer must stop.
-    #[reset(bits::<16>(1 << A))]
-    limit: Reg<Bits<16>>,
-    #[reset(bits::<16>(1 << A))]
-    free: Reg<Bits<16>>,
+    finished: Reg<Bits<POINTER>>,
+    commit: Reg<Bits<POINTER>>,
+    read: Reg<Bits<POINTER>>,
+    /// Places that are free, as of the cycle before.
+    #[reset(bits::<POINTER>(1 << A))]
+    free: Reg<Bits<POINTER>>,
     room: Reg<Bit>,
     /// Beats of the frame taken so far.
     beats: Reg<Bits<11>>,
@@ -137,7 +138,7 @@ pub struct ChecksumInserter<const A: usize> {
     ends_packet: Reg<Bit>,
     length: Reg<Bits<14>>,
     base: Reg<Bits<A>>,
-    end: Reg<Bits<16>>,
+    end: Reg<Bits<POINTER>>,
     accumulator: Reg<Bits<22>>,
     operand: Reg<Bits<16>>,
     /// A field to write: its first byte's place in the frame, and what goes to bytes at even and odd places.
@@ -176,7 +177,7 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
     fn update(&mut self) {
         assert!(A <= 11, "frames have at most 2^11 beats");
         registers!(self.clock, self.reset => self.write, self.start, self.finished, self.commit, self.read);
-        registers!(self.clock, self.reset => self.limit, self.free, self.room, self.beats, self.covered);
+        registers!(self.clock, self.reset => self.free, self.room, self.beats, self.covered);
         registers!(self.clock, self.reset => self.stored_lanes, self.summing, self.started, self.pairs_valid);
         registers!(self.clock, self.reset => self.four_valid, self.sum, self.sum_done, self.closing);
         registers!(self.clock, self.reset => self.field_valid, self.was_sent, self.was_summed);
@@ -201,7 +202,7 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
         let closing = self.closing.q.val();
         let room = self.room.q.val();
         // A beat that is taken in this cycle is not counted yet: so the last one stays free.
-        self.room.d.next = self.free.q.val().get_bits::<15>(1).any();
+        self.room.d.next = self.free.q.val().get_bits::<11>(1).any();
         let field_valid = self.field_valid.q.val();
         let ready = room && !field_valid && !(last && closing);
         self.frame.ready.next = ready;
@@ -241,7 +242,8 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
             }
         }
         self.write.d.next = write;
-        self.free.d.next = self.limit.q.val() - write;
+        // Where the writer must stop is the size of the memory ahead of the reader.
+        self.free.d.next = self.read.q.val() + bits::<POINTER>(1 << A) - write;
         self.commit.d.next = self.finished.q.val();
 
         // What the memory takes.
@@ -505,7 +507,6 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
         };
         if self.prefetch.fetch.val() {
             self.read.d.next = self.read.q.val() + 1;
-            self.limit.d.next = self.limit.q.val() + 1;
         }
         let beat = self.prefetch.read_data.val();
         self.output.data.next = beat.data;

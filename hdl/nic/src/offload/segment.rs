@@ -99,8 +99,7 @@ pub struct Segmenter {
     /// Either.
     pub dropped: Signal<Out, DroppedPacket>,
     state: Reg<SegmentState>,
-    /// A queue, and no register slice: what takes a beat is decided late, and only its pointers hang on that.
-    input: Fifo<OwnedBeat, 2>,
+    input: Skid<OwnedBeat>,
     /// The input word in use, and its bytes that are not used up, 0..=8.
     word: Reg<Bits<64>>,
     unused: Reg<Bits<4>>,
@@ -131,9 +130,7 @@ pub struct Segmenter {
     /// The packet is to be cut.
     cuts: Reg<Bit>,
     /// The packet's headers, as they came.
-    headers: LutRam<Bits<64>, 5>,
-    /// What the check of the headers reads.
-    walked: Reg<Bits<64>>,
+    headers: Ram<Bits<64>, 5>,
     kept: Reg<Bits<64>>,
     kept_at: Reg<Bits<5>>,
     keeping: Reg<Bit>,
@@ -216,7 +213,7 @@ impl Logic for Segmenter {
         registers!(self.clock => self.gso_type, self.gso_size, self.csum_start, self.csum_offset);
         registers!(self.clock => self.field_end, self.field_far, self.cuts, self.kept, self.kept_at, self.head);
         registers!(self.clock => self.data_offset, self.header_length, self.room, self.piece, self.piece_near);
-        registers!(self.clock => self.limited, self.later, self.again, self.id, self.seq, self.over, self.walked);
+        registers!(self.clock => self.limited, self.later, self.again, self.id, self.seq, self.over);
         registers!(self.clock => self.over_error, self.too_long, self.beat, self.ends_packet);
         registers!(self.clock => self.word_queue, self.word_lost, self.queue, self.lost);
         clocked!(self.clock, self.reset => self.input, self.walk);
@@ -267,9 +264,15 @@ impl Logic for Segmenter {
         let overflows = fills && held.get_bits::<3>(0).any();
         let rotated = rotate(word, self.shift.q.val());
         let merged = merge(self.carry.q.val(), carried, rotated);
+        // Of the headers from the memory, or what is carried and behind it the word's: in all states, as bytes behind
+        // those that count may be any.
+        let stored = self.headers.read_data.val();
+        let repeats = matches!(self.state.q.val(), SegmentState::Repeat);
+        let out = if repeats { stored } else { merged };
         let packet_ends = self.word_last.q.val() && !cut;
 
         let mut moves = false;
+        let mut carries = false;
         let mut consumed = false;
         let mut refused = false;
         let mut frame_done = false;
@@ -434,7 +437,6 @@ impl Logic for Segmenter {
                 self.state.d.next = SegmentState::Repeat;
             }
             SegmentState::Repeat => {
-                let data = self.headers.read_data.val();
                 if free {
                     if self.again.q.val() {
                         self.id.d.next = self.id.q.val() + 1;
@@ -443,13 +445,13 @@ impl Logic for Segmenter {
                         self.again.d.next = false;
                     }
                     self.beat.d.next = Beat {
-                        data: data,
+                        data: out,
                         keep: bits::<8>(0xff),
                         last: false,
                         error: false,
                     };
                     if head == header_length.get_bits::<6>(3) {
-                        self.carry.d.next = data;
+                        carries = true;
                         self.carried.d.next = header_length.get_bits::<3>(0);
                         self.left.d.next = self.piece.q.val();
                         self.near.d.next = self.piece_near.q.val();
@@ -473,7 +475,7 @@ impl Logic for Segmenter {
                     let error = full || (packet_ends && self.word_error.q.val());
                     self.beat_valid.d.next = fills || ends;
                     self.beat.d.next = Beat {
-                        data: merged,
+                        data: out,
                         keep: if fills {
                             bits::<8>(0xff)
                         } else {
@@ -496,7 +498,7 @@ impl Logic for Segmenter {
                 if free {
                     self.beat_valid.d.next = true;
                     self.beat.d.next = Beat {
-                        data: self.carry.q.val(),
+                        data: out,
                         keep: keep_of_part(carried),
                         last: true,
                         error: too_long || (over && self.over_error.q.val()),
@@ -527,7 +529,17 @@ impl Logic for Segmenter {
             // What is taken is at most 8 bytes, so this is never set too late.
             self.near.d.next = !left.get_bits::<11>(5).any();
             self.carried.d.next = held.get_bits::<3>(0);
-            self.carry.d.next = if fills { rotated } else { merged };
+        }
+        // Behind the bytes that stay, the word's.
+        let behind = if repeats { stored } else { rotated };
+        for i in 0..8 {
+            let stays = i < 7 && !fills && carried > bits::<3>(i as u64 % 7);
+            if carries || (moves && !stays) {
+                let byte = behind.get_bits::<8>(8 * i);
+                let mut carry = self.carry.d.val();
+                carry.set_bits::<8>(8 * i, byte);
+                self.carry.d.next = carry;
+            }
         }
         if frame_done {
             head = bits::<6>(0);
@@ -578,12 +590,8 @@ impl Logic for Segmenter {
 
         // The headers' memory: the beats that were filled and the part of one that is left.
         self.kept_at.d.next = self.head.q.val().get_bits::<5>(0);
-        if moves {
-            if fills {
-                self.kept.d.next = merged;
-            }
-        } else if matches!(self.state.q.val(), SegmentState::HeadersEnd) {
-            self.kept.d.next = self.carry.q.val();
+        if (moves && fills) || matches!(self.state.q.val(), SegmentState::HeadersEnd) {
+            self.kept.d.next = merged;
         }
         self.headers.write_enable.next = self.keeping.q.val();
         self.headers.write_address.next = self.kept_at.q.val();
@@ -591,10 +599,9 @@ impl Logic for Segmenter {
         self.headers.read_address.next = if self.walk.busy.val() {
             self.walk.read_address.val()
         } else {
-            self.head.q.val().get_bits::<5>(0)
+            head.get_bits::<5>(0)
         };
-        self.walked.d.next = self.headers.read_data.val();
-        self.walk.read_data.next = self.walked.q.val();
+        self.walk.read_data.next = stored;
         self.walk.transport.next = transport;
         self.walk.length.next = header_length;
 
