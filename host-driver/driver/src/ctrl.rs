@@ -225,8 +225,12 @@ impl<P: PciFunction> VirtioNet<P> {
 
     /// Lets the search for the best receive moderation take a step (`virtnet_rx_dim_update`).
     pub(crate) fn adapt(&mut self, now: Instant) -> Result<(), Error> {
+        let is_due = |dim: &Dim| dim.is_due(self.irq.rx);
+        if self.queues.is_none() || !self.dim.as_ref().is_some_and(is_due) {
+            return Ok(());
+        }
         let stats = self.ethtool_stats().rx;
-        let (Some(dim), Some(_)) = (&mut self.dim, &self.queues) else {
+        let Some(dim) = &mut self.dim else {
             return Ok(());
         };
         let changed = dim.sample(Sample {

@@ -118,6 +118,12 @@ impl Dim {
         RX_PROFILES[self.profile]
     }
 
+    /// With so many interrupts since the start, [`sample`](Self::sample) has something to do.
+    pub fn is_due(&self, events: u64) -> bool {
+        self.start
+            .is_none_or(|start| events.saturating_sub(start.events) >= EVENTS)
+    }
+
     /// The counters as they are (`net_dim`). `true` when [`profile`](Self::profile) changed.
     pub fn sample(&mut self, now: Sample) -> bool {
         let Some(start) = self.start else {
@@ -125,7 +131,7 @@ impl Dim {
             return false;
         };
         let events = now.events.saturating_sub(start.events);
-        if events < EVENTS {
+        if !self.is_due(now.events) {
             return false;
         }
         self.start = Some(now);

@@ -12,7 +12,8 @@ use std::time::Duration;
 use common::Impairment;
 use common::tcp::{A, B, TcpNet, byte_at};
 use hematite_netstack::{
-    CongestionAlgorithm, Features, Instant, StackConfig, TcpKeepalive, TcpListener, TcpState, TcpStream,
+    CongestionAlgorithm, Features, Instant, Stack, StackConfig, TcpKeepalive, TcpListener, TcpState,
+    TcpStream,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -32,7 +33,7 @@ struct Program {
     abort_at: Option<usize>,
     /// Finishes only when the peer has.
     last: bool,
-    /// In percent: sets or clears `TCP_NODELAY` and `TCP_CORK`, or looks before it reads.
+    /// In percent: sets or clears `TCP_NODELAY` and `TCP_CORK`, looks before it reads, or reads in place.
     fickle: u32,
 }
 
@@ -48,6 +49,18 @@ struct End {
     keepalive: bool,
     /// What the other end sends.
     peer_salt: u64,
+}
+
+/// Reads up to the length of `buf`, or looks at what there is where it lies and takes that.
+fn read(stream: &TcpStream, stack: &mut Stack, buf: &mut [u8], in_place: bool) -> std::io::Result<usize> {
+    if !in_place {
+        return stream.read(stack, buf);
+    }
+    let there = stream.fill_buf(stack)?;
+    let len = there.len().min(buf.len());
+    buf[..len].copy_from_slice(&there[..len]);
+    stream.consume(stack, len);
+    Ok(len)
 }
 
 impl End {
@@ -97,7 +110,8 @@ impl End {
         }
         buf.resize(self.program.read, 0);
         while !self.eof && !self.failed {
-            match stream.read(stack, buf) {
+            let in_place = net.rng.random_range(0..100) < self.program.fickle;
+            match read(stream, stack, buf, in_place) {
                 Ok(0) => self.eof = true,
                 Ok(n) => {
                     for (i, byte) in buf[..n].iter().enumerate() {

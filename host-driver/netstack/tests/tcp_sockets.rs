@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::ErrorKind;
+use std::io::{BufRead, ErrorKind};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::time::Duration;
 
@@ -69,6 +69,52 @@ fn a_connection_from_handshake_to_time_wait() {
     server.close(&mut b.stack);
     listener.close(&mut b.stack);
     net.assert_nothing_left();
+}
+
+/// More than the receive buffer holds, so that the window must open again for what is consumed.
+#[test]
+fn what_is_received_can_be_read_where_it_lies() {
+    const LEN: usize = 4 << 20;
+    let mut net = net();
+    let (_listener, client, server) = connect(&mut net);
+    let stack = &mut net.hosts[1].stack;
+    assert_eq!(
+        kind(server.fill_buf(stack).map(<[u8]>::len)),
+        Err(ErrorKind::WouldBlock)
+    );
+    // There is nothing to consume.
+    server.consume(stack, 5);
+    let (mut sent, mut got) = (0, 0);
+    while got < LEN {
+        let stack = &mut net.hosts[0].stack;
+        while sent < LEN {
+            let len = (LEN - sent).min(20_000);
+            let data: Vec<u8> = (sent..sent + len).map(|i| byte_at(1, i)).collect();
+            let Ok(len) = client.write(stack, &data) else {
+                break;
+            };
+            sent += len;
+        }
+        net.run(Duration::from_millis(1));
+        let stack = &mut net.hosts[1].stack;
+        while let Ok(there) = server.fill_buf(stack) {
+            assert!(!there.is_empty(), "end of the stream after {got}");
+            // Not all of it, every now and then.
+            let len = there.len().min(1 + (got * 7919) % 40_000);
+            let wrong = (0..len).find(|i| there[*i] != byte_at(1, got + i));
+            assert_eq!(wrong.map(|i| got + i), None);
+            server.consume(stack, len);
+            got += len;
+        }
+    }
+    let [a, _] = &mut net.hosts;
+    client.write(&mut a.stack, b"one\ntwo\n").unwrap();
+    client.shutdown(&mut a.stack, Shutdown::Write).unwrap();
+    net.run(Duration::from_millis(100));
+    let [_, b] = &mut net.hosts;
+    let lines: Vec<_> = server.with(&mut b.stack).lines().map(Result::unwrap).collect();
+    assert_eq!(lines, ["one", "two"]);
+    assert_eq!(server.fill_buf(&mut b.stack).unwrap(), b"", "end of the stream");
 }
 
 #[test]

@@ -17,11 +17,12 @@ mod callgrind;
 mod model;
 mod sender;
 
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use hematite_driver::{Options, StackReceive, VirtioNet};
-use hematite_netstack::{IfIndex, Instant, QdiscState, Stack, StackConfig, TcpListener};
+use hematite_netstack::{IfIndex, Instant, QdiscState, Stack, StackConfig, TcpListener, TcpStream};
 use model::{Model, Settings, card_features};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -43,6 +44,8 @@ const SEGMENTS: usize = 45;
 enum Mode {
     /// It merges segments whose checksums it verified, and makes checksums.
     Merging,
+    /// The same, and the program reads bytes where they lie.
+    InPlace,
     /// It verifies and makes checksums; the stack merges.
     Checksum,
     /// Nothing.
@@ -50,11 +53,12 @@ enum Mode {
 }
 
 impl Mode {
-    const ALL: [Self; 3] = [Self::Merging, Self::Checksum, Self::Nothing];
+    const ALL: [Self; 4] = [Self::Merging, Self::InPlace, Self::Checksum, Self::Nothing];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Merging => "merging",
+            Self::InPlace => "merging_in_place",
             Self::Checksum => "checksum",
             Self::Nothing => "nothing",
         }
@@ -63,6 +67,7 @@ impl Mode {
     const fn title(self) -> &'static str {
         match self {
             Self::Merging => "device: checksums, receive merging",
+            Self::InPlace => "device: checksums, receive merging; read in place",
             Self::Checksum => "device: checksums; merged by the stack",
             Self::Nothing => "device: nothing; merged by the stack",
         }
@@ -71,7 +76,7 @@ impl Mode {
     fn features(self) -> F {
         let checksum = F::CSUM | F::GUEST_CSUM;
         match self {
-            Self::Merging => checksum | F::GUEST_TSO4,
+            Self::Merging | Self::InPlace => checksum | F::GUEST_TSO4,
             Self::Checksum => checksum,
             Self::Nothing => F::empty(),
         }
@@ -121,6 +126,16 @@ impl Receiver {
     }
 }
 
+/// What the program does; it has no use for the bytes.
+fn read(mode: Mode, server: &TcpStream, stack: &mut Stack, buf: &mut [u8]) -> io::Result<usize> {
+    if mode != Mode::InPlace {
+        return server.read(stack, buf);
+    }
+    let len = server.fill_buf(stack)?.len();
+    server.consume(stack, len);
+    Ok(len)
+}
+
 /// Sends so many bytes; the data segments that it took.
 fn run(mode: Mode, bytes: usize) -> u64 {
     let mut receiver = Receiver::new(mode);
@@ -140,7 +155,7 @@ fn run(mode: Mode, bytes: usize) -> u64 {
                 .map(|(stream, _)| stream)
         });
         while let Some(server) = &server
-            && let Ok(n @ 1..) = server.read(&mut receiver.stack, &mut buf)
+            && let Ok(n @ 1..) = read(mode, server, &mut receiver.stack, &mut buf)
         {
             got += n;
         }

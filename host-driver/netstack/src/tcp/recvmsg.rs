@@ -25,14 +25,41 @@ impl Stack {
         if sk.state == TcpState::Listen {
             return Err(Errno::NotConn);
         }
-        let copied = sk.read(&mut net, buf, peek);
+        let copied = sk.copy_received(buf);
         if copied == 0 && !buf.is_empty() {
             return sk.nothing_to_read();
         }
-        if peek == Peek::No && sk.cleanup_rbuf(copied) {
+        if peek == Peek::No && sk.eat(&mut net, copied) {
             self.tcp_output(id);
         }
         Ok(copied)
+    }
+
+    /// The next bytes received in order, where they lie, as many as do so in one piece; none at the end of the stream.
+    /// They stay until [`Stack::tcp_consume`].
+    ///
+    /// # Errors
+    /// As [`Stack::tcp_recvmsg`].
+    pub(crate) fn tcp_fill_buf(&mut self, id: TcpSockId) -> Result<&[u8], Errno> {
+        self.tcp_rps_record(id);
+        let sk = self.tcp.socks.get_mut(id)?;
+        if sk.state == TcpState::Listen {
+            return Err(Errno::NotConn);
+        }
+        if sk.readable_bytes() == 0 {
+            return sk.nothing_to_read().map(|_| &[][..]);
+        }
+        Ok(sk.first_piece())
+    }
+
+    /// Takes bytes that [`Stack::tcp_fill_buf`] showed; not more than there are.
+    pub(crate) fn tcp_consume(&mut self, id: TcpSockId, len: usize) {
+        if let Some((sk, mut net)) = self.tcp_split(id)
+            && sk.state != TcpState::Listen
+            && sk.eat(&mut net, len.min(sk.readable_bytes()))
+        {
+            self.tcp_output(id);
+        }
     }
 }
 
@@ -53,14 +80,11 @@ impl TcpSock {
         }
     }
 
-    fn read(&mut self, net: &mut Net<'_>, buf: &mut [u8], peek: Peek) -> usize {
+    /// Copies what has been received in order, from what is next to be read on; it stays.
+    fn copy_received(&self, buf: &mut [u8]) -> usize {
         let mut copied = 0;
         let mut seq = self.copied_seq;
-        let mut at = 0;
-        while copied < buf.len() {
-            let Some(rx) = self.receive_queue.get(at) else {
-                break;
-            };
+        for rx in &self.receive_queue {
             let offset = seq.since(rx.seq) as usize;
             let left = (rx.end_seq.since(seq) as usize).min(buf.len() - copied);
             let room = buf.get_mut(copied..copied + left).unwrap_or(&mut []);
@@ -70,20 +94,34 @@ impl TcpSock {
             if seq.before(rx.end_seq) {
                 break;
             }
-            if peek == Peek::Yes {
-                at += 1;
-                continue;
-            }
-            if let Some(rx) = self.receive_queue.pop_front() {
-                self.sock.rmem_free(rx.skb.truesize());
-                net.pool.recycle(rx.skb);
-            }
-        }
-        if peek == Peek::No && copied > 0 {
-            self.copied_seq = seq;
-            self.rcv_space_adjust(net.now, net.config);
         }
         copied
+    }
+
+    /// What is next to be read, as far as it lies in one piece.
+    fn first_piece(&self) -> &[u8] {
+        let Some(rx) = self.receive_queue.front() else {
+            return &[];
+        };
+        let rest = rx.skb.bytes_at(self.copied_seq.since(rx.seq) as usize);
+        let left = rx.end_seq.since(self.copied_seq) as usize;
+        rest.get(..left).unwrap_or(rest)
+    }
+
+    /// Forgets bytes that have been read; whether there is something to send for it.
+    fn eat(&mut self, net: &mut Net<'_>, len: usize) -> bool {
+        self.copied_seq += len as u32;
+        while let Some(rx) = self.receive_queue.front()
+            && !self.copied_seq.before(rx.end_seq)
+            && let Some(rx) = self.receive_queue.pop_front()
+        {
+            self.sock.rmem_free(rx.skb.truesize());
+            net.pool.recycle(rx.skb);
+        }
+        if len > 0 {
+            self.rcv_space_adjust(net.now, net.config);
+        }
+        self.cleanup_rbuf(len)
     }
 
     /// Whether the peer should hear of the room that was made, or of data at last

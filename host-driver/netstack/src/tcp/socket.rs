@@ -294,7 +294,21 @@ impl TcpStream {
         Ok(stack.tcp_recvmsg(self.0, buf, Peek::Yes)?)
     }
 
-    /// The stream with the stack, for what wants an [`io::Read`] or [`io::Write`].
+    /// What is next to be read, without a copy: as much as lies in one piece, and nothing at the end of the stream. It
+    /// stays until [`TcpStream::consume`] (`BufRead::fill_buf`).
+    ///
+    /// # Errors
+    /// As [`TcpStream::read`].
+    pub fn fill_buf<'a>(&self, stack: &'a mut Stack) -> io::Result<&'a [u8]> {
+        Ok(stack.tcp_fill_buf(self.0)?)
+    }
+
+    /// So many bytes of [`TcpStream::fill_buf`] have been read (`BufRead::consume`).
+    pub fn consume(&self, stack: &mut Stack, len: usize) {
+        stack.tcp_consume(self.0, len);
+    }
+
+    /// The stream with the stack, for what wants an [`io::Read`], [`io::BufRead`] or [`io::Write`].
     pub fn with<'a>(&'a self, stack: &'a mut Stack) -> TcpStreamIo<'a> {
         TcpStreamIo { stream: self, stack }
     }
@@ -541,6 +555,16 @@ pub struct TcpStreamIo<'a> {
 impl io::Read for TcpStreamIo<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.stream.read(self.stack, buf)
+    }
+}
+
+impl io::BufRead for TcpStreamIo<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.stream.fill_buf(self.stack)
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.stream.consume(self.stack, len);
     }
 }
 

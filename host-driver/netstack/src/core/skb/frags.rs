@@ -239,6 +239,22 @@ impl SkBuff {
         wanted - to.len()
     }
 
+    /// The packet's bytes from `offset` on, as far as they lie in one piece; none behind the packet's end.
+    pub(crate) fn bytes_at(&self, mut offset: usize) -> &[u8] {
+        let buffers = std::iter::once(self).chain(&self.0.frag_list);
+        for skb in buffers {
+            if let Some(rest) = rest_of_piece(skb.data(), &mut offset) {
+                return rest;
+            }
+            for frag in skb.0.shared.frags.iter() {
+                if let Some(rest) = rest_of_piece(frag.bytes(), &mut offset) {
+                    return rest;
+                }
+            }
+        }
+        &[]
+    }
+
     /// Makes an empty buffer a copy of `from`, headroom and all, in one piece.
     pub(crate) fn copy_packet(&mut self, from: &SkBuff) -> Result<(), SkbError> {
         self.reserve(from.headroom())?;
@@ -290,6 +306,14 @@ fn copy_piece(piece: &[u8], offset: &mut usize, to: &mut &mut [u8]) {
     *to = rest;
 }
 
+/// What `piece` has behind `offset`, if anything; else `offset` is then that in what follows it.
+#[inline]
+fn rest_of_piece<'a>(piece: &'a [u8], offset: &mut usize) -> Option<&'a [u8]> {
+    let rest = piece.get(*offset..).filter(|rest| !rest.is_empty());
+    *offset = offset.saturating_sub(piece.len());
+    rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,6 +362,13 @@ mod tests {
             let copied = skb.copy_bits(offset, &mut to);
             let expect = model.get(offset..).unwrap_or(&[]);
             prop_assert_eq!(&to[..copied], &expect[..expect.len().min(len)]);
+            let (mut walked, mut ends) = (Vec::new(), vec![0]);
+            while let rest @ [_, ..] = skb.bytes_at(walked.len()) {
+                walked.extend_from_slice(rest);
+                ends.push(walked.len());
+            }
+            prop_assert_eq!(&walked, &model);
+            prop_assert_eq!(skb.pieces().count(), ends.len() - 1, "a piece at a time");
             skb.trim(cut);
             prop_assert_eq!(skb.pieces().collect::<Vec<_>>().concat(), &model[..cut.min(model.len())]);
             prop_assert_eq!(skb.len(), cut.min(model.len()));
