@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --package hematite-netstack --bench stack                      everything, into target/bench/summary.json
-//! cargo bench --package hematite-netstack --bench stack -- run MODE MIB [IDLE]   one transfer, such as for a profiler
+//! cargo bench --package hematite-netstack --bench stack -- run MODE MIB [IDLE]   one transfer and its best rates, such as for a profiler
 //! ```
 //! - **Instructions for a data segment** are those of both ends, the acknowledgments included: callgrind's count of
 //!   two transfers of different size, divided by the difference of their data segments, so that start-up cancels
@@ -231,6 +231,7 @@ fn main() -> ExitCode {
             };
             let transfer = mode.run(mib << 20, idle.first().copied().unwrap_or(0));
             println!("segments {}", transfer.segments);
+            println!("gbits {:.2} {:.2}", transfer.gbits, transfer.gbits_with_dma);
         }
         [] => drop(measure()),
         ["--out", out] => match callgrind::leave(out.as_ref(), |summary| summary["stack"] = measure()) {

@@ -32,6 +32,14 @@ impl Sum {
         Self(self.0 + vectors::sum(data))
     }
 
+    /// Copies `from` to `to`, as many bytes as both have, and takes their sum on the way
+    /// (`csum_partial_copy_nocheck`).
+    #[must_use]
+    #[inline]
+    pub fn of_copy(from: &[u8], to: &mut [u8]) -> Self {
+        Self(vectors::copy_and_sum(from, to))
+    }
+
     /// As [`Sum::add_bytes`] for a length known beforehand, such as that of a header.
     #[must_use]
     #[inline]
@@ -164,6 +172,10 @@ mod tests {
     fn all_ones_do_not_lose_carries() {
         let data = vec![0xff; 65_535];
         assert_eq!(checksum(&data), definition(&data));
+        let data = vec![0xff; 200_001];
+        let mut room = vec![0; data.len()];
+        assert_eq!(Sum::of_copy(&data, &mut room).finish(), checksum(&data));
+        assert_eq!(room, data);
     }
 
     proptest! {
@@ -176,6 +188,19 @@ mod tests {
         #[test]
         fn equals_the_definition(data in proptest::collection::vec(any::<u8>(), 0..2000)) {
             prop_assert_eq!(checksum(&data), definition(&data));
+        }
+
+        #[test]
+        fn a_copy_is_equal_and_so_is_its_sum(
+            data in proptest::collection::vec(any::<u8>(), 0..3000), more in 0usize..3, at in 0usize..70,
+        ) {
+            let mut room = vec![0; at + data.len() + more];
+            let sum = Sum::of_copy(&data, &mut room[at..]);
+            prop_assert_eq!(sum.finish(), definition(&data));
+            prop_assert_eq!(&room[at..at + data.len()], &data[..]);
+            prop_assert!(room[..at].iter().chain(&room[at + data.len()..]).all(|b| *b == 0));
+            let most = data.len().saturating_sub(more);
+            prop_assert_eq!(Sum::of_copy(&data, &mut room[..most]).finish(), definition(&data[..most]));
         }
 
         /// RFC 1624 section 4's worry: never a checksum that differs from the computed one, but for the two

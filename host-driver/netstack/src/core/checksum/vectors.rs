@@ -20,6 +20,20 @@ pub(super) fn sum(data: &[u8]) -> u64 {
     }
 }
 
+/// The same of the bytes that are copied from `from` to `to` meanwhile, as many as both have.
+#[inline]
+pub(super) fn copy_and_sum(from: &[u8], to: &mut [u8]) -> u64 {
+    let len = from.len().min(to.len());
+    let (from, to) = (&from[..len], &mut to[..len]);
+    if len < LEAST {
+        to.copy_from_slice(from);
+        sum_short(from)
+    } else {
+        let parts = from.chunks(MOST).zip(to.chunks_mut(MOST));
+        parts.map(|(from, to)| copy_and_sum_long(from, to)).sum()
+    }
+}
+
 #[inline(never)]
 fn sum_short(data: &[u8]) -> u64 {
     fold(add_rest(0, data))
@@ -27,7 +41,12 @@ fn sum_short(data: &[u8]) -> u64 {
 
 #[inline(never)]
 fn sum_long(data: &[u8]) -> u64 {
-    fold(dispatch!(Level::new(), simd => add_blocks(simd, data)))
+    dispatch!(Level::new(), simd => sum_blocks(simd, data))
+}
+
+#[inline(never)]
+fn copy_and_sum_long(from: &[u8], to: &mut [u8]) -> u64 {
+    dispatch!(Level::new(), simd => copy_blocks(simd, from, to))
 }
 
 #[inline(always)]
@@ -36,30 +55,90 @@ const fn fold(sum: u64) -> u64 {
 }
 
 #[inline(always)]
-fn add_blocks<S: Simd>(simd: S, data: &[u8]) -> u64 {
-    let mut lanes = [S::i32s::splat(simd, 0); 4];
+fn sum_blocks<S: Simd>(simd: S, data: &[u8]) -> u64 {
+    let mut lanes = Lanes::new(simd);
     let (blocks, rest) = data.as_chunks::<256>();
     for block in blocks {
-        add_block(simd, &mut lanes, block);
+        lanes.add(block);
     }
     let (block, rest) = rest.as_chunks::<128>();
     if let [block] = block {
-        add_block(simd, &mut lanes, block);
+        lanes.add(block);
     }
-    let [a, b, c, d] = lanes;
-    let sum = i64::from(((a + b) + (c + d)).reduce_sum());
-    let words = (data.len() - rest.len()) as i64 / 2;
-    add_rest((sum + (words << 15)) as u64, rest)
+    lanes.finish(data, rest)
 }
 
-/// Adds whole vectors. What adds up two words and widens the sum takes them as signed ones: half of the range is taken
-/// from each, to be put back in the end.
 #[inline(always)]
-fn add_block<S: Simd>(simd: S, lanes: &mut [S::i32s; 4], block: &[u8]) {
-    let (one, half) = (S::i16s::splat(simd, 1), S::i16s::splat(simd, i16::MIN));
-    for (n, bytes) in block.chunks_exact(S::u8s::LEN).enumerate() {
-        let words: S::i16s = S::u8s::from_slice(simd, bytes).bitcast();
-        lanes[n % 4] += (words ^ half).pairwise_dot_product(one);
+fn copy_blocks<S: Simd>(simd: S, from: &[u8], to: &mut [u8]) -> u64 {
+    let mut lanes = Lanes::new(simd);
+    let to = &mut to[..from.len()];
+    let (blocks, rest) = from.as_chunks::<256>();
+    let (rooms, room) = to.as_chunks_mut::<256>();
+    for (block, room) in blocks.iter().zip(rooms) {
+        lanes.copy(block, room);
+    }
+    let (block, rest) = rest.as_chunks::<128>();
+    if let ([block], [room]) = (block, room.as_chunks_mut::<128>().0) {
+        lanes.copy(block, room);
+    }
+    // What no block has, with some of what one has.
+    if let (Some(end), Some(room)) = (from.last_chunk::<LEAST>(), to.last_chunk_mut()) {
+        *room = *end;
+    }
+    lanes.finish(from, rest)
+}
+
+/// Sums of whole vectors. What adds up two words and widens the sum takes them as signed ones: half of the range is taken
+/// from each, to be put back in the end.
+struct Lanes<S: Simd> {
+    simd: S,
+    sums: [S::i32s; 4],
+    one: S::i16s,
+    half: S::i16s,
+}
+
+impl<S: Simd> Lanes<S> {
+    #[inline(always)]
+    fn new(simd: S) -> Self {
+        Self {
+            simd,
+            sums: [S::i32s::splat(simd, 0); 4],
+            one: S::i16s::splat(simd, 1),
+            half: S::i16s::splat(simd, i16::MIN),
+        }
+    }
+
+    #[inline(always)]
+    fn add_vector(&mut self, n: usize, bytes: S::u8s) {
+        let words: S::i16s = bytes.bitcast();
+        self.sums[n % 4] += (words ^ self.half).pairwise_dot_product(self.one);
+    }
+
+    #[inline(always)]
+    fn add<const N: usize>(&mut self, block: &[u8; N]) {
+        for (n, bytes) in block.chunks_exact(S::u8s::LEN).enumerate() {
+            self.add_vector(n, S::u8s::from_slice(self.simd, bytes));
+        }
+    }
+
+    #[inline(always)]
+    fn copy<const N: usize>(&mut self, block: &[u8; N], room: &mut [u8; N]) {
+        // By numbers: of iterators, the compiler makes a copy of the block beside its sum.
+        for n in 0..N / S::u8s::LEN {
+            let at = n * S::u8s::LEN..(n + 1) * S::u8s::LEN;
+            let bytes = S::u8s::from_slice(self.simd, &block[at.clone()]);
+            bytes.store_slice(&mut room[at]);
+            self.add_vector(n, bytes);
+        }
+    }
+
+    /// The sum of `data`, all of which but its end `rest` is added.
+    #[inline(always)]
+    fn finish(self, data: &[u8], rest: &[u8]) -> u64 {
+        let [a, b, c, d] = self.sums;
+        let sum = i64::from(((a + b) + (c + d)).reduce_sum());
+        let words = (data.len() - rest.len()) as i64 / 2;
+        fold(add_rest((sum + (words << 15)) as u64, rest))
     }
 }
 

@@ -45,7 +45,7 @@ impl SkBuff {
             // What TCP sends: the sums of its payload may be known.
             add(head.len(), Sum::ZERO.add_bytes(head));
             let frags = self.0.shared.frags.iter();
-            frags.for_each(|frag| add(frag.len(), frag.sum(&mut 0)));
+            frags.for_each(|frag| add(frag.len(), frag.sum(frag.len(), &mut 0)));
             return sum;
         }
         let mut skip = start;

@@ -115,13 +115,13 @@ impl SkBuff {
         let Some(rest) = cursor.rest.as_mut().filter(|rest| rest.len() >= len) else {
             return self.share_several(from, cursor, len, want_sum);
         };
-        let part = rest.split_to(len);
+        // Before the part is there: nothing between its making and its place may fail, so it stays in registers.
         let sum = if want_sum {
-            part.sum(&mut cursor.sum)
+            rest.sum(len, &mut cursor.sum)
         } else {
             Sum::ZERO
         };
-        self.push_page_frag(part);
+        self.push_page_frag(rest.split_to(len));
         Ok(sum)
     }
 
@@ -150,7 +150,7 @@ impl SkBuff {
             };
             left -= part.len();
             if want_sum {
-                sum = sum.add_block(odd, part.sum(&mut cursor.sum));
+                sum = sum.add_block(odd, part.sum(part.len(), &mut cursor.sum));
                 odd ^= part.len() % 2 == 1;
             }
             self.push_page_frag(part);

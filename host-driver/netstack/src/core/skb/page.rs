@@ -12,9 +12,6 @@ use super::SkbData;
 use super::part_sums::PartSums;
 use crate::core::checksum::Sum;
 
-/// Bytes that are copied before they are summed.
-const AT_HAND: usize = 8 * 1024;
-
 /// Memory of either origin.
 pub(crate) enum Storage {
     Heap(Box<[u8]>),
@@ -153,41 +150,33 @@ impl Frag {
         len
     }
 
-    /// The same in parts of `first` bytes and then of `size` bytes, which is not 0, whose sums are noted.
+    /// The same in parts of `first` bytes and then of `size` bytes each, whose sums are noted.
     pub(crate) fn extend_summed(&mut self, bytes: &[u8], first: usize, size: usize) -> usize {
         let mut start = self.offset + self.len;
         let Some((room, sums)) = self.page.write_from(start) else {
             return 0;
         };
         let len = bytes.len().min(room.len());
-        let (bytes, room) = (&bytes[..len], &mut room[..len]);
-        let (first_bytes, bytes) = bytes.split_at(first.min(len));
-        let (first_room, room) = room.split_at_mut(first_bytes.len());
-        let mut note = |part: &[u8]| {
-            let end = start + part.len() as u32;
-            sums.push(start, end, Sum::ZERO.add_bytes(part));
-            start = end;
-        };
-        first_room.copy_from_slice(first_bytes);
-        if !first_bytes.is_empty() {
-            note(first_room);
-        }
-        // A few parts at once, since to copy much costs less for each byte, but no more than the nearest cache keeps.
-        let several = size * (AT_HAND / size).max(1);
-        for (bytes, room) in bytes.chunks(several).zip(room.chunks_mut(several)) {
-            room.copy_from_slice(bytes);
-            room.chunks(size).for_each(&mut note);
+        let (mut bytes, mut room) = (&bytes[..len], &mut room[..len]);
+        let mut next = if first > 0 { first } else { size };
+        while !bytes.is_empty() {
+            let (from, to);
+            (from, bytes) = bytes.split_at(next.clamp(1, bytes.len()));
+            (to, room) = std::mem::take(&mut room).split_at_mut(from.len());
+            let end = start + from.len() as u32;
+            sums.push(start, end, Sum::of_copy(from, to));
+            (start, next) = (end, size);
         }
         self.len += len as u32;
         len
     }
 
-    /// The sum of the bytes; `near` as [`PartSums::get`] takes it.
+    /// The sum of the first `len` bytes, which it has; `near` as [`PartSums::get`] takes it.
     #[inline(always)]
-    pub(crate) fn sum(&self, near: &mut usize) -> Sum {
-        let end = self.offset + self.len;
+    pub(crate) fn sum(&self, len: usize, near: &mut usize) -> Sum {
+        let end = self.offset + len as u32;
         let noted = self.page.0.sums.get(self.offset, end, near);
-        noted.unwrap_or_else(|| Sum::ZERO.add_bytes(self.bytes()))
+        noted.unwrap_or_else(|| Sum::ZERO.add_bytes(self.bytes().get(..len).unwrap_or(&[])))
     }
 
     /// Grows over `next`, if that is what follows in the same page (`skb_can_coalesce`).
@@ -259,22 +248,26 @@ mod tests {
         let mut whole = Frag::new(page(&[0; 12]), 0, 0);
         assert_eq!(whole.extend_summed(b"abcdefgh", 3, 4), 8);
         assert_eq!(whole.bytes(), b"abcdefgh");
-        assert_eq!(whole.slice(3, 4).sum(&mut 1).finish(), of(b"defg"));
-        assert_eq!(whole.slice(2, 4).sum(&mut 1).finish(), of(b"cdef"), "not a part");
+        assert_eq!(whole.slice(3, 4).sum(4, &mut 1).finish(), of(b"defg"));
+        assert_eq!(
+            whole.slice(2, 4).sum(4, &mut 1).finish(),
+            of(b"cdef"),
+            "not a part"
+        );
         whole.trim(5);
         assert_eq!(whole.extend(b"xy"), 2);
         assert_eq!(
-            whole.slice(3, 4).sum(&mut 1).finish(),
+            whole.slice(3, 4).sum(4, &mut 1).finish(),
             of(b"dexy"),
             "written over"
         );
-        assert_eq!(whole.slice(0, 3).sum(&mut 0).finish(), of(b"abc"));
+        assert_eq!(whole.slice(0, 3).sum(3, &mut 0).finish(), of(b"abc"));
         assert_eq!(
             whole.extend_summed(b"0123456789", 2, 2),
             5,
             "to the end of the page"
         );
-        assert_eq!(whole.slice(9, 2).sum(&mut 0).finish(), of(b"23"));
+        assert_eq!(whole.slice(9, 2).sum(2, &mut 0).finish(), of(b"23"));
         let other = whole.slice(0, 1);
         assert_eq!(whole.extend_summed(b"z", 1, 1), 0, "the other would see it");
         assert_eq!(other.bytes(), b"a");
