@@ -252,7 +252,7 @@ impl SkbPool {
     #[inline(always)]
     fn recycle_head(&mut self, mut skb: SkBuff) {
         if skb.holds_others() {
-            skb = self.release(skb);
+            self.release(&mut skb);
         }
         // Memory of another origin than the pool's own does not enter it.
         let own = skb.storage().is_some() == self.allocator.is_some();
@@ -268,12 +268,11 @@ impl SkbPool {
 
     /// Gives up what a buffer holds of others: parts of pages, its charge to a socket.
     #[inline(never)]
-    fn release(&mut self, mut skb: SkBuff) -> SkBuff {
+    fn release(&mut self, skb: &mut SkBuff) {
         skb.orphan();
         while let Some(frag) = skb.pop_page_frag() {
             self.put_page(frag);
         }
-        skb
     }
 
     #[cold]

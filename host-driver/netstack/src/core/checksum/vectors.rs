@@ -28,6 +28,8 @@ pub(super) fn copy_and_sum(from: &[u8], to: &mut [u8]) -> u64 {
     if len < LEAST {
         to.copy_from_slice(from);
         sum_short(from)
+    } else if len <= MOST {
+        copy_and_sum_long(from, to)
     } else {
         let parts = from.chunks(MOST).zip(to.chunks_mut(MOST));
         parts.map(|(from, to)| copy_and_sum_long(from, to)).sum()

@@ -94,9 +94,10 @@ fn next<const N: usize>(skb: &mut SkBuff, held: &Held, mask: &[u8; N]) -> Option
     let (ip, th) = headers[ETH_HLEN..].split_last_chunk::<TCP_HLEN>()?;
     let (len, ids) = match ip.first_chunk::<IPV4_HLEN>() {
         Some(ip) if N == V4_LEN => {
-            let ids = if held.headers[ETH_HLEN..].first_chunk() == Some(ip) {
+            let fixed = held.ids.contains(Ids::FIXED);
+            let ids = if fixed && held.headers[ETH_HLEN..].first_chunk() == Some(ip) {
                 // The header of the first: its identification stays.
-                held.ids & Ids::FIXED
+                Ids::FIXED
             } else if Sum::ZERO.add_array(ip).is_valid() {
                 held.ids_with(u16::from_be_bytes([ip[4], ip[5]]))?
             } else {

@@ -267,8 +267,10 @@ impl SkBuff {
     /// What is known of a packet, but for what lies where (`__copy_skb_header`).
     #[inline]
     pub(crate) fn copy_meta(&mut self, from: &SkBuff) {
-        self.0.offload = from.0.offload;
-        *self.0.meta_mut() = from.0.meta;
+        let inner = &mut *self.0;
+        inner.offload = from.0.offload;
+        inner.written |= Written::META;
+        inner.meta = from.0.meta;
     }
 
     /// Keeps the first `len` bytes behind `tail`. What the rest costs stays charged until the packet goes.
