@@ -2,6 +2,46 @@
 
 use crate::prelude::*;
 
+/// Half a register slice: a register for the word, but `write_ready` comes from `read_ready` in the same cycle. One word a
+/// cycle, one cycle of latency; for readers whose readiness is known early in the cycle.
+#[hw]
+pub struct Slice<T: Synth> {
+    /// Rising edge.
+    pub clock: Signal<In, Clock>,
+    /// Drops the word held.
+    pub reset: Signal<In, Bit>,
+    /// The word offered.
+    pub write_data: Signal<In, T>,
+    /// A word is offered.
+    pub write_valid: Signal<In, Bit>,
+    /// It is taken.
+    pub write_ready: Signal<Out, Bit>,
+    /// The word held.
+    pub read_data: Signal<Out, T>,
+    /// There is one.
+    pub read_valid: Signal<Out, Bit>,
+    /// It is taken.
+    pub read_ready: Signal<In, Bit>,
+    word: Reg<T>,
+    valid: Reg<Bit>,
+}
+
+#[hw]
+impl<T: Synth> Logic for Slice<T> {
+    fn update(&mut self) {
+        registers!(self.clock, self.reset => self.valid);
+        registers!(self.clock => self.word);
+        let free = self.read_ready.val() || !self.valid.q.val();
+        self.write_ready.next = free;
+        self.read_data.next = self.word.q.val();
+        self.read_valid.next = self.valid.q.val();
+        if free {
+            self.word.d.next = self.write_data.val();
+            self.valid.d.next = self.write_valid.val();
+        }
+    }
+}
+
 /// A valid/ready register slice. One word a cycle, one cycle of latency; both `write_ready` and
 /// `read_valid` come from registers. A second register holds the word that was under way when the reader
 /// stopped.

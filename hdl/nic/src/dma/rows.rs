@@ -33,7 +33,7 @@ pub enum RowState {
 /// Turns the clients' packets into rows, in the order of the writes: `ceil((address mod 8 + length) / 8)` rows
 /// for each, whatever the client sends.
 ///
-/// One row each cycle, and one cycle between writes; up to 4 writes and 18 rows wait inside. A packet that is
+/// One row each cycle, and one cycle between writes; up to 4 writes and 17 rows wait inside. A packet that is
 /// shorter than its write is padded with undefined bytes, the surplus of a longer one is dropped; both pulse
 /// `mismatch`. `error` of the data stream is not looked at: what has been written stays written.
 #[hw]
@@ -78,7 +78,7 @@ pub struct Rows<const N: usize> {
     aligned: Reg<Bits<64>>,
     aligned_valid: Reg<Bit>,
     queue: Fifo<Bits<64>, 4>,
-    oldest: Skid<Bits<64>>,
+    oldest: Slice<Bits<64>>,
     mismatch_event: Reg<Bit>,
 }
 
