@@ -2,6 +2,17 @@
 
 use hematite_lang::prelude::*;
 
+/// A beat of a TLP: one DW or two.
+#[hw(value)]
+pub struct TlpBeat {
+    /// The DWs.
+    pub data: Bits<64>,
+    /// There are two.
+    pub two: Bit,
+    /// Ends the TLP.
+    pub last: Bit,
+}
+
 /// A queue of beats in block RAM whose writer commits or rolls back everything since the last commit.
 ///
 /// One beat in and one out each cycle. A committed beat is readable three cycles later when the queue was
@@ -14,7 +25,7 @@ pub struct CommitFifo<const A: usize> {
     /// Empties the queue.
     pub reset: Signal<In, Bit>,
     /// The beat offered.
-    pub write_data: Signal<In, Beat>,
+    pub write_data: Signal<In, TlpBeat>,
     /// A beat is offered; it is taken when there is room.
     pub write_valid: Signal<In, Bit>,
     /// There is room.
@@ -24,12 +35,12 @@ pub struct CommitFifo<const A: usize> {
     /// Forget everything since the last commit, the beat of this cycle included.
     pub rollback: Signal<In, Bit>,
     /// The oldest committed beat.
-    pub read_data: Signal<Out, Beat>,
+    pub read_data: Signal<Out, TlpBeat>,
     /// There is one.
     pub read_valid: Signal<Out, Bit>,
     /// It is taken.
     pub read_ready: Signal<In, Bit>,
-    memory: Ram<Beat, A>,
+    memory: Ram<TlpBeat, A>,
     head: Reg<Bits<A>>,
     tail: Reg<Bits<A>>,
     committed: Reg<Bits<A>>,
@@ -37,18 +48,16 @@ pub struct CommitFifo<const A: usize> {
     level: Reg<Bits<A>>,
     #[reset(true)]
     room: Reg<Bit>,
-    outgoing: Fifo<Beat, 2>,
-    /// A beat arrives from the RAM in this cycle.
-    fetched: Reg<Bit>,
+    prefetch: Prefetch<TlpBeat>,
 }
 
 #[hw]
 impl<const A: usize> Logic for CommitFifo<A> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.head, self.tail, self.committed, self.fetched);
+        registers!(self.clock, self.reset => self.head, self.tail, self.committed);
         registers!(self.clock, self.reset => self.level, self.room);
         clocked!(self.clock => self.memory);
-        clocked!(self.clock, self.reset => self.outgoing);
+        clocked!(self.clock, self.reset => self.prefetch);
         let after = self.tail.q.val() + 1;
         // One place stays free, and three beats may come before a push shows here.
         self.level.d.next = self.tail.q.val() - self.head.q.val();
@@ -71,18 +80,14 @@ impl<const A: usize> Logic for CommitFifo<A> {
         }
         self.tail.d.next = tail;
 
-        // The output queue has four places; one beat may be on its way already.
-        let some = self.head.q.val() != self.committed.q.val();
-        let fetch = some && self.outgoing.level.val() < bits::<16>(3);
         self.memory.read_address.next = self.head.q.val();
-        self.fetched.d.next = fetch;
-        if fetch {
+        self.prefetch.available.next = self.head.q.val() != self.committed.q.val();
+        self.prefetch.word.next = self.memory.read_data.val();
+        if self.prefetch.fetch.val() {
             self.head.d.next = self.head.q.val() + 1;
         }
-        self.outgoing.write_data.next = self.memory.read_data.val();
-        self.outgoing.write_valid.next = self.fetched.q.val();
-        self.read_data.next = self.outgoing.read_data.val();
-        self.read_valid.next = self.outgoing.read_valid.val();
-        self.outgoing.read_ready.next = self.read_ready.val();
+        self.read_data.next = self.prefetch.read_data.val();
+        self.read_valid.next = self.prefetch.read_valid.val();
+        self.prefetch.read_ready.next = self.read_ready.val();
     }
 }

@@ -2,7 +2,7 @@
 
 use hematite_lang::prelude::*;
 
-use super::buffer::CommitFifo;
+use super::buffer::{CommitFifo, TlpBeat};
 
 #[hw]
 enum State {
@@ -111,22 +111,17 @@ impl Logic for Receive {
         let header_rest = if four { bits::<12>(2) } else { bits::<12>(1) };
         let rest = payload + header_rest;
 
-        let mut store = Beat {
-            data: data,
-            keep: bits::<8>(0xff),
+        let mut store = TlpBeat {
+            data,
+            two: true,
             last: false,
-            error: false,
         };
         let mut keep_beat = true;
         let mut malformed = self.bad.q.val();
         if started {
             let final_word = self.wanted.q.val() == bits::<12>(1);
             store.last = self.wanted.q.val() <= bits::<12>(2);
-            store.keep = if final_word {
-                bits::<8>(0x0f)
-            } else {
-                bits::<8>(0xff)
-            };
+            store.two = !final_word;
             keep_beat = self.wanted.q.val().any();
             if self.tlp.last.val() {
                 if self.expected.q.val() != count {
@@ -169,18 +164,23 @@ impl Logic for Receive {
         // Sorting.
         let beat = self.buffer.read_data.val();
         let some = self.buffer.read_valid.val();
+        let keep = if beat.two {
+            bits::<8>(0xff)
+        } else {
+            bits::<8>(0x0f)
+        };
         self.completion.data.next = beat.data;
-        self.completion.keep.next = beat.keep;
+        self.completion.keep.next = keep;
         self.completion.last.next = beat.last;
         self.completion.error.next = false;
         self.completion.valid.next = false;
         self.posted.data.next = beat.data;
-        self.posted.keep.next = beat.keep;
+        self.posted.keep.next = keep;
         self.posted.last.next = beat.last;
         self.posted.error.next = false;
         self.posted.valid.next = false;
         self.request.data.next = beat.data;
-        self.request.keep.next = beat.keep;
+        self.request.keep.next = keep;
         self.request.last.next = matches!(self.state.q.val(), State::RequestAddress);
         self.request.error.next = false;
         self.request.valid.next = false;

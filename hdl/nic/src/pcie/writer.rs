@@ -2,6 +2,7 @@
 
 use hematite_lang::prelude::*;
 
+use super::buffer::TlpBeat;
 use super::ports::RegisterOut;
 
 #[hw]
@@ -35,7 +36,7 @@ pub struct Writer {
     pub bus: RegisterOut,
     /// A write was dropped.
     pub unsupported: Signal<Out, Bit>,
-    queue: Fifo<Beat, 4>,
+    queue: SlowFifo<TlpBeat, 5>,
     state: Reg<State>,
     four: Reg<Bit>,
     length: Reg<Bits<10>>,
@@ -57,11 +58,10 @@ impl Logic for Writer {
         registers!(self.clock => self.four, self.length, self.first_enables, self.last_enables, self.address);
         registers!(self.clock => self.hit);
         clocked!(self.clock, self.reset => self.queue);
-        self.queue.write_data.next = Beat {
+        self.queue.write_data.next = TlpBeat {
             data: self.tlp.data.val(),
-            keep: self.tlp.keep.val(),
+            two: self.tlp.keep.val().get_bit(4),
             last: self.tlp.last.val(),
-            error: self.tlp.error.val(),
         };
         self.queue.write_valid.next = self.tlp.valid.val();
         self.tlp.ready.next = self.queue.write_ready.val();
@@ -71,7 +71,9 @@ impl Logic for Writer {
         let high = beat.data.get_bits::<32>(32);
         let mut pop = false;
         self.unsupported.next = false;
-        self.quiet.d.next = matches!(self.state.q.val(), State::Header) && !some && !self.tlp.valid.val();
+        // A beat in the queue may not have come to its output yet.
+        let empty = !self.queue.level.val().any();
+        self.quiet.d.next = matches!(self.state.q.val(), State::Header) && empty && !self.tlp.valid.val();
         self.idle.next = self.quiet.q.val();
 
         let final_word = self.length.q.val() == bits::<10>(1);
