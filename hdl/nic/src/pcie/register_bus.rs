@@ -11,6 +11,12 @@ enum State {
     Done,
 }
 
+/// `value` or nothing.
+#[hw]
+fn only(wanted: Bit, value: Bits<32>) -> Bits<32> {
+    if wanted { value } else { bits::<32>(0) }
+}
+
 /// Carries one register access at a time; `writes` goes before `reads`. Addresses below 0x4000 are
 /// virtio's, below 0x6000 the vendor's, below 0x8000 the port's, the rest MSI-X's (see `hematite_abi::bar0`).
 ///
@@ -34,6 +40,11 @@ pub struct RegisterBus {
     /// The MSI-X table and pending bits.
     pub msix: RegisterOut,
     state: Reg<State>,
+    /// Whose registers the access is for.
+    of_virtio: Reg<Bit>,
+    of_vendor: Reg<Bit>,
+    of_port: Reg<Bit>,
+    of_msix: Reg<Bit>,
     /// The access is of `writes`.
     of_writes: Reg<Bit>,
     address: Reg<Bits<16>>,
@@ -47,6 +58,7 @@ impl Logic for RegisterBus {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state);
         registers!(self.clock => self.of_writes, self.address, self.data, self.byte_enables, self.write);
+        registers!(self.clock => self.of_virtio, self.of_vendor, self.of_port, self.of_msix);
         self.virtio.address.next = self.address.q.val();
         self.virtio.write_data.next = self.data.q.val();
         self.virtio.byte_enables.next = self.byte_enables.q.val();
@@ -74,13 +86,22 @@ impl Logic for RegisterBus {
 
         match self.state.q.val() {
             State::Idle => {
+                let address = if self.writes.valid.val() {
+                    self.writes.address.val()
+                } else {
+                    self.reads.address.val()
+                };
+                let port = address.get_bits::<2>(13).all();
+                self.address.d.next = address;
+                self.of_msix.d.next = address.get_bit(15);
+                self.of_port.d.next = !address.get_bit(15) && port;
+                self.of_vendor.d.next = !address.get_bit(15) && address.get_bit(14) && !port;
+                self.of_virtio.d.next = !address.get_bit(15) && !address.get_bit(14);
                 if self.writes.valid.val() {
-                    self.address.d.next = self.writes.address.val();
                     self.data.d.next = self.writes.write_data.val();
                     self.byte_enables.d.next = self.writes.byte_enables.val();
                     self.write.d.next = self.writes.write.val();
                 } else {
-                    self.address.d.next = self.reads.address.val();
                     self.data.d.next = self.reads.write_data.val();
                     self.byte_enables.d.next = self.reads.byte_enables.val();
                     self.write.d.next = self.reads.write.val();
@@ -91,25 +112,22 @@ impl Logic for RegisterBus {
                 }
             }
             State::Access => {
-                let mut ready = false;
-                let mut read = bits::<32>(0);
-                if self.address.q.val().get_bit(15) {
-                    self.msix.valid.next = true;
-                    ready = self.msix.ready.val();
-                    read = self.msix.read_data.val();
-                } else if self.address.q.val().get_bits::<2>(13).all() {
-                    self.port.valid.next = true;
-                    ready = self.port.ready.val();
-                    read = self.port.read_data.val();
-                } else if self.address.q.val().get_bit(14) {
-                    self.vendor.valid.next = true;
-                    ready = self.vendor.ready.val();
-                    read = self.vendor.read_data.val();
-                } else {
-                    self.virtio.valid.next = true;
-                    ready = self.virtio.ready.val();
-                    read = self.virtio.read_data.val();
-                }
+                let virtio = self.of_virtio.q.val();
+                let vendor = self.of_vendor.q.val();
+                let port = self.of_port.q.val();
+                let msix = self.of_msix.q.val();
+                self.virtio.valid.next = virtio;
+                self.vendor.valid.next = vendor;
+                self.port.valid.next = port;
+                self.msix.valid.next = msix;
+                let ready = (virtio && self.virtio.ready.val())
+                    || (vendor && self.vendor.ready.val())
+                    || (port && self.port.ready.val())
+                    || (msix && self.msix.ready.val());
+                let read = only(virtio, self.virtio.read_data.val())
+                    | only(vendor, self.vendor.read_data.val())
+                    | only(port, self.port.read_data.val())
+                    | only(msix, self.msix.read_data.val());
                 if ready {
                     self.data.d.next = read;
                     self.state.d.next = State::Done;
