@@ -2,6 +2,9 @@
 
 use hematite_lang::prelude::*;
 
+/// Bits in which cycles are counted up to a quarter of the timeout.
+const QUARTER: usize = 20;
+
 use super::split::Segment;
 
 /// What the next completion of a read must look like.
@@ -131,7 +134,7 @@ pub struct TagTable<const TIMEOUT: usize> {
     /// Quarters of the timeout since allocation, bit 0 and bit 1.
     age_low: Reg<Bits<16>>,
     age_high: Reg<Bits<16>>,
-    quarter: Reg<Bits<32>>,
+    quarter: Reg<Bits<QUARTER>>,
     tick: Reg<Bit>,
     first: LutRam<Progress, 4>,
     later: LutRam<Progress, 4>,
@@ -141,6 +144,7 @@ pub struct TagTable<const TIMEOUT: usize> {
 #[hw]
 impl<const TIMEOUT: usize> Logic for TagTable<TIMEOUT> {
     fn update(&mut self) {
+        assert!(TIMEOUT <= 4 << QUARTER, "a quarter of the timeout is counted");
         registers!(self.clock, self.reset => self.tail, self.head, self.used, self.untaken, self.waiting);
         registers!(self.clock, self.reset => self.quarter, self.tick);
         registers!(self.clock => self.fresh, self.failed, self.late, self.age_low, self.age_high);
@@ -158,10 +162,10 @@ impl<const TIMEOUT: usize> Logic for TagTable<TIMEOUT> {
         let mut age_high = self.age_high.q.val();
 
         // Time.
-        let quarter_over = self.quarter.q.val() == bits::<32>(TIMEOUT as u64 / 4 - 1);
+        let quarter_over = self.quarter.q.val() == bits::<QUARTER>(TIMEOUT as u64 / 4 - 1);
         self.tick.d.next = quarter_over && !self.timeout_disable.val();
         self.quarter.d.next = if quarter_over {
-            bits::<32>(0)
+            bits::<QUARTER>(0)
         } else {
             self.quarter.q.val() + 1
         };

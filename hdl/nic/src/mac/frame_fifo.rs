@@ -2,6 +2,9 @@
 
 use hematite_lang::prelude::*;
 
+/// Bits of a pointer: more than the largest memory needs, so that full and empty differ.
+const POINTER: usize = 13;
+
 /// A beat as the memory holds it: 68 bits, of which a block RAM of nine-bit lanes wastes four.
 #[hw(value)]
 pub struct StoredBeat {
@@ -77,20 +80,18 @@ pub struct FrameFifo<T: Synth, const A: usize, const L: usize, const WAIT: bool>
     memory: Ram<StoredBeat, A>,
     notes: SlowFifo<T, L>,
     prefetch: Prefetch<StoredBeat>,
-    /// Where the next beat goes. Pointers count beats modulo 2^16.
-    write: Reg<Bits<16>>,
+    /// Where the next beat goes. Pointers count beats modulo `2^POINTER`.
+    write: Reg<Bits<POINTER>>,
     /// Where the frame being written starts.
-    start: Reg<Bits<16>>,
+    start: Reg<Bits<POINTER>>,
     /// Where the reader must stop: `start` a cycle later, when the memory has been written.
-    commit: Reg<Bits<16>>,
-    read: Reg<Bits<16>>,
-    /// `read` and the size of the memory: where the writer must stop.
-    #[reset(bits::<16>(1 << A))]
-    limit: Reg<Bits<16>>,
-    #[reset(bits::<16>(1 << A))]
-    free: Reg<Bits<16>>,
+    commit: Reg<Bits<POINTER>>,
+    read: Reg<Bits<POINTER>>,
+    /// Places that are free, as of the cycle before.
+    #[reset(bits::<POINTER>(1 << A))]
+    free: Reg<Bits<POINTER>>,
     /// Beats of the frame taken so far.
-    beats: Reg<Bits<16>>,
+    beats: Reg<Bits<POINTER>>,
     /// The rest of the frame is thrown away.
     dropping: Reg<Bit>,
     notes_room: Reg<Bit>,
@@ -106,10 +107,10 @@ pub struct FrameFifo<T: Synth, const A: usize, const L: usize, const WAIT: bool>
 #[hw]
 impl<T: Synth, const A: usize, const L: usize, const WAIT: bool> Logic for FrameFifo<T, A, L, WAIT> {
     fn update(&mut self) {
-        assert!(A <= 15, "beats are counted in 16 bits");
+        assert!(A < POINTER, "full and empty must differ");
         assert!(L >= 2, "at least four frames");
         registers!(self.clock, self.reset => self.write, self.start, self.commit);
-        registers!(self.clock, self.reset => self.read, self.limit, self.free);
+        registers!(self.clock, self.reset => self.read, self.free);
         registers!(self.clock, self.reset => self.beats, self.dropping, self.stored_valid, self.frame_done);
         registers!(self.clock, self.reset => self.was_missed, self.was_discarded, self.notes_room);
         registers!(self.clock => self.stored, self.stored_at, self.frame_note);
@@ -140,7 +141,7 @@ impl<T: Synth, const A: usize, const L: usize, const WAIT: bool> Logic for Frame
                 self.dropping.d.next = true;
             }
             if last {
-                self.beats.d.next = bits::<16>(0);
+                self.beats.d.next = bits::<POINTER>(0);
                 self.dropping.d.next = false;
                 if good {
                     self.start.d.next = write_next;
@@ -154,12 +155,13 @@ impl<T: Synth, const A: usize, const L: usize, const WAIT: bool> Logic for Frame
         }
         if self.abandon.val() {
             write = self.start.q.val();
-            self.beats.d.next = bits::<16>(0);
+            self.beats.d.next = bits::<POINTER>(0);
             self.dropping.d.next = false;
         }
         self.write.d.next = write;
-        self.free.d.next = self.limit.q.val() - write;
-        self.space.next = self.free.q.val();
+        // The writer must stop where the reader is in the round before.
+        self.free.d.next = self.read.q.val() + bits::<POINTER>(1 << A) - write;
+        self.space.next = self.free.q.val().resize::<16>();
         self.missed.next = self.was_missed.q.val();
         self.discarded.next = self.was_discarded.q.val();
         self.frame_note.d.next = self.input_note.val();
@@ -189,7 +191,6 @@ impl<T: Synth, const A: usize, const L: usize, const WAIT: bool> Logic for Frame
         self.prefetch.word.next = self.memory.read_data.val();
         if self.prefetch.fetch.val() {
             self.read.d.next = self.read.q.val() + 1;
-            self.limit.d.next = self.limit.q.val() + 1;
         }
         let beat = self.prefetch.read_data.val();
         self.output.data.next = beat.data;
