@@ -384,7 +384,10 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
         let checksum = !accumulator.get_bits::<16>(0);
         let none = accumulator.get_bits::<16>(0).all();
         let mut field_value = operand;
-        let mut field_place = transport;
+        // A field's place: so many bytes from the start of a header, or the checksum's from its own end.
+        let mut of_network = false;
+        let mut of_end = false;
+        let mut offset = bits::<4>(0);
         let mut writes = false;
         match step.index() {
             IP_SUM => {
@@ -393,14 +396,16 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
             }
             IP_LENGTH => {
                 self.operand.d.next = closed.id;
-                field_place = if closed.ipv6 { network + 4 } else { network + 2 };
+                of_network = true;
+                offset = if closed.ipv6 { bits::<4>(4) } else { bits::<4>(2) };
                 writes = segment;
                 if closed.ipv6 {
                     self.step.d.next = bits::<5>(TCP_SUM as u64);
                 }
             }
             IP_ID => {
-                field_place = network + 4;
+                of_network = true;
+                offset = bits::<4>(4);
                 writes = segment;
             }
             TCP_SUM => {
@@ -413,28 +418,29 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
                     self.operand.d.next = closed.seq.get_bits::<16>(16);
                 }
                 field_value = checksum;
-                field_place = network + 10;
+                of_network = true;
+                offset = bits::<4>(10);
                 writes = segment && !closed.ipv6;
             }
             SEQUENCE_HIGH => {
                 if closed.segment {
                     self.operand.d.next = closed.seq.get_bits::<16>(0);
                 }
-                field_place = transport + 4;
+                offset = bits::<4>(4);
                 writes = segment;
             }
             SEQUENCE_LOW => {
                 if closed.segment {
                     self.operand.d.next = flags;
                 }
-                field_place = transport + 6;
+                offset = bits::<4>(6);
                 writes = segment;
             }
             FLAGS => {
                 if closed.segment {
                     self.operand.d.next = part_length;
                 }
-                field_place = transport + 12;
+                offset = bits::<4>(12);
                 writes = segment;
             }
             TCP_LENGTH => self.operand.d.next = self.total.q.val().get_bits::<16>(0),
@@ -449,7 +455,7 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
                 if none && closed.udp {
                     field_value = bits::<16>(0xffff);
                 }
-                field_place = closed.field_end - 1;
+                of_end = true;
                 writes = closing;
             }
             COMMIT => {
@@ -489,6 +495,19 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
             packet_bytes,
         };
         self.field_valid.d.next = writes;
+        let field_base = if of_end {
+            closed.field_end
+        } else if of_network {
+            network
+        } else {
+            transport
+        };
+        let field_offset = if of_end {
+            !bits::<14>(0)
+        } else {
+            offset.resize::<14>()
+        };
+        let field_place = field_base + field_offset;
         self.field.d.next = field_place;
         let first = field_value.get_bits::<8>(8);
         let second = field_value.get_bits::<8>(0);

@@ -104,6 +104,7 @@ pub struct QueueCounts<const QUEUES: usize> {
     old_counted: Reg<Bit>,
     /// And of the sum that is written.
     base: Reg<Bits<64>>,
+    clears: Signal<Local, Bit>,
     base_at: Reg<Bits<9>>,
     base_amount: Reg<Bits<24>>,
     base_adds: Reg<Bit>,
@@ -132,7 +133,9 @@ impl<const QUEUES: usize> Logic for QueueCounts<QUEUES> {
         registers!(self.clock => self.at, self.amount, self.counted);
         registers!(self.clock => self.read_at, self.read_amount, self.read_counted);
         registers!(self.clock => self.old, self.old_at, self.old_amount, self.old_counted);
-        registers!(self.clock => self.base, self.base_at, self.base_amount);
+        registers!(self.clock, self.clears => self.base, self.base_amount);
+        registers!(self.clock => self.base_at);
+        self.clears.next = matches!(self.state.q.val(), CountState::Clear);
         clocked!(self.clock, self.reset => self.received_packets, self.sent_frames);
         clocked!(self.clock => self.counters);
         self.received_packets.write_data.next = self.received.val();
@@ -421,14 +424,13 @@ impl<const QUEUES: usize> Logic for QueueCounts<QUEUES> {
         } else {
             old_amount
         };
-        if matches!(self.state.q.val(), CountState::Clear) {
-            self.counters.write_address.next = self.clearing.q.val();
-            self.counters.write_data.next = bits::<64>(0);
-            self.counters.write_enable.next = true;
-        } else {
-            self.counters.write_address.next = self.base_at.q.val();
-            self.counters.write_data.next = self.base.q.val() + self.base_amount.q.val().resize::<64>();
-            self.counters.write_enable.next = self.base_adds.q.val();
+        self.counters.write_address.next = self.base_at.q.val();
+        self.counters.write_data.next = self.base.q.val() + self.base_amount.q.val().resize::<64>();
+        self.counters.write_enable.next = self.base_adds.q.val();
+        // What is in `base` is 0 from the first cycle of clearing on.
+        if self.clears.val() {
+            self.base_adds.d.next = true;
+            self.base_at.d.next = self.clearing.q.val();
         }
     }
 }
