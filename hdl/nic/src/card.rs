@@ -316,6 +316,18 @@ impl<
                 self.receive_queues.inside[p].val() || self.steering.holds[p].val();
         }
         self.function.queues[DATA_QUEUES].join(&mut self.control_queue.config);
+        self.receive_queues.locate_read.join(&mut self.function.locate[0]);
+        self.receive_queues
+            .locate_write
+            .join(&mut self.function.locate[1]);
+        self.transmit_queues
+            .locate_read
+            .join(&mut self.function.locate[2]);
+        self.transmit_queues
+            .locate_write
+            .join(&mut self.function.locate[3]);
+        self.control_queue.locate.join(&mut self.function.locate[4]);
+        self.function.locate[4].queue.next = bits::<5>(DATA_QUEUES as u64);
         self.control_queue
             .interrupt
             .join(&mut self.function.interrupts[DATA_QUEUES]);

@@ -16,8 +16,9 @@ use super::writer::Writer;
 use crate::dma::ports::{DmaConfigOut, WriteRequestOut};
 use crate::mac::PhyStatus;
 use crate::virtio::Registers;
+use crate::virtio::areas;
 use crate::virtio::features::Negotiated;
-use crate::virtio::ports::{InterruptIn, QueueConfigOut};
+use crate::virtio::ports::{InterruptIn, LocateIn, QueueConfigOut};
 
 /// The card as the host sees it, at TLP level: configuration space, BAR 0 with the virtio structures, the
 /// vendor block and MSI-X, and the way of the DMA engines to the link.
@@ -68,6 +69,8 @@ pub struct Function<const QUEUES: usize, const SOURCES: usize, const A: usize> {
     pub completion_timeout_disable: Signal<Out, Bit>,
     /// To the queue engines.
     pub queues: [QueueConfigOut; QUEUES],
+    /// They ask where things of a queue are.
+    pub locate: [LocateIn; areas::CLIENTS],
     /// Interrupts of the queue engines.
     pub interrupts: [InterruptIn; QUEUES],
     /// A message will be sent for one of them: high for one cycle.
@@ -188,6 +191,9 @@ impl<const QUEUES: usize, const SOURCES: usize, const A: usize> Logic for Functi
         self.quiesce.transmit_held.next = self.transmit.held.val();
 
         // Virtio and interrupts.
+        for c in 0..areas::CLIENTS {
+            self.locate[c].link(&mut self.registers.locate[c]);
+        }
         for q in 0..QUEUES {
             self.queues[q].link(&mut self.registers.queues[q]);
             self.interrupts[q].link(&mut self.msix.interrupts[q]);

@@ -5,7 +5,7 @@ use hematite_lang::prelude::*;
 use super::bytes::{count_bytes, keep_bytes};
 use super::lifecycle::Lifecycle;
 use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
-use crate::virtio::ports::{CommandOut, InterruptOut, QueueConfigIn};
+use crate::virtio::ports::{CommandOut, InterruptOut, LocateOut, QueueConfigIn};
 
 /// RING_EVENT_FLAGS_DISABLE (virtio 1.3 section 2.8.14).
 const DISABLE: u64 = 1;
@@ -15,12 +15,6 @@ const NO_VECTOR: u64 = 0xffff;
 const MAX_CHAIN: u64 = 64;
 /// Bytes of a descriptor.
 const DESCRIPTOR: u64 = 16;
-
-/// The place of a descriptor.
-#[hw]
-fn slot_address(ring: Bits<64>, slot: Bits<16>) -> Bits<64> {
-    ring + cat::<64>((bits::<44>(0), slot, bits::<4>(0)))
-}
 
 #[hw]
 enum ControlState {
@@ -79,6 +73,8 @@ pub struct ControlEngine {
     pub write_data: StreamOut,
     /// The oldest write that is not done is now ahead of anything sent to the host from now on.
     pub write_done: Signal<In, Bit>,
+    /// Where descriptors and the driver event suppression structure are. The card fills in the queue.
+    pub locate: LocateOut,
     /// The queue's interrupt.
     pub interrupt: InterruptOut,
     life: Lifecycle,
@@ -87,11 +83,11 @@ pub struct ControlEngine {
     #[reset(true)]
     wanted: Reg<Bit>,
     /// The slot of the next descriptor.
-    position: Reg<Bits<16>>,
+    position: Reg<Bits<12>>,
     #[reset(true)]
     wrap: Reg<Bit>,
     /// The slot of the chain's head, and its wrap counter.
-    head: Reg<Bits<16>>,
+    head: Reg<Bits<12>>,
     head_wrap: Reg<Bit>,
     /// Elements of the chain so far.
     slots: Reg<Bits<8>>,
@@ -106,6 +102,8 @@ pub struct ControlEngine {
     /// The element at hand, or what else is read or written.
     address: Reg<Bits<64>>,
     length: Reg<Bits<16>>,
+    /// That is where it is asked for.
+    located: Reg<Bit>,
     id: Reg<Bits<16>>,
     more: Reg<Bit>,
     writable: Reg<Bit>,
@@ -129,6 +127,7 @@ impl Logic for ControlEngine {
         clocked!(self.clock, self.reset => self.life);
         self.clear.next = self.reset.val() || self.life.clear.val();
         registers!(self.clock, self.clear => self.state, self.wanted, self.position, self.wrap);
+        registers!(self.clock, self.clear => self.located);
         registers!(self.clock, self.reset => self.undone);
         registers!(self.clock => self.head, self.head_wrap, self.slots, self.replying, self.replied);
         registers!(self.clock => self.remaining, self.second, self.address, self.length, self.id, self.more);
@@ -142,7 +141,6 @@ impl Logic for ControlEngine {
         self.config.idle.next = self.life.idle.val();
         self.config.failed.next = self.life.failed.val();
 
-        let ring = self.config.descriptors.val();
         let position = self.position.q.val();
         self.read_request.address.next = self.address.q.val();
         self.read_request.length.next = self.length.q.val();
@@ -164,6 +162,11 @@ impl Logic for ControlEngine {
         self.command.byte_valid.next = false;
         self.command.execute.next = false;
         self.command.reply_ready.next = false;
+        let located = self.located.q.val();
+        self.locate.queue.next = bits::<5>(0);
+        self.locate.driver.next = false;
+        self.locate.slot.next = position;
+        self.locate.valid.next = false;
         let mut starts = false;
 
         let data = self.read_response.data.val();
@@ -178,7 +181,6 @@ impl Logic for ControlEngine {
                 self.replied.d.next = 0.into();
                 self.head.d.next = position;
                 self.head_wrap.d.next = self.wrap.q.val();
-                self.address.d.next = slot_address(ring, position);
                 self.length.d.next = bits::<16>(DESCRIPTOR);
                 if self.wanted.q.val() && !stop {
                     self.command.start.next = true;
@@ -187,8 +189,9 @@ impl Logic for ControlEngine {
             }
             ControlState::DescriptorGrant => {
                 self.second.d.next = false;
-                self.read_request.valid.next = true;
-                if self.read_request.ready.val() {
+                self.locate.valid.next = !located;
+                self.read_request.valid.next = located;
+                if located && self.read_request.ready.val() {
                     self.wanted.d.next = false;
                     self.state.d.next = ControlState::Descriptor;
                 }
@@ -213,7 +216,7 @@ impl Logic for ControlEngine {
                             || !data.get_bits::<32>(0).any()
                             || (self.replying.q.val() && !data.get_bit(49))
                             || self.slots.q.val() >= bits::<8>(MAX_CHAIN)
-                            || self.slots.q.val().resize::<16>() >= self.config.size.val();
+                            || self.slots.q.val().resize::<13>() >= self.config.size.val();
                     } else {
                         self.address.d.next = data;
                     }
@@ -240,11 +243,12 @@ impl Logic for ControlEngine {
                     self.state.d.next = ControlState::Doorbell;
                 } else {
                     self.slots.d.next = self.slots.q.val() + 1;
-                    if position + 1 == self.config.size.val() {
+                    let next = position.resize::<13>() + 1;
+                    if next == self.config.size.val() {
                         self.position.d.next = 0.into();
                         self.wrap.d.next = !self.wrap.q.val();
                     } else {
-                        self.position.d.next = position + 1;
+                        self.position.d.next = next.get_bits::<12>(0);
                     }
                     if !self.writable.q.val() {
                         self.state.d.next = ControlState::DataGrant;
@@ -348,14 +352,6 @@ impl Logic for ControlEngine {
                 }
             }
             ControlState::Next => {
-                self.address.d.next = slot_address(
-                    ring,
-                    if self.more.q.val() {
-                        position
-                    } else {
-                        self.head.q.val()
-                    },
-                );
                 self.length.d.next = bits::<16>(DESCRIPTOR);
                 self.unplaced.d.next = bits::<16>(DESCRIPTOR);
                 self.state.d.next = if self.more.q.val() {
@@ -365,11 +361,13 @@ impl Logic for ControlEngine {
                 };
             }
             ControlState::UsedGrant => {
-                self.write_request.valid.next = true;
+                self.locate.slot.next = self.head.q.val();
+                self.locate.valid.next = !located;
+                self.write_request.valid.next = located;
                 self.word.d.next = 0.into();
                 self.bytes.d.next = bits::<4>(8);
                 self.last.d.next = false;
-                if self.write_request.ready.val() {
+                if located && self.write_request.ready.val() {
                     starts = true;
                     self.state.d.next = ControlState::UsedBeat;
                 }
@@ -394,7 +392,6 @@ impl Logic for ControlEngine {
             }
             ControlState::Done => {
                 self.wanted.d.next = true;
-                self.address.d.next = self.config.driver_events.val();
                 self.length.d.next = bits::<16>(4);
                 if !self.undone.q.val().any() {
                     self.state.d.next = if stop || self.config.vector.val() == bits::<16>(NO_VECTOR) {
@@ -405,8 +402,11 @@ impl Logic for ControlEngine {
                 }
             }
             ControlState::EventGrant => {
-                self.read_request.valid.next = true;
-                if self.read_request.ready.val() {
+                self.locate.driver.next = true;
+                self.locate.slot.next = bits::<12>(0);
+                self.locate.valid.next = !located;
+                self.read_request.valid.next = located;
+                if located && self.read_request.ready.val() {
                     self.state.d.next = ControlState::Event;
                 }
             }
@@ -429,6 +429,15 @@ impl Logic for ControlEngine {
                 }
             }
             ControlState::Failed => {}
+        }
+        if self.locate.found.val() {
+            self.address.d.next = self.locate.address.val();
+            self.located.d.next = true;
+        }
+        let taken = (self.read_request.valid.val() && self.read_request.ready.val())
+            || (self.write_request.valid.val() && self.write_request.ready.val());
+        if taken {
+            self.located.d.next = false;
         }
         if starts && !self.write_done.val() {
             self.undone.d.next = self.undone.q.val() + 1;

@@ -14,7 +14,7 @@
 
 use hematite_lang::prelude::*;
 
-use crate::dma::ports::ReadRequestOut;
+use super::slots::SlotsOut;
 
 /// The NEXT flag's bit in a descriptor's second eight bytes (virtio 1.3 section 2.8.13).
 const NEXT: usize = 48;
@@ -88,16 +88,14 @@ pub struct DescriptorFetch {
     pub reset: Signal<In, Bit>,
     /// Request nothing more.
     pub stop: Signal<In, Bit>,
-    /// First byte of the descriptor ring.
-    pub ring: Signal<In, Bits<64>>,
     /// Descriptors in the ring.
-    pub size: Signal<In, Bits<16>>,
+    pub size: Signal<In, Bits<13>>,
     /// A doorbell.
     pub notify: Signal<In, Bit>,
     /// Elements must be device-writable (receive) or device-readable (transmit).
     pub writable: Signal<In, Bit>,
     /// Reads of descriptors.
-    pub request: ReadRequestOut,
+    pub request: SlotsOut,
     /// Their responses.
     pub response: StreamIn,
     /// The oldest element.
@@ -107,7 +105,7 @@ pub struct DescriptorFetch {
     /// It is taken.
     pub element_ready: Signal<In, Bit>,
     /// Bytes of the elements that are held, up to three cycles late.
-    pub stock: Signal<Out, Bits<24>>,
+    pub stock: Signal<Out, Bits<22>>,
     /// None is on its way: the driver has made nothing more available, or there is no room for more.
     pub stock_final: Signal<Out, Bit>,
     /// There is no room for more, or the whole ring is held.
@@ -121,15 +119,14 @@ pub struct DescriptorFetch {
     #[reset(true)]
     wanted: Reg<Bit>,
     /// The slot to read next.
-    position: Reg<Bits<16>>,
+    position: Reg<Bits<12>>,
     #[reset(true)]
     wrap: Reg<Bit>,
     /// Descriptors to ask for next.
-    #[reset(bits::<16>(SHORT_BURST))]
-    burst: Reg<Bits<16>>,
-    address: Reg<Bits<64>>,
+    #[reset(bits::<5>(SHORT_BURST))]
+    burst: Reg<Bits<5>>,
     /// Descriptors asked for.
-    asked: Reg<Bits<16>>,
+    asked: Reg<Bits<5>>,
     answer: Reg<Beat>,
     answered: Reg<Bit>,
     scan: Reg<Scan>,
@@ -137,14 +134,14 @@ pub struct DescriptorFetch {
     half: Reg<Bit>,
     buffer: Reg<Bits<64>>,
     /// Descriptors of this response seen.
-    index: Reg<Bits<8>>,
+    index: Reg<Bits<5>>,
     /// Leading descriptors of this response that had been seen available before it was requested.
-    presighted: Reg<Bits<8>>,
-    sighted: Reg<Bits<8>>,
+    presighted: Reg<Bits<5>>,
+    sighted: Reg<Bits<5>>,
     /// The next element continues a chain.
     chained: Reg<Bit>,
     /// Elements of that chain so far.
-    slots: Reg<Bits<8>>,
+    slots: Reg<Bits<7>>,
     /// The chain, the ring or the sighted part ends before the next descriptor: compared in the cycle in which
     /// that descriptor's first half comes.
     full: Reg<Bit>,
@@ -154,14 +151,15 @@ pub struct DescriptorFetch {
     /// The last response showed an unavailable head.
     dry: Reg<Bit>,
     /// Bytes of the elements in this response, of those committed in the cycle before, and of the one taken then.
-    arriving: Reg<Bits<24>>,
+    arriving: Reg<Bits<22>>,
     arrived: Reg<Bit>,
     gone: Reg<Bits<16>>,
-    stocked: Reg<Bits<24>>,
+    stocked: Reg<Bits<22>>,
     memory: Ram<Element, 5>,
     /// Its output is the oldest element in it.
     settled: Reg<Bit>,
-    oldest: Skid<Element>,
+    oldest: Reg<Element>,
+    some_oldest: Reg<Bit>,
     head: Reg<Bits<6>>,
     committed: Reg<Bits<6>>,
     tail: Reg<Bits<6>>,
@@ -173,24 +171,26 @@ impl Logic for DescriptorFetch {
         registers!(self.clock, self.reset => self.state, self.wanted, self.position, self.wrap, self.burst);
         registers!(self.clock, self.reset => self.chained, self.slots, self.broken, self.presighted);
         registers!(self.clock, self.reset => self.head, self.committed, self.tail, self.half, self.scan);
-        registers!(self.clock => self.address, self.asked, self.buffer, self.index, self.sighted);
+        registers!(self.clock => self.asked, self.buffer, self.index, self.sighted, self.oldest);
         registers!(self.clock => self.full, self.at_ring_end, self.unsighted);
         registers!(self.clock, self.reset => self.arrived, self.gone, self.stocked, self.dry, self.settled);
-        registers!(self.clock, self.reset => self.answered);
+        registers!(self.clock, self.reset => self.answered, self.some_oldest);
         registers!(self.clock => self.arriving, self.answer);
         clocked!(self.clock => self.memory);
-        clocked!(self.clock, self.reset => self.oldest);
 
         let some = self.head.q.val() != self.committed.q.val();
         self.memory.read_address.next = self.head.q.val().get_bits::<5>(0);
         let settled = self.settled.q.val();
-        let taken = settled && self.oldest.write_ready.val();
+        let pop = self.some_oldest.q.val() && self.element_ready.val();
+        let free = pop || !self.some_oldest.q.val();
+        let taken = settled && free;
         self.settled.d.next = some && !taken;
-        self.oldest.write_data.next = self.memory.read_data.val();
-        self.oldest.write_valid.next = settled;
-        self.element.next = self.oldest.read_data.val();
-        self.element_valid.next = self.oldest.read_valid.val();
-        self.oldest.read_ready.next = self.element_ready.val();
+        if free {
+            self.oldest.d.next = self.memory.read_data.val();
+            self.some_oldest.d.next = settled;
+        }
+        self.element.next = self.oldest.q.val();
+        self.element_valid.next = self.some_oldest.q.val();
         if taken {
             self.head.d.next = self.head.q.val() + 1;
         }
@@ -198,7 +198,6 @@ impl Logic for DescriptorFetch {
         self.stock.next = self.stocked.q.val();
         self.stock_final.next = false;
         self.stock_full.next = false;
-        let pop = self.oldest.read_valid.val() && self.element_ready.val();
         self.gone.d.next = if pop {
             self.element.val().length
         } else {
@@ -208,9 +207,9 @@ impl Logic for DescriptorFetch {
         let arrived = if self.arrived.q.val() {
             self.arriving.q.val()
         } else {
-            bits::<24>(0)
+            bits::<22>(0)
         };
-        self.stocked.d.next = self.stocked.q.val() + arrived - self.gone.q.val().resize::<24>();
+        self.stocked.d.next = self.stocked.q.val() + arrived - self.gone.q.val().resize::<22>();
 
         // The answer by way of a register: what a descriptor says decides much.
         self.answer.d.next = Beat {
@@ -225,9 +224,12 @@ impl Logic for DescriptorFetch {
         self.memory.write_address.next = self.tail.q.val().get_bits::<5>(0);
         self.memory.write_enable.next = false;
         let place = self.slots.q.val() + 1;
-        self.full.d.next = self.slots.q.val() >= bits::<8>(MAX_CHAIN)
-            || self.slots.q.val().resize::<16>() >= self.size.val();
-        self.at_ring_end.d.next = self.position.q.val() + 1 == self.size.val();
+        let size = self.size.val();
+        let next = self.position.q.val().resize::<13>() + 1;
+        let small = !size.get_bits::<6>(7).any();
+        self.full.d.next = self.slots.q.val() == bits::<7>(MAX_CHAIN)
+            || (small && self.slots.q.val() >= size.get_bits::<7>(0));
+        self.at_ring_end.d.next = next == size;
         self.unsighted.d.next = self.index.q.val() >= self.presighted.q.val();
         let long = data.get_bits::<16>(16).any();
         let length = if long {
@@ -239,12 +241,12 @@ impl Logic for DescriptorFetch {
             address: self.buffer.q.val(),
             length: length,
             id: data.get_bits::<16>(32),
-            slots: place,
+            slots: place.resize::<8>(),
             last: !data.get_bit(NEXT),
         };
 
-        self.request.address.next = self.address.q.val();
-        self.request.length.next = self.asked.q.val() << 4;
+        self.request.slot.next = self.position.q.val();
+        self.request.count.next = self.asked.q.val();
         self.request.valid.next = false;
         self.response.ready.next = false;
         self.quiet.next = false;
@@ -253,21 +255,21 @@ impl Logic for DescriptorFetch {
         match self.state.q.val() {
             FetchState::Doorbell => {
                 self.quiet.next = true;
-                let to_end = self.size.val() - self.position.q.val();
-                self.asked.d.next = if to_end < self.burst.q.val() {
-                    to_end
+                let to_end = size - self.position.q.val().resize::<13>();
+                let near = !to_end.get_bits::<8>(5).any();
+                self.asked.d.next = if near && to_end.get_bits::<5>(0) < self.burst.q.val() {
+                    to_end.get_bits::<5>(0)
                 } else {
                     self.burst.q.val()
                 };
-                self.address.d.next =
-                    self.ring.val() + cat::<64>((bits::<44>(0), self.position.q.val(), bits::<4>(0)));
                 let space = occupied <= bits::<6>(32 - BURST);
                 // A driver that rings all the time must not look like one that has just posted something.
                 let none = self.dry.q.val() || !self.wanted.q.val() || !space;
-                let shows = self.oldest.read_valid.val() || !some;
+                let shows = self.some_oldest.q.val() || !some;
                 self.stock_final.next = none && !self.arrived.q.val() && shows;
-                // Two more are in `oldest`.
-                self.stock_full.next = !space || occupied.resize::<16>() + 2 >= self.size.val();
+                // One more is in `oldest`.
+                let whole = !size.get_bits::<7>(6).any() && occupied + 1 >= size.get_bits::<6>(0);
+                self.stock_full.next = !space || whole;
                 if self.wanted.q.val() && !self.stop.val() && space {
                     self.state.d.next = FetchState::Grant;
                 }
@@ -302,12 +304,12 @@ impl Logic for DescriptorFetch {
                                 if available {
                                     self.memory.write_enable.next = true;
                                     tail = tail + 1;
-                                    self.arriving.d.next = self.arriving.q.val() + length.resize::<24>();
+                                    self.arriving.d.next = self.arriving.q.val() + length.resize::<22>();
                                     if self.at_ring_end.q.val() {
                                         self.position.d.next = 0.into();
                                         self.wrap.d.next = !wrap;
                                     } else {
-                                        self.position.d.next = self.position.q.val() + 1;
+                                        self.position.d.next = next.get_bits::<12>(0);
                                     }
                                     let empty = !data.get_bits::<32>(0).any();
                                     if empty
@@ -362,15 +364,15 @@ impl Logic for DescriptorFetch {
                                 // The driver adds about as much at a time as it did this time.
                                 let taken = tail - self.committed.q.val();
                                 self.burst.d.next = if taken >= bits::<6>(SHORT_BURST * 2) {
-                                    bits::<16>(BURST)
+                                    bits::<5>(BURST)
                                 } else if taken >= bits::<6>(SHORT_BURST) {
-                                    bits::<16>(SHORT_BURST * 2)
+                                    bits::<5>(SHORT_BURST * 2)
                                 } else {
-                                    bits::<16>(SHORT_BURST)
+                                    bits::<5>(SHORT_BURST)
                                 };
                             }
                             Scan::Take => {
-                                self.burst.d.next = bits::<16>(BURST);
+                                self.burst.d.next = bits::<5>(BURST);
                                 self.wanted.d.next = true;
                             }
                             _ => self.wanted.d.next = true,

@@ -14,6 +14,7 @@ pub mod receive_plan;
 pub mod receive_source;
 pub mod receive_write;
 pub mod ring;
+pub mod slots;
 pub mod transmit;
 pub mod transmit_gather;
 pub mod transmit_read;

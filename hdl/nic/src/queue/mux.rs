@@ -2,7 +2,12 @@
 
 use hematite_lang::prelude::*;
 
-use crate::dma::ports::{ReadRequestIn, ReadRequestOut, WriteRequestIn, WriteRequestOut};
+use super::slots::SlotsIn;
+use crate::dma::ports::{ReadRequestOut, WriteRequestIn, WriteRequestOut};
+use crate::virtio::ports::LocateOut;
+
+/// Bytes of the driver event suppression structure.
+const EVENTS: u64 = 4;
 
 /// Who asked for a read.
 #[hw(value)]
@@ -13,22 +18,28 @@ struct Reader {
     second: Bit,
 }
 
-/// Descriptor reads (`first`) and event reads (`second`) of `N` rings, at most 8, on one client channel of the read
-/// engine. Rings go in turn; within one, `second` goes first when both ask. Whose turn it is was decided the cycle before,
-/// and the request passes through a register: two cycles more, one request every three cycles. A request that is offered
-/// stays offered until it is taken. Up to ten responses are outstanding; each goes back to who asked.
+/// Descriptor reads and event reads of `N` rings, at most 8, on one client channel of the read engine. Rings say which
+/// descriptors they want; where those are is asked for here, once it is known whose turn it is: six cycles more, one
+/// request every seven cycles. Rings go in turn; within one, the event read goes first when both are asked for. A request
+/// that is offered stays offered until it is taken. Up to ten responses are outstanding; each goes back to who asked.
 #[hw]
 pub struct ReadMux<const N: usize> {
     /// Rising edge.
     pub clock: Signal<In, Clock>,
     /// Forgets outstanding requests: only while there are none.
     pub reset: Signal<In, Bit>,
-    /// Requests of one kind, a ring each.
-    pub first: [ReadRequestIn; N],
+    /// Ring `n` is virtqueue `2n`, or `2n + 1` with this: where there are pairs, those of one direction.
+    pub odd: Signal<In, Bit>,
+    /// Where things of a queue are.
+    pub locate: LocateOut,
+    /// Descriptors wanted, a ring each.
+    pub first: [SlotsIn; N],
     /// Responses to them.
     pub first_response: [StreamOut; N],
-    /// Requests of the other.
-    pub second: [ReadRequestIn; N],
+    /// The driver event suppression structure is wanted, and that is taken.
+    pub second_valid: [Signal<In, Bit>; N],
+    /// The request is taken.
+    pub second_ready: [Signal<Out, Bit>; N],
     /// Responses to them.
     pub second_response: [StreamOut; N],
     /// To the read engine.
@@ -40,7 +51,7 @@ pub struct ReadMux<const N: usize> {
     pick: Reg<Reader>,
     picked: Reg<Bit>,
     address: Reg<Bits<64>>,
-    length: Reg<Bits<16>>,
+    length: Reg<Bits<9>>,
     held: Reg<Bit>,
     order: Fifo<Reader, 3>,
     owner: Skid<Reader>,
@@ -54,22 +65,21 @@ impl<const N: usize> Logic for ReadMux<N> {
         registers!(self.clock => self.address, self.length, self.pick);
         clocked!(self.clock, self.reset => self.turn, self.order, self.owner, self.beats);
         self.request.address.next = self.address.q.val();
-        self.request.length.next = self.length.q.val();
+        self.request.length.next = self.length.q.val().resize::<16>();
         self.request.valid.next = self.held.q.val();
         if self.held.q.val() && self.request.ready.val() {
             self.held.d.next = false;
         }
-        let free = !self.held.q.val() && self.order.write_ready.val();
         let pick = self.pick.q.val();
         let picked = self.picked.q.val();
-        let take = picked && free;
+        let take = self.locate.found.val();
         let mut requests = bits::<N>(0);
         let mut second = false;
         for i in 0..N {
-            let asks = self.first[i].valid.val() || self.second[i].valid.val();
+            let asks = self.first[i].valid.val() || self.second_valid[i].val();
             requests = requests.replace_bit(i, asks);
             if self.turn.grant.val().get_bit(i) {
-                second = self.second[i].valid.val();
+                second = self.second_valid[i].val();
             }
         }
         self.turn.requests.next = requests;
@@ -83,22 +93,28 @@ impl<const N: usize> Logic for ReadMux<N> {
         } else if take {
             self.picked.d.next = false;
         }
+        let mut slot = bits::<12>(0);
+        let mut count = bits::<5>(0);
         for i in 0..N {
             let mine = pick.ring == bits::<3>(i as u64);
-            self.second[i].ready.next = take && mine && pick.second;
+            self.second_ready[i].next = take && mine && pick.second;
             self.first[i].ready.next = take && mine && !pick.second;
-            if !self.held.q.val() && mine {
-                self.address.d.next = if pick.second {
-                    self.second[i].address.val()
-                } else {
-                    self.first[i].address.val()
-                };
-                self.length.d.next = if pick.second {
-                    self.second[i].length.val()
-                } else {
-                    self.first[i].length.val()
-                };
+            if mine && !pick.second {
+                slot = self.first[i].slot.val();
+                count = self.first[i].count.val();
             }
+        }
+        self.locate.queue.next = cat::<5>((bits::<1>(0), pick.ring, self.odd.val()));
+        self.locate.driver.next = pick.second;
+        self.locate.slot.next = slot;
+        self.locate.valid.next = picked && !self.held.q.val() && self.order.write_ready.val();
+        if !self.held.q.val() {
+            self.address.d.next = self.locate.address.val();
+            self.length.d.next = if pick.second {
+                bits::<9>(EVENTS)
+            } else {
+                cat::<9>((count, bits::<4>(0)))
+            };
         }
         if take {
             self.held.d.next = true;
@@ -165,21 +181,26 @@ struct Waiter {
 }
 
 /// Packet writes and used descriptor writes of `N` rings, at most 8, on one client channel of the write engine, so that
-/// the order in which they are granted is the order in which the host sees them. Rings go first when both ask, in
-/// turn. Whose turn it is was decided the cycle before; a request that is offered stays offered until it is taken. Up to
-/// six requests run ahead of their data and up to 32 are not done.
+/// the order in which they are granted is the order in which the host sees them. One request every two cycles. Rings go in
+/// turn; for the one whose turn it is, it is asked where its descriptors are, six cycles more, while packets go on, and
+/// then it goes first. A request that is offered stays offered until it is taken. Up to six requests run ahead of their
+/// data and up to 32 are not done.
 #[hw]
 pub struct WriteMux<const N: usize> {
     /// Rising edge.
     pub clock: Signal<In, Clock>,
     /// Forgets outstanding requests: only while there are none.
     pub reset: Signal<In, Bit>,
+    /// Ring `n` is virtqueue `2n`, or `2n + 1` with this: where there are pairs, those of one direction.
+    pub odd: Signal<In, Bit>,
+    /// Where things of a queue are.
+    pub locate: LocateOut,
     /// Packet writes.
     pub packet: WriteRequestIn,
     /// Their bytes.
     pub packet_data: StreamIn,
     /// Writes of used descriptors, a ring each.
-    pub used: [WriteRequestIn; N],
+    pub used: [SlotsIn; N],
     /// Their bytes.
     pub used_data: [StreamIn; N],
     /// The ring's request shows the driver something; the ring hears of that when the write is done.
@@ -195,9 +216,12 @@ pub struct WriteMux<const N: usize> {
     /// The oldest write that is not done is now done.
     pub done: Signal<In, Bit>,
     turn: RoundRobin<N, 3>,
-    /// Who goes next.
-    pick: Reg<Writer>,
+    /// The ring that goes next, and where it wants to write.
+    pick: Reg<Bits<3>>,
     picked: Reg<Bit>,
+    place: Reg<Bits<64>>,
+    count: Reg<Bits<5>>,
+    placed: Reg<Bit>,
     address: Reg<Bits<64>>,
     length: Reg<Bits<16>>,
     held: Reg<Bit>,
@@ -212,8 +236,8 @@ pub struct WriteMux<const N: usize> {
 #[hw]
 impl<const N: usize> Logic for WriteMux<N> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.held, self.picked);
-        registers!(self.clock => self.address, self.length, self.pick);
+        registers!(self.clock, self.reset => self.held, self.picked, self.placed);
+        registers!(self.clock => self.address, self.length, self.pick, self.place, self.count);
         clocked!(self.clock, self.reset => self.turn, self.order, self.owner, self.undone, self.beats);
         self.request.address.next = self.address.q.val();
         self.request.length.next = self.length.q.val();
@@ -224,47 +248,66 @@ impl<const N: usize> Logic for WriteMux<N> {
         let free = !self.held.q.val() && self.order.write_ready.val() && self.undone.write_ready.val();
         let pick = self.pick.q.val();
         let picked = self.picked.q.val();
-        let take = picked && free;
+        let placed = self.placed.q.val();
         let mut requests = bits::<N>(0);
         for i in 0..N {
             requests = requests.replace_bit(i, self.used[i].valid.val());
         }
         self.turn.requests.next = requests;
-        let rings = requests.any();
         self.turn.advance.next = !picked;
         if !picked {
-            self.pick.d.next = Writer {
-                used: rings,
-                ring: self.turn.index.val(),
-            };
-            self.picked.d.next = rings || self.packet.valid.val();
-        } else if take {
-            self.picked.d.next = false;
+            self.pick.d.next = self.turn.index.val();
+            self.picked.d.next = requests.any();
         }
-        self.packet.ready.next = take && !pick.used;
-        let mut address = self.packet.address.val();
-        let mut length = self.packet.length.val();
+        let take = free && (placed || self.packet.valid.val());
+        self.packet.ready.next = free && !placed;
+        let mut slot = bits::<12>(0);
+        let mut count = bits::<5>(0);
         let mut shows = false;
         for i in 0..N {
-            let mine = pick.used && pick.ring == bits::<3>(i as u64);
-            self.used[i].ready.next = take && mine;
+            let mine = pick == bits::<3>(i as u64);
+            self.used[i].ready.next = free && placed && mine;
             if mine {
                 shows = self.used_shows[i].val();
-                address = self.used[i].address.val();
-                length = self.used[i].length.val();
+                slot = self.used[i].slot.val();
+                count = self.used[i].count.val();
             }
         }
+        self.locate.queue.next = cat::<5>((bits::<1>(0), pick, self.odd.val()));
+        self.locate.driver.next = false;
+        self.locate.slot.next = slot;
+        self.locate.valid.next = picked && !placed;
+        if !placed {
+            self.place.d.next = self.locate.address.val();
+            self.count.d.next = count;
+            self.placed.d.next = self.locate.found.val();
+        } else if free {
+            self.placed.d.next = false;
+            self.picked.d.next = false;
+        }
         if !self.held.q.val() {
-            self.address.d.next = address;
-            self.length.d.next = length;
+            self.address.d.next = if placed {
+                self.place.q.val()
+            } else {
+                self.packet.address.val()
+            };
+            self.length.d.next = if placed {
+                cat::<16>((bits::<7>(0), self.count.q.val(), bits::<4>(0)))
+            } else {
+                self.packet.length.val()
+            };
         }
         if take {
             self.held.d.next = true;
         }
+        let writer = Writer {
+            used: placed,
+            ring: pick,
+        };
         self.order.write_valid.next = take;
-        self.order.write_data.next = pick;
+        self.order.write_data.next = writer;
         self.undone.write_valid.next = take;
-        self.undone.write_data.next = Waiter { writer: pick, shows };
+        self.undone.write_data.next = Waiter { writer, shows };
 
         self.owner.write_data.next = self.order.read_data.val();
         self.owner.write_valid.next = self.order.read_valid.val();

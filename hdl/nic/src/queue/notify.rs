@@ -2,7 +2,6 @@
 
 use hematite_lang::prelude::*;
 
-use crate::dma::ports::ReadRequestOut;
 use crate::virtio::ports::{Coalesce, InterruptOut};
 
 /// RING_EVENT_FLAGS_DISABLE (virtio 1.3 section 2.8.14).
@@ -42,8 +41,6 @@ pub struct Notifier<const INTERVAL: usize> {
     pub reset: Signal<In, Bit>,
     /// Start nothing more.
     pub stop: Signal<In, Bit>,
-    /// Driver event suppression structure.
-    pub events: Signal<In, Bits<64>>,
     /// MSI-X vector of the queue, 0xffff for none.
     pub vector: Signal<In, Bits<16>>,
     /// Moderation.
@@ -54,8 +51,10 @@ pub struct Notifier<const INTERVAL: usize> {
     pub packet: Signal<In, Bit>,
     /// New used descriptors are in host memory, where the driver sees them.
     pub written: Signal<In, Bit>,
-    /// Reads of the structure.
-    pub request: ReadRequestOut,
+    /// A read of the structure is wanted.
+    pub request: Signal<Out, Bit>,
+    /// It is taken.
+    pub taken: Signal<In, Bit>,
     /// Their responses.
     pub response: StreamIn,
     /// The interrupt asked for.
@@ -71,11 +70,12 @@ pub struct Notifier<const INTERVAL: usize> {
     asked: Reg<Bit>,
     /// The structure said ENABLE, and no interrupt was sent since.
     enabled: Reg<Bit>,
-    /// Cycles since the last read.
-    since_read: Reg<Bits<24>>,
-    /// Cycles to the next read ahead.
-    #[reset(bits::<24>(INTERVAL as u64))]
-    wait: Reg<Bits<24>>,
+    /// Cycles of this interval, and intervals that are over since the last read.
+    cycles: Reg<Bits<12>>,
+    intervals: Reg<Bits<7>>,
+    /// One bit, its place the doublings: so many intervals to the next read ahead.
+    #[reset(bits::<7>(1))]
+    wait: Reg<Bits<7>>,
     /// Enough cycles have passed for a read, and for a read ahead.
     #[reset(true)]
     rested: Reg<Bit>,
@@ -90,18 +90,16 @@ pub struct Notifier<const INTERVAL: usize> {
 }
 
 /// Doublings of the interval between reads ahead.
-const BACKOFF: u64 = 6;
+const BACKOFF: usize = 6;
 
 #[hw]
 impl<const INTERVAL: usize> Logic for Notifier<INTERVAL> {
     fn update(&mut self) {
-        assert!((INTERVAL as u64) << BACKOFF < 1 << 24);
+        assert!(INTERVAL < 1 << 12);
         registers!(self.clock, self.reset => self.state, self.pending, self.asked, self.enabled);
-        registers!(self.clock, self.reset => self.since_read, self.wait, self.rested, self.ahead);
+        registers!(self.clock, self.reset => self.cycles, self.intervals, self.wait, self.rested, self.ahead);
         registers!(self.clock, self.reset => self.since_interrupt, self.packets, self.due);
-        self.request.address.next = self.events.val();
-        self.request.length.next = 4.into();
-        self.request.valid.next = false;
+        self.request.next = false;
         self.response.ready.next = false;
         self.interrupt.vector.next = self.vector.val();
         self.interrupt.valid.next = false;
@@ -110,12 +108,18 @@ impl<const INTERVAL: usize> Logic for Notifier<INTERVAL> {
         self.failed.next = false;
 
         // Time since the last read or interrupt.
-        let since = self.since_read.q.val();
-        if !since.all() {
-            self.since_read.d.next = since + 1;
+        let over = self.cycles.q.val() == bits::<12>(INTERVAL as u64 - 1);
+        self.cycles.d.next = if over {
+            bits::<12>(0)
+        } else {
+            self.cycles.q.val() + 1
+        };
+        self.rested.d.next = self.rested.q.val() || over;
+        // The bit of the count that is looked for stays once it is there, as the count stops.
+        let long = (self.intervals.q.val() & self.wait.q.val()).any();
+        if over && !long {
+            self.intervals.d.next = self.intervals.q.val() + 1;
         }
-        self.rested.d.next = self.rested.q.val() || since == bits::<24>(INTERVAL as u64);
-        let long = since >= self.wait.q.val();
         self.ahead.d.next = long && !self.enabled.q.val();
 
         // Moderation.
@@ -149,14 +153,15 @@ impl<const INTERVAL: usize> Logic for Notifier<INTERVAL> {
                 }
             }
             NotifyState::Grant => {
-                self.request.valid.next = true;
-                if self.request.ready.val() {
+                self.request.next = true;
+                if self.taken.val() {
                     self.asked.d.next = self.pending.q.val();
                     self.pending.d.next = false;
-                    self.since_read.d.next = 0.into();
+                    self.cycles.d.next = 0.into();
+                    self.intervals.d.next = 0.into();
                     self.rested.d.next = false;
                     self.ahead.d.next = false;
-                    if self.wait.q.val() < bits::<24>((INTERVAL as u64) << BACKOFF) {
+                    if !self.wait.q.val().get_bit(BACKOFF) {
                         self.wait.d.next = self.wait.q.val() << 1;
                     }
                     self.state.d.next = NotifyState::Response;
@@ -183,8 +188,9 @@ impl<const INTERVAL: usize> Logic for Notifier<INTERVAL> {
                     // Whatever was written meanwhile is ahead of this interrupt.
                     self.pending.d.next = false;
                     self.enabled.d.next = false;
-                    self.wait.d.next = bits::<24>(INTERVAL as u64);
-                    self.since_read.d.next = 0.into();
+                    self.wait.d.next = bits::<7>(1);
+                    self.cycles.d.next = 0.into();
+                    self.intervals.d.next = 0.into();
                     self.rested.d.next = false;
                     self.ahead.d.next = false;
                     self.since_interrupt.d.next = 0.into();

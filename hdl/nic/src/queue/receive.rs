@@ -15,7 +15,7 @@ use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
 use crate::parse::MetaIn;
 use crate::statistics::{DroppedPacket, ReceivedPacket};
 use crate::virtio::features::Negotiated;
-use crate::virtio::ports::{Coalesce, InterruptOut, QueueConfigIn};
+use crate::virtio::ports::{Coalesce, InterruptOut, LocateOut, QueueConfigIn};
 
 /// A used buffer of a queue.
 #[hw(value)]
@@ -80,6 +80,10 @@ pub struct ReceiveEngine<const N: usize, const USED_HOLD: usize, const EVENT_INT
     pub write_data: StreamOut,
     /// The oldest write that is not done is now ahead of anything sent to the host from now on.
     pub write_done: Signal<In, Bit>,
+    /// Where descriptors and driver event suppression structures are that are read.
+    pub locate_read: LocateOut,
+    /// Where descriptors are that are written.
+    pub locate_write: LocateOut,
     /// The queues' interrupts.
     pub interrupt: [InterruptOut; N],
     /// Counter event: a frame waits because there is no buffer.
@@ -151,7 +155,7 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
 
         // The rings.
         self.planner.stop.next = false;
-        self.planner.size.next = bits::<16>(0);
+        self.planner.size.next = bits::<13>(0);
         self.planner.element.next = self.rings[0].element.val();
         self.planner.element_valid.next = false;
         self.used.write_data.next = QueueBuffer {
@@ -173,7 +177,8 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
             self.rings[q].microsecond.next = self.microsecond.val();
             self.rings[q].descriptors.join(&mut self.read_mux.first[q]);
             self.read_mux.first_response[q].join(&mut self.rings[q].descriptors_response);
-            self.rings[q].events.join(&mut self.read_mux.second[q]);
+            self.read_mux.second_valid[q].next = self.rings[q].events_valid.val();
+            self.rings[q].events_ready.next = self.read_mux.second_ready[q].val();
             self.read_mux.second_response[q].join(&mut self.rings[q].events_response);
             self.rings[q].write_request.join(&mut self.write_mux.used[q]);
             self.rings[q].write_data.join(&mut self.write_mux.used_data[q]);
@@ -301,6 +306,10 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.buffers.filled_valid.next = self.filled.read_valid.val();
         self.filled.read_ready.next = self.buffers.filled_ready.val();
 
+        self.read_mux.odd.next = false;
+        self.write_mux.odd.next = false;
+        self.locate_read.link(&mut self.read_mux.locate);
+        self.locate_write.link(&mut self.write_mux.locate);
         self.read_request.link(&mut self.read_mux.request);
         self.read_response.link(&mut self.read_mux.response);
         self.write_request.link(&mut self.write_mux.request);

@@ -180,7 +180,7 @@ pub struct ReceivePlanner {
     /// The job's queue stops: use no more buffers.
     pub stop: Signal<In, Bit>,
     /// Descriptors in that queue's ring.
-    pub size: Signal<In, Bits<16>>,
+    pub size: Signal<In, Bits<13>>,
     /// The next element of an available buffer of that queue.
     pub element: Signal<In, Element>,
     /// There is one.
@@ -337,7 +337,7 @@ impl Logic for ReceivePlanner {
         self.has_failed.d.next = false;
         self.was_stopped.d.next = false;
         self.was_too_long.d.next = false;
-        self.whole_ring.d.next = self.taken.q.val().resize::<16>() == self.size.val();
+        self.whole_ring.d.next = self.taken.q.val().resize::<13>() == self.size.val();
 
         // Where the next segment of the packet goes on.
         let chained = piece.slots != bits::<8>(1) || !piece.last;

@@ -5,8 +5,8 @@ use hematite_lang::prelude::*;
 use super::fetch::{DescriptorFetch, Element};
 use super::lifecycle::Lifecycle;
 use super::notify::Notifier;
+use super::slots::SlotsOut;
 use super::used::{UsedBuffer, UsedWriter};
-use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
 use crate::virtio::ports::{Coalesce, InterruptOut, QueueConfigIn};
 
 /// What one packed virtqueue has for itself: `DescriptorFetch` reads available buffers ahead, `UsedWriter` gives them
@@ -37,7 +37,7 @@ pub struct Ring<const A: usize, const USED_HOLD: usize, const EVENT_INTERVAL: us
     /// It is taken.
     pub element_ready: Signal<In, Bit>,
     /// Bytes of the elements that are held, up to three cycles late.
-    pub stock: Signal<Out, Bits<24>>,
+    pub stock: Signal<Out, Bits<22>>,
     /// No more are on their way.
     pub stock_final: Signal<Out, Bit>,
     /// Because there is no room for them, or the ring has no more.
@@ -59,15 +59,17 @@ pub struct Ring<const A: usize, const USED_HOLD: usize, const EVENT_INTERVAL: us
     /// The ring is forgotten.
     pub clear: Signal<Out, Bit>,
     /// Reads of descriptors.
-    pub descriptors: ReadRequestOut,
+    pub descriptors: SlotsOut,
     /// Their responses.
     pub descriptors_response: StreamIn,
-    /// Reads of the driver event suppression structure.
-    pub events: ReadRequestOut,
+    /// A read of the driver event suppression structure is wanted.
+    pub events_valid: Signal<Out, Bit>,
+    /// That is taken.
+    pub events_ready: Signal<In, Bit>,
     /// Their responses.
     pub events_response: StreamIn,
     /// Writes of used descriptors.
-    pub write_request: WriteRequestOut,
+    pub write_request: SlotsOut,
     /// Their bytes.
     pub write_data: StreamOut,
     /// The one that is requested shows the driver something.
@@ -112,7 +114,6 @@ impl<const A: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.queue_failed.next = self.life.queue_failed.val();
 
         self.fetch.stop.next = stop;
-        self.fetch.ring.next = self.config.descriptors.val();
         self.fetch.size.next = self.config.size.val();
         self.fetch.notify.next = self.config.notify.val();
         self.fetch.writable.next = self.writable.val();
@@ -126,7 +127,6 @@ impl<const A: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.stock_full.next = self.fetch.stock_full.val();
 
         self.used_writer.stop.next = stop;
-        self.used_writer.ring.next = self.config.descriptors.val();
         self.used_writer.size.next = self.config.size.val();
         self.used_writer.used.next = self.used.val();
         self.used_writer.used_valid.next = self.used_valid.val();
@@ -139,13 +139,13 @@ impl<const A: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.write_data.link(&mut self.used_writer.data);
 
         self.notifier.stop.next = stop;
-        self.notifier.events.next = self.config.driver_events.val();
         self.notifier.vector.next = self.config.vector.val();
         self.notifier.coalesce.next = self.coalesce.val();
         self.notifier.microsecond.next = self.microsecond.val();
         self.notifier.packet.next = self.used_writer.packet.val();
         self.notifier.written.next = self.used_writer.written.val();
-        self.events.link(&mut self.notifier.request);
+        self.events_valid.next = self.notifier.request.val();
+        self.notifier.taken.next = self.events_ready.val();
         self.events_response.link(&mut self.notifier.response);
         self.interrupt.link(&mut self.notifier.interrupt);
     }

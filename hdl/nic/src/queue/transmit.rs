@@ -8,7 +8,7 @@ use super::transmit_gather::PacketPacker;
 use super::transmit_read::TransmitReader;
 use crate::dma::ports::{ReadRequestOut, WriteRequestOut};
 use crate::offload::job::OwnedBeat;
-use crate::virtio::ports::{Coalesce, InterruptOut, QueueConfigIn};
+use crate::virtio::ports::{Coalesce, InterruptOut, LocateOut, QueueConfigIn};
 
 /// `2^PACKET_FIFO` beats of packets wait for the offloads.
 const PACKET_FIFO: usize = 9;
@@ -59,6 +59,10 @@ pub struct TransmitEngine<const N: usize, const USED_HOLD: usize, const EVENT_IN
     pub write_data: StreamOut,
     /// The oldest write that is not done is now ahead of anything sent to the host from now on.
     pub write_done: Signal<In, Bit>,
+    /// Where descriptors and driver event suppression structures are that are read.
+    pub locate_read: LocateOut,
+    /// Where descriptors are that are written.
+    pub locate_write: LocateOut,
     /// The queues' interrupts.
     pub interrupt: [InterruptOut; N],
     /// Counter event: a queue failed.
@@ -110,7 +114,8 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
             self.rings[q].microsecond.next = self.microsecond.val();
             self.rings[q].descriptors.join(&mut self.read_mux.first[q]);
             self.read_mux.first_response[q].join(&mut self.rings[q].descriptors_response);
-            self.rings[q].events.join(&mut self.read_mux.second[q]);
+            self.read_mux.second_valid[q].next = self.rings[q].events_valid.val();
+            self.rings[q].events_ready.next = self.read_mux.second_ready[q].val();
             self.read_mux.second_response[q].join(&mut self.rings[q].events_response);
             self.rings[q].write_request.join(&mut self.write_mux.used[q]);
             self.rings[q].write_data.join(&mut self.write_mux.used_data[q]);
@@ -176,6 +181,10 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.packet.valid.next = self.packets.read_valid.val();
         self.packets.read_ready.next = self.packet.ready.val();
 
+        self.read_mux.odd.next = true;
+        self.write_mux.odd.next = true;
+        self.locate_read.link(&mut self.read_mux.locate);
+        self.locate_write.link(&mut self.write_mux.locate);
         self.read_request.link(&mut self.read_mux.request);
         self.read_response.link(&mut self.read_mux.response);
         self.write_request.link(&mut self.write_mux.request);

@@ -2,7 +2,7 @@
 
 use hematite_lang::prelude::*;
 
-use crate::dma::ports::WriteRequestOut;
+use super::slots::SlotsOut;
 
 /// A buffer that the device has used.
 #[hw(value)]
@@ -17,6 +17,15 @@ pub struct UsedBuffer {
     pub first: Bit,
     /// Last buffer of its packet.
     pub last: Bit,
+}
+
+/// What is kept of a used buffer until it is written.
+#[hw(value)]
+struct Kept {
+    id: Bits<16>,
+    length: Bits<16>,
+    /// The wrap counter at its slot.
+    wrap: Bit,
 }
 
 #[hw]
@@ -46,10 +55,8 @@ pub struct UsedWriter<const A: usize, const HOLD: usize> {
     pub reset: Signal<In, Bit>,
     /// Write what there is without waiting for more.
     pub stop: Signal<In, Bit>,
-    /// First byte of the descriptor ring.
-    pub ring: Signal<In, Bits<64>>,
     /// Descriptors in the ring.
-    pub size: Signal<In, Bits<16>>,
+    pub size: Signal<In, Bits<13>>,
     /// A used buffer, in the order in which buffers were made available.
     pub used: Signal<In, UsedBuffer>,
     /// There is one.
@@ -57,7 +64,7 @@ pub struct UsedWriter<const A: usize, const HOLD: usize> {
     /// It is taken.
     pub used_ready: Signal<Out, Bit>,
     /// Writes of used descriptors.
-    pub request: WriteRequestOut,
+    pub request: SlotsOut,
     /// Their bytes.
     pub data: StreamOut,
     /// The write that is requested shows the driver something.
@@ -74,74 +81,85 @@ pub struct UsedWriter<const A: usize, const HOLD: usize> {
     pub quiet: Signal<Out, Bit>,
     state: Reg<UsedState>,
     /// The slot of the next used buffer.
-    position: Reg<Bits<16>>,
+    position: Reg<Bits<12>>,
     #[reset(true)]
     wrap: Reg<Bit>,
-    batch: LutRam<Bits<64>, A>,
+    batch: LutRam<Kept, A>,
     /// Descriptors in the batch.
-    count: Reg<Bits<16>>,
+    count: Reg<Bits<5>>,
     /// There are some, and there is no room for more.
     some: Reg<Bit>,
     full: Reg<Bit>,
     /// The slot of its first one.
-    start: Reg<Bits<16>>,
+    start: Reg<Bits<12>>,
     /// Nothing more can join it.
     closed: Reg<Bit>,
     /// The first descriptor of a packet of several buffers, and its slot.
-    held: Reg<Bits<64>>,
-    held_at: Reg<Bits<16>>,
+    held: Reg<Kept>,
+    held_at: Reg<Bits<12>>,
     held_valid: Reg<Bit>,
     /// The others are out of the way.
     held_due: Reg<Bit>,
-    address: Reg<Bits<64>>,
     /// The descriptor whose bytes go out.
     index: Reg<Bits<A>>,
     second: Reg<Bit>,
-    #[reset(bits::<16>(HOLD as u64))]
-    since: Reg<Bits<16>>,
-    in_flight: Reg<Bits<8>>,
+    /// Cycles until a write need not wait for more.
+    hold: Reg<Bits<12>>,
+    #[reset(true)]
+    due: Reg<Bit>,
+    in_flight: Reg<Bits<6>>,
 }
 
 #[hw]
 impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.position, self.wrap, self.count, self.closed);
-        registers!(self.clock, self.reset => self.held_valid, self.held_due, self.since, self.in_flight);
+        assert!(A <= 4 && HOLD < 1 << 12);
+        registers!(self.clock, self.reset => self.held_valid, self.held_due, self.due, self.in_flight);
         registers!(self.clock, self.reset => self.some, self.full);
-        registers!(self.clock => self.start, self.held, self.held_at, self.address, self.index, self.second);
+        registers!(self.clock => self.start, self.held, self.held_at, self.hold, self.index, self.second);
         clocked!(self.clock => self.batch);
 
         let used = self.used.val();
         let wrap = self.wrap.q.val();
-        let wrote = used.length.any();
+        let kept = Kept {
+            id: used.id,
+            length: used.length,
+            wrap,
+        };
         // Flags from bit 48: WRITE is bit 1, AVAIL bit 7, USED bit 15.
+        let oldest = self.batch.read_data.val();
+        let wrote = oldest.length.any();
         let descriptor = cat::<64>((
-            cat::<16>((wrap, bits::<7>(0), wrap, bits::<5>(0), wrote, false)),
-            used.id,
+            cat::<16>((oldest.wrap, bits::<7>(0), oldest.wrap, bits::<5>(0), wrote, false)),
+            oldest.id,
             bits::<16>(0),
-            used.length,
+            oldest.length,
         ));
         let some = self.some.q.val();
         let full = self.full.q.val();
-        let due = self.since.q.val() == bits::<16>(HOLD as u64) || self.stop.val();
+        let due = self.due.q.val() || self.stop.val();
         let opens = used.first && !used.last;
-        let after = self.position.q.val() + used.slots.resize::<16>();
+        let after = self.position.q.val().resize::<14>() + used.slots.resize::<14>();
+        let beyond = after - self.size.val().resize::<14>();
+        let wraps = !beyond.get_bit(13);
 
-        if self.since.q.val() != bits::<16>(HOLD as u64) {
-            self.since.d.next = self.since.q.val() + 1;
+        self.hold.d.next = self.hold.q.val() - 1;
+        if !self.hold.q.val().any() {
+            self.due.d.next = true;
         }
         self.batch.write_enable.next = false;
         self.batch.write_address.next = self.count.q.val().resize::<A>();
-        self.batch.write_data.next = descriptor;
+        self.batch.write_data.next = kept;
         self.batch.read_address.next = self.index.q.val();
         self.used_ready.next = false;
         self.packet.next = false;
-        self.request.address.next = self.address.q.val();
-        self.request.length.next = self.count.q.val() << 4;
+        self.request.slot.next = self.start.q.val();
+        self.request.count.next = self.count.q.val();
         self.request.valid.next = false;
         self.data.valid.next = false;
         self.data.data.next = if self.second.q.val() {
-            self.batch.read_data.val()
+            descriptor
         } else {
             bits::<64>(0)
         };
@@ -152,7 +170,7 @@ impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
         let mut starts = false;
         // What these hold while there is nothing of theirs doesn't matter.
         if !self.held_valid.q.val() {
-            self.held.d.next = descriptor;
+            self.held.d.next = kept;
             self.held_at.d.next = self.position.q.val();
         }
         if !some {
@@ -166,8 +184,6 @@ impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
             UsedState::Buffers => {
                 self.index.d.next = 0.into();
                 self.second.d.next = false;
-                self.address.d.next =
-                    self.ring.val() + cat::<64>((bits::<44>(0), self.start.q.val(), bits::<4>(0)));
                 if self.closed.q.val() || full {
                     self.state.d.next = UsedState::Grant;
                 } else if self.held_due.q.val() {
@@ -185,11 +201,11 @@ impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
                 } else if self.used_valid.val() {
                     self.used_ready.next = true;
                     self.packet.next = used.last;
-                    if after >= self.size.val() {
-                        self.position.d.next = after - self.size.val();
+                    if wraps {
+                        self.position.d.next = beyond.get_bits::<12>(0);
                         self.wrap.d.next = !wrap;
                     } else {
-                        self.position.d.next = after;
+                        self.position.d.next = after.get_bits::<12>(0);
                     }
                     if opens {
                         self.held_valid.d.next = true;
@@ -197,12 +213,11 @@ impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
                         self.batch.write_enable.next = true;
                         self.count.d.next = self.count.q.val() + 1;
                         self.some.d.next = true;
-                        self.full.d.next = self.count.q.val() == bits::<16>((1 << A) - 1);
+                        self.full.d.next = self.count.q.val() == bits::<5>((1 << A) - 1);
                         let ends_packet = self.held_valid.q.val() && used.last;
                         self.held_due.d.next = ends_packet;
                         // What follows is not in the next slot, or must not go out with it.
-                        self.closed.d.next =
-                            ends_packet || used.slots != bits::<8>(1) || after >= self.size.val();
+                        self.closed.d.next = ends_packet || used.slots != bits::<8>(1) || wraps;
                     }
                 } else if some && due {
                     self.state.d.next = UsedState::Grant;
@@ -212,7 +227,8 @@ impl<const A: usize, const HOLD: usize> Logic for UsedWriter<A, HOLD> {
                 self.request.valid.next = true;
                 if self.request.ready.val() {
                     starts = true;
-                    self.since.d.next = 0.into();
+                    self.hold.d.next = bits::<12>(HOLD as u64);
+                    self.due.d.next = false;
                     self.state.d.next = UsedState::Data;
                 }
             }

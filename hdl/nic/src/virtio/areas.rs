@@ -2,14 +2,30 @@
 
 use hematite_lang::prelude::*;
 
+use super::ports::LocateIn;
 use crate::pcie::ports::merge32;
+
+/// Who asks where things are: reads and writes of the receive queues, of the transmit queues, the control queue.
+pub const CLIENTS: usize = 5;
 
 /// Words of a queue's areas: low and high of descriptor area, driver area and device area, in this order.
 const WORDS: usize = 6;
 
-/// `queue_desc`, `queue_driver` and `queue_device` of every queue (virtio 1.3 section 4.1.4.3), up to 32 of them: kept
-/// in block RAM for the driver that reads them back, and in registers where an engine needs them. No engine writes
-/// the device area.
+#[hw]
+enum Lookup {
+    Question,
+    Memory,
+    Base,
+    Sum,
+    Answer,
+}
+
+/// `queue_desc`, `queue_driver` and `queue_device` of every queue (virtio 1.3 section 4.1.4.3), up to 32 of them, in
+/// block RAM: once for the driver that reads them back, once for the engines, which ask for the address of a descriptor
+/// or of the driver event suppression structure. No engine writes the device area.
+///
+/// An engine has its answer four cycles after it asked; several are answered in turn, one every five cycles. One that asks
+/// no more, because it was reset, gets none.
 ///
 /// `number` and `word` must be the same in the cycle before a `write` or a look at `read`, and writes of a word two
 /// cycles apart.
@@ -33,17 +49,25 @@ pub struct Areas<const QUEUES: usize> {
     pub read: Signal<Out, Bits<32>>,
     /// All areas of this queue at 0.
     pub clear: [Signal<In, Bit>; QUEUES],
-    /// The descriptor area.
-    pub descriptors: [Signal<Out, Bits<64>>; QUEUES],
-    /// The driver area.
-    pub driver: [Signal<Out, Bits<64>>; QUEUES],
+    /// The engines. No queue's areas are written while one of them asks for it.
+    pub locate: [LocateIn; CLIENTS],
     memory: Ram<Bits<32>, 8>,
+    /// The words of descriptor and driver areas, low and high.
+    low: Ram<Bits<32>, 6>,
+    high: Ram<Bits<32>, 6>,
     /// Words that were written since `clear`; the others are 0, whatever the memory says.
     written: [Reg<Bits<6>>; QUEUES],
     /// The word at hand was.
     known: Reg<Bit>,
-    /// The words of descriptor and driver areas.
-    live: [[Reg<Bits<32>>; 4]; QUEUES],
+    turn: RoundRobin<CLIENTS, 3>,
+    state: Reg<Lookup>,
+    /// Whom it is for.
+    pick: Reg<Bits<3>>,
+    low_known: Reg<Bit>,
+    high_known: Reg<Bit>,
+    base: Reg<Bits<64>>,
+    offset: Reg<Bits<16>>,
+    address: Reg<Bits<64>>,
 }
 
 #[hw]
@@ -51,7 +75,10 @@ impl<const QUEUES: usize> Logic for Areas<QUEUES> {
     fn update(&mut self) {
         assert!(QUEUES <= 32);
         registers!(self.clock => self.known);
-        clocked!(self.clock => self.memory);
+        clocked!(self.clock => self.memory, self.low, self.high);
+        clocked!(self.clock, self.reset => self.turn);
+        registers!(self.clock, self.reset => self.state);
+        registers!(self.clock => self.pick, self.low_known, self.high_known, self.base, self.offset, self.address);
         let queue = self.number.val();
         let word = self.word.val();
         let old = if self.known.q.val() {
@@ -65,11 +92,92 @@ impl<const QUEUES: usize> Logic for Areas<QUEUES> {
         self.memory.write_address.next = cat::<8>((queue, word));
         self.memory.write_data.next = new;
         self.memory.write_enable.next = self.write.val();
+        let half = cat::<6>((queue, word.get_bit(1)));
+        let engines = self.write.val() && !word.get_bit(2);
+        self.low.write_address.next = half;
+        self.low.write_data.next = new;
+        self.low.write_enable.next = engines && !word.get_bit(0);
+        self.high.write_address.next = half;
+        self.high.write_data.next = new;
+        self.high.write_enable.next = engines && word.get_bit(0);
+
+        // What is asked for by the engine whose turn it is.
+        let mut asked = bits::<5>(0);
+        let mut driver = false;
+        let mut slot = bits::<12>(0);
+        let mut asks = false;
+        let mut requests = bits::<CLIENTS>(0);
+        let answer = matches!(self.state.q.val(), Lookup::Answer);
+        for c in 0..CLIENTS {
+            requests = requests.replace_bit(c, self.locate[c].valid.val());
+            let mine = self.pick.q.val() == bits::<3>(c as u64);
+            if mine {
+                asked = self.locate[c].queue.val();
+                driver = self.locate[c].driver.val();
+                slot = self.locate[c].slot.val();
+                asks = self.locate[c].valid.val();
+            }
+            self.locate[c].address.next = self.address.q.val();
+            self.locate[c].found.next = answer && mine && self.locate[c].valid.val();
+        }
+        let place = cat::<6>((asked, driver));
+        self.low.read_address.next = place;
+        self.high.read_address.next = place;
+        self.turn.requests.next = requests;
+        self.turn.advance.next = false;
+        self.offset.d.next = cat::<16>((slot, bits::<4>(0)));
+        self.base.d.next = cat::<64>((
+            if self.high_known.q.val() {
+                self.high.read_data.val()
+            } else {
+                bits::<32>(0)
+            },
+            if self.low_known.q.val() {
+                self.low.read_data.val()
+            } else {
+                bits::<32>(0)
+            },
+        ));
+        self.address.d.next = self.base.q.val() + self.offset.q.val().resize::<64>();
+        self.state.d.next = if asks {
+            match self.state.q.val() {
+                Lookup::Memory => Lookup::Base,
+                Lookup::Base => Lookup::Sum,
+                Lookup::Sum => Lookup::Answer,
+                _ => Lookup::Question,
+            }
+        } else {
+            Lookup::Question
+        };
+        if matches!(self.state.q.val(), Lookup::Question) {
+            self.turn.advance.next = true;
+            self.pick.d.next = self.turn.index.val();
+            self.state.d.next = if requests.any() {
+                Lookup::Memory
+            } else {
+                Lookup::Question
+            };
+        }
+
         let mut known = false;
+        let mut low_known = false;
+        let mut high_known = false;
         for q in 0..QUEUES {
             let chosen = queue == bits::<5>(q as u64);
             registers!(self.clock, self.reset => self.written[q]);
             let mut written = self.written[q].q.val();
+            if asked == bits::<5>(q as u64) {
+                low_known = if driver {
+                    written.get_bit(2)
+                } else {
+                    written.get_bit(0)
+                };
+                high_known = if driver {
+                    written.get_bit(3)
+                } else {
+                    written.get_bit(1)
+                };
+            }
             for w in 0..WORDS {
                 let here = chosen && word == bits::<3>(w as u64);
                 known = known || (here && written.get_bit(w));
@@ -81,17 +189,9 @@ impl<const QUEUES: usize> Logic for Areas<QUEUES> {
                 written = bits::<6>(0);
             }
             self.written[q].d.next = written;
-            for w in 0..4 {
-                registers!(self.clock, self.reset => self.live[q][w]);
-                if self.clear[q].val() {
-                    self.live[q][w].d.next = bits::<32>(0);
-                } else if chosen && self.write.val() && word == bits::<3>(w as u64) {
-                    self.live[q][w].d.next = new;
-                }
-            }
-            self.descriptors[q].next = cat::<64>((self.live[q][1].q.val(), self.live[q][0].q.val()));
-            self.driver[q].next = cat::<64>((self.live[q][3].q.val(), self.live[q][2].q.val()));
         }
         self.known.d.next = known;
+        self.low_known.d.next = low_known;
+        self.high_known.d.next = high_known;
     }
 }

@@ -19,11 +19,7 @@ pub struct QueueConfigOut {
     /// what is in flight; the configuration stays stable until `idle`.
     pub run: Signal<Out, Bit>,
     /// Descriptors in the ring, 1..=4096, not necessarily a power of two.
-    pub size: Signal<Out, Bits<16>>,
-    /// Descriptor ring.
-    pub descriptors: Signal<Out, Bits<64>>,
-    /// Driver event suppression structure.
-    pub driver_events: Signal<Out, Bits<64>>,
+    pub size: Signal<Out, Bits<13>>,
     /// MSI-X vector, 0xffff for none.
     pub vector: Signal<Out, Bits<16>>,
     /// High for one cycle at each doorbell of this queue.
@@ -42,11 +38,7 @@ pub struct QueueConfigIn {
     /// what is in flight; the configuration stays stable until `idle`.
     pub run: Signal<In, Bit>,
     /// Descriptors in the ring, 1..=4096, not necessarily a power of two.
-    pub size: Signal<In, Bits<16>>,
-    /// Descriptor ring.
-    pub descriptors: Signal<In, Bits<64>>,
-    /// Driver event suppression structure.
-    pub driver_events: Signal<In, Bits<64>>,
+    pub size: Signal<In, Bits<13>>,
     /// MSI-X vector, 0xffff for none.
     pub vector: Signal<In, Bits<16>>,
     /// High for one cycle at each doorbell of this queue.
@@ -55,6 +47,42 @@ pub struct QueueConfigIn {
     pub idle: Signal<Out, Bit>,
     /// The queue hit an error that needs a device reset; high until `run` falls.
     pub failed: Signal<Out, Bit>,
+}
+
+/// An engine asks where something of a queue is in host memory. What is asked for stays until it is found.
+#[hw(interface)]
+#[join(LocateIn)]
+pub struct LocateOut {
+    /// Of this queue.
+    pub queue: Signal<Out, Bits<5>>,
+    /// In its driver area, else in its descriptor area.
+    pub driver: Signal<Out, Bit>,
+    /// So many times 16 bytes behind its start.
+    pub slot: Signal<Out, Bits<12>>,
+    /// It is asked for.
+    pub valid: Signal<Out, Bit>,
+    /// Its first byte.
+    pub address: Signal<In, Bits<64>>,
+    /// That is known: high for one cycle.
+    pub found: Signal<In, Bit>,
+}
+
+/// An engine asks where something of a queue is, at the side that knows it.
+#[hw(interface)]
+#[join(LocateOut)]
+pub struct LocateIn {
+    /// Of this queue.
+    pub queue: Signal<In, Bits<5>>,
+    /// In its driver area, else in its descriptor area.
+    pub driver: Signal<In, Bit>,
+    /// So many times 16 bytes behind its start.
+    pub slot: Signal<In, Bits<12>>,
+    /// It is asked for.
+    pub valid: Signal<In, Bit>,
+    /// Its first byte.
+    pub address: Signal<Out, Bits<64>>,
+    /// That is known: high for one cycle.
+    pub found: Signal<Out, Bit>,
 }
 
 /// A request for an MSI-X message, leaving a queue or the virtio registers.

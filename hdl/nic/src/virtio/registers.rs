@@ -2,9 +2,9 @@
 
 use hematite_lang::prelude::*;
 
-use super::areas::Areas;
+use super::areas::{self, Areas};
 use super::features::{self, Negotiated};
-use super::ports::{InterruptOut, QueueConfigOut};
+use super::ports::{InterruptOut, LocateIn, QueueConfigOut};
 use crate::control::multiqueue::HASH_TYPES;
 use crate::mac::PhyStatus;
 use crate::parse::steering::TABLE;
@@ -36,6 +36,29 @@ const QUEUE_ENABLE: usize = word(0x1c);
 const QUEUE_DESC_LOW: usize = word(0x20);
 const QUEUE_DEVICE_HIGH: usize = word(0x34);
 const QUEUE_RESET: usize = word(0x38);
+
+/// No MSI-X vector, in the six bits that are kept of one: there are at most 32.
+const NO_VECTOR: u64 = 0x3f;
+
+/// A vector as the driver knows it, 0xffff for none.
+#[hw]
+fn wide_vector(kept: Bits<6>) -> Bits<16> {
+    if kept.get_bit(5) {
+        bits::<16>(0xffff)
+    } else {
+        kept.resize::<16>()
+    }
+}
+
+/// What is kept of a vector: none if there is no such.
+#[hw]
+fn kept_vector(vector: Bits<16>, vectors: Bits<6>) -> Bits<6> {
+    if !vector.get_bits::<11>(5).any() && vector.get_bits::<6>(0) < vectors {
+        vector.get_bits::<6>(0)
+    } else {
+        bits::<6>(NO_VECTOR)
+    }
+}
 
 /// The lower or upper word of an address with `new` written into it.
 #[hw]
@@ -79,6 +102,8 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     pub access: RegisterIn,
     /// To the queue engines.
     pub queues: [QueueConfigOut; QUEUES],
+    /// The engines ask where things of a queue are.
+    pub locate: [LocateIn; areas::CLIENTS],
     /// Configuration change.
     pub interrupt: InterruptOut,
     /// The MAC address, its first octet in bits 7..0.
@@ -114,9 +139,9 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     active: Reg<Bit>,
     done: Reg<Bit>,
     /// What a write would make of the selected queue's size and vector, and of the device's vector.
-    new_size: Reg<Bits<16>>,
-    new_vector: Reg<Bits<16>>,
-    new_config_vector: Reg<Bits<16>>,
+    new_size: Reg<Bits<13>>,
+    new_vector: Reg<Bits<6>>,
+    new_config_vector: Reg<Bits<6>>,
     /// The selected queue may be changed.
     changeable: Reg<Bit>,
     /// The address is in the common configuration.
@@ -141,8 +166,8 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     beyond: Reg<Bit>,
     /// The accepted features are fit for FEATURES_OK.
     acceptable: Reg<Bit>,
-    #[reset(bits::<16>(0xffff))]
-    config_vector: Reg<Bits<16>>,
+    #[reset(bits::<6>(NO_VECTOR))]
+    config_vector: Reg<Bits<6>>,
     /// ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK and FAILED at their places.
     status: Reg<Bits<8>>,
     needs_reset: Reg<Bit>,
@@ -158,10 +183,10 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
     was_up: Reg<Bit>,
     announce: Reg<Bit>,
     notify: Reg<Bit>,
-    #[reset(bits::<16>(QUEUE_SIZE_MAX))]
-    size: [Reg<Bits<16>>; QUEUES],
-    #[reset(bits::<16>(0xffff))]
-    vector: [Reg<Bits<16>>; QUEUES],
+    #[reset(bits::<13>(QUEUE_SIZE_MAX))]
+    size: [Reg<Bits<13>>; QUEUES],
+    #[reset(bits::<6>(NO_VECTOR))]
+    vector: [Reg<Bits<6>>; QUEUES],
     enable: [Reg<Bit>; QUEUES],
     queue_reset: [Reg<Bit>; QUEUES],
     queue_settle: [Reg<Bits<3>>; QUEUES],
@@ -172,6 +197,11 @@ pub struct Registers<const QUEUES: usize, const VECTORS: usize> {
 #[hw]
 impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECTORS> {
     fn update(&mut self) {
+        assert!(VECTORS < 32, "one that there is differs from none in a bit");
+        assert!(QUEUE_SIZE_MIN == 32 && QUEUE_SIZE_MAX == 4096);
+        for c in 0..areas::CLIENTS {
+            self.locate[c].link(&mut self.areas.locate[c]);
+        }
         // The engines hear of the reset a few cycles before their word is taken.
         let mut idle = self.in_reset.q.val() && self.settle.q.val().all();
         for q in 0..QUEUES {
@@ -240,7 +270,7 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         }
 
         // What the device has to tell.
-        self.interrupt.vector.next = self.config_vector.q.val();
+        self.interrupt.vector.next = wide_vector(self.config_vector.q.val());
         self.interrupt.valid.next = self.notify.q.val();
         self.interrupt.held.next = false;
         if self.interrupt.ready.val() {
@@ -289,8 +319,8 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
             bits::<16>(3)
         };
         let present = select < queues;
-        let mut size = bits::<16>(0);
-        let mut vector = bits::<16>(0xffff);
+        let mut size = bits::<13>(0);
+        let mut vector = bits::<6>(NO_VECTOR);
         let mut enabled = false;
         let mut in_queue_reset = false;
         let mut selected_index = bits::<5>(0);
@@ -337,9 +367,11 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
             DEVICE_FEATURE => device_feature,
             DRIVER_FEATURE_SELECT => self.driver_select.q.val(),
             DRIVER_FEATURE => driver_feature,
-            MSIX_AND_QUEUES => cat::<32>((bits::<16>(QUEUES as u64), self.config_vector.q.val())),
+            MSIX_AND_QUEUES => {
+                cat::<32>((bits::<16>(QUEUES as u64), wide_vector(self.config_vector.q.val())))
+            }
             STATUS_AND_SELECT => cat::<32>((select, self.generation.q.val(), status_byte)),
-            QUEUE_SIZE => cat::<32>((vector, size)),
+            QUEUE_SIZE => cat::<32>((wide_vector(vector), size.resize::<16>())),
             QUEUE_ENABLE => cat::<32>((notify_off, bits::<15>(0), enabled)),
             QUEUE_RESET => cat::<32>((bits::<15>(0), in_queue_reset, notify_off)),
             _ => bits::<32>(0),
@@ -412,23 +444,27 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         // Writing.
         let open = !self.in_reset.q.val();
         let changeable = open && present && !enabled;
-        let mut new_size = merge16(size, data.get_bits::<16>(0), low_half);
-        if new_size < bits::<16>(QUEUE_SIZE_MIN) || new_size > bits::<16>(QUEUE_SIZE_MAX) {
-            new_size = size;
-        }
-        let mut new_vector = merge16(vector, data.get_bits::<16>(16), high_half);
-        if new_vector >= bits::<16>(VECTORS as u64) {
-            new_vector = bits::<16>(0xffff);
-        }
-        let mut new_config_vector = merge16(self.config_vector.q.val(), data.get_bits::<16>(0), low_half);
-        if new_config_vector >= bits::<16>(VECTORS as u64) {
-            new_config_vector = bits::<16>(0xffff);
-        }
+        let told_size = merge16(size.resize::<16>(), data.get_bits::<16>(0), low_half);
+        // 32..=4096, by the bits that say so.
+        let above =
+            told_size.get_bits::<3>(13).any() || (told_size.get_bit(12) && told_size.get_bits::<12>(0).any());
+        let new_size = if above || !told_size.get_bits::<11>(5).any() {
+            size
+        } else {
+            told_size.get_bits::<13>(0)
+        };
+        let told_vector = merge16(wide_vector(vector), data.get_bits::<16>(16), high_half);
+        let told_config_vector = merge16(
+            wide_vector(self.config_vector.q.val()),
+            data.get_bits::<16>(0),
+            low_half,
+        );
+        let vectors = bits::<6>(VECTORS as u64);
         let set_enable = low_half.get_bit(0) && data.get_bit(0);
         let set_reset = high_half.get_bit(0) && data.get_bit(16) && features.get_bit(features::RING_RESET);
         self.new_size.d.next = new_size;
-        self.new_vector.d.next = new_vector;
-        self.new_config_vector.d.next = new_config_vector;
+        self.new_vector.d.next = kept_vector(told_vector, vectors);
+        self.new_config_vector.d.next = kept_vector(told_config_vector, vectors);
         self.changeable.d.next = changeable;
         self.in_common.d.next = !window.any() && !word.get_bits::<6>(4).any();
         self.first_word.d.next = !word.any();
@@ -501,17 +537,15 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
                     self.queue_reset[q].d.next = false;
                     self.queue_settle[q].d.next = bits::<3>(0);
                     self.enable[q].d.next = false;
-                    self.size[q].d.next = bits::<16>(QUEUE_SIZE_MAX);
-                    self.vector[q].d.next = bits::<16>(0xffff);
+                    self.size[q].d.next = bits::<13>(QUEUE_SIZE_MAX);
+                    self.vector[q].d.next = bits::<6>(NO_VECTOR);
                     self.areas.clear[q].next = true;
                 }
             }
             self.run[q].d.next = driver_ok && self.enable[q].q.val() && open && !self.queue_reset[q].q.val();
             self.queues[q].run.next = self.run[q].q.val();
             self.queues[q].size.next = self.size[q].q.val();
-            self.queues[q].descriptors.next = self.areas.descriptors[q].val();
-            self.queues[q].driver_events.next = self.areas.driver[q].val();
-            self.queues[q].vector.next = self.vector[q].q.val();
+            self.queues[q].vector.next = wide_vector(self.vector[q].q.val());
             self.queues[q].notify.next = self.doorbell[q].q.val();
         }
 

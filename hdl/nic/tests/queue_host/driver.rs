@@ -55,7 +55,7 @@ impl Driver {
     /// Of the queue whose ports have this in their names: `number` and `_`, or nothing.
     pub fn new(model: &Model, number: &str, ring: Ring, vector: u16) -> Self {
         let pin = |name: &str| Pin::of(model, name).expect("a port");
-        let config = ["run", "size", "descriptors", "driver_events", "vector", "notify"]
+        let config = ["run", "size", "vector", "notify"]
             .iter()
             .chain(&["idle", "failed"]);
         Driver {
@@ -204,8 +204,6 @@ impl Driver {
         self.set(model, "run", u128::from(self.run));
         self.set(model, "notify", u128::from(notify));
         self.set(model, "size", u128::from(self.ring.size));
-        self.set(model, "descriptors", u128::from(self.ring.descriptors));
-        self.set(model, "driver_events", u128::from(self.ring.events));
         self.set(model, "vector", u128::from(self.vector));
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod dma;
 pub mod driver;
+pub mod locate;
 pub mod ring;
 
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ use rand::RngExt;
 
 use dma::{Memory, ReadPort, Timing, WritePort};
 use driver::Driver;
+use locate::Locator;
 use ring::Ring;
 
 /// A field of `Negotiated`, set.
@@ -117,6 +119,7 @@ pub struct Host {
     pub targets: VecDeque<u8>,
     pub counters: Vec<(&'static str, Pin, u64)>,
     meta: Option<MetaPort>,
+    locators: Vec<Locator>,
     rng: Rng,
     now: u64,
 }
@@ -174,7 +177,15 @@ impl Host {
             Engine::Transmit => &["read", "data"],
             Engine::Receive | Engine::Control => &["read"],
         };
+        let locators: &[&str] = match engine {
+            Engine::Control => &["locate"],
+            Engine::Transmit | Engine::Receive => &["locate_read", "locate_write"],
+        };
         Self {
+            locators: locators
+                .iter()
+                .map(|name| Locator::new(model, name, engine))
+                .collect(),
             reads: reads.iter().map(|name| ReadPort::new(model, name)).collect(),
             write: WritePort::new(model),
             counters: counters.iter().map(|name| (*name, pin(name), 0)).collect(),
@@ -328,6 +339,9 @@ impl Agent for Host {
             read.sample(model, self.now, &self.timing, &mut self.rng);
         }
         self.write.sample(model);
+        for locator in &mut self.locators {
+            locator.sample(model);
+        }
         for queue in &mut self.queues {
             queue.sample(model, &mut self.memory, &mut self.rng);
         }
@@ -358,6 +372,9 @@ impl Agent for Host {
         }
         for queue in &mut self.queues {
             queue.napi(memory, rng);
+        }
+        for locator in &mut self.locators {
+            locator.drive(model, &self.queues, rng);
         }
         for read in &mut self.reads {
             read.drive(model, memory, self.now, &self.timing, rng);

@@ -117,7 +117,7 @@ pub struct Coalescer<const N: usize> {
     /// A queue has a buffer at hand.
     pub some: [Signal<In, Bit>; N],
     /// Bytes of all its buffers at hand.
-    pub stock: [Signal<In, Bits<24>>; N],
+    pub stock: [Signal<In, Bits<22>>; N],
     /// No more are on their way.
     pub stock_final: [Signal<In, Bit>; N],
     /// Because there is no room for them.
@@ -252,7 +252,7 @@ impl<const N: usize> Logic for Coalescer<N> {
             let ends = self.stop[q].val();
             if here {
                 stop = ends;
-                self.at_hand.d.next = self.stock[q].val();
+                self.at_hand.d.next = self.stock[q].val().resize::<24>();
                 self.some_at_hand.d.next = self.some[q].val();
                 self.dry.d.next = self.stock_final[q].val();
                 self.full.d.next = self.stock_full[q].val();
