@@ -14,7 +14,7 @@ pub fn count_bytes(keep: Bits<8>) -> Bits<4> {
     count
 }
 
-/// The `keep` of `count` bytes, 0..=8.
+/// The `keep` of `count` bytes, all eight from there on.
 #[hw]
 pub fn keep_bytes(count: Bits<4>) -> Bits<8> {
     let mut keep = bits::<8>(0);
@@ -36,9 +36,36 @@ pub fn mask_bytes(data: Bits<64>, keep: Bits<8>) -> Bits<64> {
     masked
 }
 
+/// `data` moved up by `count` bytes, what leaves at the top comes in at the bottom.
+#[hw]
+pub fn rotate_bytes(data: Bits<64>, count: Bits<3>) -> Bits<64> {
+    let mut rotated = data;
+    if count.get_bit(2) {
+        rotated = cat::<64>((rotated.get_bits::<32>(0), rotated.get_bits::<32>(32)));
+    }
+    if count.get_bit(1) {
+        rotated = cat::<64>((rotated.get_bits::<48>(0), rotated.get_bits::<16>(48)));
+    }
+    if count.get_bit(0) {
+        rotated = cat::<64>((rotated.get_bits::<56>(0), rotated.get_bits::<8>(56)));
+    }
+    rotated
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_rotate() {
+        for n in 0..8 {
+            let data = 0x0123_4567_89ab_cdefu64;
+            assert_eq!(
+                rotate_bytes(bits::<64>(data), bits::<3>(n)),
+                bits::<64>(data.rotate_left(8 * n as u32))
+            );
+        }
+    }
 
     #[test]
     fn counts_and_keeps_agree() {

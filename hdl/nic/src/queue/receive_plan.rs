@@ -147,7 +147,7 @@ const HEADERS_FIT: usize = 8;
 
 /// Lays packets out over available buffers before their bytes move, because the header in the first buffer tells
 /// their number. A frame in one buffer costs four cycles; it is planned ahead until the segments (64) or plans
-/// (8) are full.
+/// (16) are full.
 ///
 /// With `mergeable` a packet takes as many buffers as it needs and fills all but the last. Without it,
 /// a frame that is longer than the single-element buffer at hand is discarded and the buffer kept.
@@ -243,12 +243,12 @@ pub struct ReceivePlanner {
     plan_made: Reg<Plan>,
     plan_due: Reg<Bit>,
     segments: DraftFifo<Segment, 6>,
-    plans: Fifo<Plan, 3>,
-    /// Of each context; and of the job's.
-    places: LutRam<Place, 3>,
+    plans: SlowFifo<Plan, 4>,
+    /// Of each context; and of the job's. Twice or four times as deep as contexts go, to be worth block RAM.
+    places: Ram<Place, 4>,
     place: Reg<Place>,
     /// Where its packet begins.
-    beginnings: LutRam<Bits<64>, 3>,
+    beginnings: Ram<Bits<64>, 5>,
     /// What is written to them, and of which context.
     place_made: Reg<Place>,
     place_due: Reg<Bit>,
@@ -289,8 +289,8 @@ impl Logic for ReceivePlanner {
 
         let job = self.job.val();
         let alone = job.kind == JobKind::Frame;
-        self.places.read_address.next = job.context;
-        self.beginnings.read_address.next = job.context;
+        self.places.read_address.next = job.context.resize::<4>();
+        self.beginnings.read_address.next = job.context.resize::<5>();
         self.place.d.next = self.places.read_data.val();
         let place = self.place.q.val();
         let element = self.element.val();
@@ -345,7 +345,7 @@ impl Logic for ReceivePlanner {
         let full = (chained && !resumed) || many || short;
         let left = piece.length - length;
         self.places.write_enable.next = self.place_due.q.val();
-        self.places.write_address.next = self.context_made.q.val();
+        self.places.write_address.next = self.context_made.q.val().resize::<4>();
         self.places.write_data.next = self.place_made.q.val();
         self.context_made.d.next = job.context;
         self.place_due.d.next = false;
@@ -361,7 +361,7 @@ impl Logic for ReceivePlanner {
             buffers: self.buffers.q.val(),
         };
         self.beginnings.write_enable.next = self.beginning_due.q.val();
-        self.beginnings.write_address.next = self.context_made.q.val();
+        self.beginnings.write_address.next = self.context_made.q.val().resize::<5>();
         self.beginnings.write_data.next = self.beginning_made.q.val();
         self.beginning_due.d.next = false;
         self.beginning_made.d.next = element.address;
@@ -390,8 +390,10 @@ impl Logic for ReceivePlanner {
             }
             PlanState::Place => {
                 self.at_first.d.next = false;
-                self.buffers.d.next = place.buffers;
-                self.used_length.d.next = place.used_length;
+                // It is on its way to `place`.
+                let stored = self.places.read_data.val();
+                self.buffers.d.next = stored.buffers;
+                self.used_length.d.next = stored.used_length;
                 self.state.d.next = if job.kind == JobKind::Close {
                     PlanState::Headers
                 } else {

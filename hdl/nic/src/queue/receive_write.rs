@@ -2,7 +2,7 @@
 
 use hematite_lang::prelude::*;
 
-use super::bytes::keep_bytes;
+use super::bytes::{keep_bytes, rotate_bytes};
 use super::gro::filled::{BufferUse, FilledBuffer};
 use super::receive_plan::Segment;
 use super::used::UsedBuffer;
@@ -66,9 +66,7 @@ pub struct SegmentWriter {
     ends: Reg<Bit>,
     /// It needs bytes of the packet beside those carried.
     needs: Reg<Bit>,
-    /// Bytes of `carry`, or of the packet's if it needs them, that are gone after it.
-    spent: Reg<Bits<4>>,
-    /// Bytes that came with a beat of the segment before: 0..=7 of them.
+    /// The packet's bytes that came last, of which so many, the uppermost, are still to go: 0..=7.
     carry: Reg<Bits<64>>,
     carried: Reg<Bits<3>>,
     beat: Reg<Beat>,
@@ -79,8 +77,8 @@ pub struct SegmentWriter {
 impl Logic for SegmentWriter {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.state, self.in_packet, self.followed);
-        registers!(self.clock, self.reset => self.carry, self.carried, self.beat_valid);
-        registers!(self.clock => self.left, self.width, self.ends, self.needs, self.spent, self.beat);
+        registers!(self.clock, self.reset => self.carried, self.beat_valid);
+        registers!(self.clock => self.left, self.width, self.ends, self.needs, self.carry, self.beat);
         let segment = self.segment.val();
         self.request.address.next = segment.address;
         self.request.length.next = segment.length;
@@ -118,13 +116,14 @@ impl Logic for SegmentWriter {
         let width = self.width.q.val();
         let ends = self.ends.q.val();
         let needs = self.needs.q.val();
-        // Behind the carried bytes, which end with zeros, those of the packet.
-        let window = self.carry.q.val() | (self.packet.val() << cat::<6>((carried, bits::<3>(0))));
-        let rest = if needs {
-            self.packet.val()
-        } else {
-            self.carry.q.val()
-        };
+        // The carried bytes are where they were in their beat; behind them, around its end, come those of the packet.
+        let mut around = self.packet.val();
+        for i in 1..8 {
+            if carried >= bits::<3>(8 - i as u64) {
+                around.set_bits::<8>(8 * i, self.carry.q.val().get_bits::<8>(8 * i));
+            }
+        }
+        let window = rotate_bytes(around, carried);
 
         // The beat after this one is measured a cycle ahead.
         let starting = matches!(self.state.q.val(), WriterState::Segment);
@@ -145,20 +144,12 @@ impl Logic for SegmentWriter {
             bits::<4>(8)
         };
         let next_needs = next_carried.resize::<4>() < next_width;
-        let next_spent = if next_needs {
-            next_width - next_carried.resize::<4>()
-        } else {
-            next_width
-        };
         let mut advance = starting;
         self.job_done.next = false;
         self.job_queue.next = segment.queue;
         self.delivered.next = false;
         match self.state.q.val() {
             WriterState::Segment => {
-                if !self.in_packet.q.val() {
-                    self.carry.d.next = 0.into();
-                }
                 // The planner may be ahead: a packet begins when its first bytes are there.
                 let begun = self.in_packet.q.val() || self.packet_valid.val();
                 if self.segment_valid.val() && segment.empty {
@@ -182,7 +173,9 @@ impl Logic for SegmentWriter {
                         last: ends,
                         error: false,
                     };
-                    self.carry.d.next = rest >> cat::<7>((self.spent.q.val(), bits::<3>(0)));
+                    if needs {
+                        self.carry.d.next = self.packet.val();
+                    }
                     self.carried.d.next = next_carried;
                     advance = true;
                     if ends {
@@ -219,7 +212,6 @@ impl Logic for SegmentWriter {
             self.ends.d.next = next_ends;
             self.width.d.next = next_width;
             self.needs.d.next = next_needs;
-            self.spent.d.next = next_spent;
         }
     }
 }

@@ -71,7 +71,7 @@ pub struct TransmitEngine<const N: usize, const USED_HOLD: usize, const EVENT_IN
     reader: TransmitReader<N>,
     packer: PacketPacker<N>,
     packets: BlockFifo<OwnedBeat, PACKET_FIFO>,
-    space: Reg<Bits<16>>,
+    space: Reg<Bits<10>>,
     /// From the other end of the card.
     hash_header: Reg<Bit>,
     read_mux: ReadMux<N>,
@@ -152,7 +152,7 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
 
         // The bytes.
         // Up to three beats are between the packer and the queue's level as it is seen here.
-        self.space.d.next = bits::<16>((1 << PACKET_FIFO) - 4) - self.packets.level.val();
+        self.space.d.next = bits::<10>((1 << PACKET_FIFO) - 4) - self.packets.level.val().get_bits::<10>(0);
         self.reader.space.next = self.space.q.val();
         self.data_request.link(&mut self.reader.request);
         self.packer.part.next = self.reader.part.val();

@@ -2,7 +2,7 @@
 
 use hematite_lang::prelude::*;
 
-use super::bytes::{count_bytes, keep_bytes, mask_bytes};
+use super::bytes::{count_bytes, keep_bytes, mask_bytes, rotate_bytes};
 use super::transmit_read::Part;
 use super::used::UsedBuffer;
 
@@ -67,9 +67,9 @@ pub struct PacketPacker<const N: usize> {
     pub failed: [Signal<Out, Bit>; N],
     counted: Skid<CountedBeat>,
     state: Reg<PackState>,
-    /// 0..=7 bytes that do not fill a beat.
+    /// So many bytes that do not fill a beat, and anything above them.
     carry: Reg<Bits<64>>,
-    carried: Reg<Bits<4>>,
+    carried: Reg<Bits<3>>,
     /// The packet must not be sent.
     bad: Reg<Bit>,
     /// Because a read failed, or its queue stops.
@@ -86,8 +86,9 @@ pub struct PacketPacker<const N: usize> {
 #[hw]
 impl<const N: usize> Logic for PacketPacker<N> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.state, self.carry, self.carried, self.bad, self.lost);
+        registers!(self.clock, self.reset => self.state, self.carried, self.bad, self.lost);
         registers!(self.clock, self.reset => self.beat_valid);
+        registers!(self.clock => self.carry);
         registers!(self.clock => self.buffer, self.owner, self.uses, self.beat, self.beat_lost);
         clocked!(self.clock, self.reset => self.counted);
         self.counted.write_data.next = CountedBeat {
@@ -121,10 +122,17 @@ impl<const N: usize> Logic for PacketPacker<N> {
         self.counted.read_ready.next = false;
 
         let carried = self.carried.q.val();
-        let fresh = if part.read { response.data } else { bits::<64>(0) };
-        let count = if part.read { response.count } else { bits::<4>(0) };
-        let window =
-            self.carry.q.val().resize::<128>() | (fresh.resize::<128>() << cat::<7>((carried, bits::<3>(0))));
+        let joins = part.read && matches!(self.state.q.val(), PackState::Part);
+        let fresh = if joins { response.data } else { bits::<64>(0) };
+        let count = if joins { response.count } else { bits::<4>(0) };
+        // The carried bytes, and above them the new ones; those of them that find no room are at the bottom of `turned`.
+        let turned = rotate_bytes(fresh, carried);
+        let mut joined = turned;
+        for i in 0..7 {
+            if carried > bits::<3>(i as u64) {
+                joined.set_bits::<8>(8 * i, self.carry.q.val().get_bits::<8>(8 * i));
+            }
+        }
         let mut broken = false;
         let mut breaks = false;
         for q in 0..N {
@@ -132,7 +140,10 @@ impl<const N: usize> Logic for PacketPacker<N> {
                 broken = self.broken[q].q.val();
             }
         }
-        let held = carried.resize::<5>() + count.resize::<5>();
+        let held = carried.resize::<4>() + count;
+        let keep = keep_bytes(held);
+        let fills = held.get_bit(3);
+        let overflows = fills && held.get_bits::<3>(0).any();
         match self.state.q.val() {
             PackState::Part => {
                 let go = self.part_valid.val() && free && (!part.read || some);
@@ -148,26 +159,15 @@ impl<const N: usize> Logic for PacketPacker<N> {
                     self.beat_lost.d.next = lost;
                     self.part_ready.next = part_ends;
                     breaks = error;
-                    let overflows = held > bits::<5>(8);
-                    let fills = held >= bits::<5>(8);
                     self.beat_valid.d.next = fills || ends;
                     self.beat.d.next = Beat {
-                        data: window.get_bits::<64>(0),
-                        keep: keep_bytes(if fills {
-                            bits::<4>(8)
-                        } else {
-                            held.get_bits::<4>(0)
-                        }) | 1,
+                        data: joined,
+                        keep: keep | 1,
                         last: ends && !overflows,
                         error: bad,
                     };
-                    if fills {
-                        self.carry.d.next = window.get_bits::<64>(64);
-                        self.carried.d.next = (held - 8).get_bits::<4>(0);
-                    } else {
-                        self.carry.d.next = window.get_bits::<64>(0);
-                        self.carried.d.next = held.get_bits::<4>(0);
-                    }
+                    self.carry.d.next = if fills { turned } else { joined };
+                    self.carried.d.next = held.get_bits::<3>(0);
                     self.buffer.d.next = UsedBuffer {
                         id: part.id,
                         length: bits::<16>(0),
@@ -182,7 +182,6 @@ impl<const N: usize> Logic for PacketPacker<N> {
                         if overflows {
                             self.state.d.next = PackState::Flush;
                         } else {
-                            self.carry.d.next = 0.into();
                             self.carried.d.next = 0.into();
                             self.bad.d.next = false;
                             self.lost.d.next = false;
@@ -195,12 +194,11 @@ impl<const N: usize> Logic for PacketPacker<N> {
                 if free {
                     self.beat_valid.d.next = true;
                     self.beat.d.next = Beat {
-                        data: self.carry.q.val(),
-                        keep: keep_bytes(carried),
+                        data: joined,
+                        keep,
                         last: true,
                         error: self.bad.q.val(),
                     };
-                    self.carry.d.next = 0.into();
                     self.carried.d.next = 0.into();
                     self.beat_lost.d.next = self.lost.q.val();
                     self.bad.d.next = false;

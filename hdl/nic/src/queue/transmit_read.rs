@@ -24,7 +24,7 @@ pub struct Part {
     /// Ring slots of the buffer.
     pub slots: Bits<8>,
     /// Beats kept free for it in the packet FIFO.
-    pub beats: Bits<16>,
+    pub beats: Bits<8>,
 }
 
 /// The shortest frame: two addresses and a type.
@@ -44,7 +44,7 @@ enum ReadState {
     Request,
 }
 
-/// Asks for the bytes of packets of `N` queues ahead of time, a packet of each queue in turn, however long: up to 32 reads of any number of packets in flight, so
+/// Asks for the bytes of packets of `N` queues ahead of time, a packet of each queue in turn, however long: up to 66 reads of any number of packets in flight, so
 /// long as the packet FIFO has room for all that was asked for. Elements of more than about 1 KiB are asked
 /// for in pieces of that, cut where a TLP ends; four cycles for each read, one more for a packet, and one request
 /// waits for the read engine meanwhile.
@@ -64,7 +64,7 @@ pub struct TransmitReader<const N: usize> {
     pub hash_report: Signal<In, Bit>,
     /// Free beats in the packet FIFO, less those that may be on their way to it; must become more than what a
     /// piece takes, 130.
-    pub space: Signal<In, Bits<16>>,
+    pub space: Signal<In, Bits<10>>,
     /// The next element of an available buffer of each queue.
     pub element: [Signal<In, Element>; N],
     /// There is one.
@@ -96,7 +96,7 @@ pub struct TransmitReader<const N: usize> {
     /// This packet is too long.
     long: Reg<Bit>,
     /// Beats kept free for parts to come.
-    reserved: Reg<Bits<16>>,
+    reserved: Reg<Bits<10>>,
     /// The element in hand, or what of it was not asked for yet.
     current: Reg<Element>,
     /// Bytes of the packet up to this element's end.
@@ -108,15 +108,14 @@ pub struct TransmitReader<const N: usize> {
     piece: Reg<Bits<16>>,
     whole: Reg<Bit>,
     /// Beats to keep free for it.
-    beats: Reg<Bits<16>>,
+    beats: Reg<Bits<8>>,
     /// Beats of a part that has come.
-    released: Reg<Bits<16>>,
+    released: Reg<Bits<8>>,
     /// The request offered.
     address: Reg<Bits<64>>,
     length: Reg<Bits<16>>,
     requesting: Reg<Bit>,
-    parts: Fifo<Part, 5>,
-    oldest: Skid<Part>,
+    parts: BlockFifo<Part, 6>,
 }
 
 #[hw]
@@ -127,13 +126,10 @@ impl<const N: usize> Logic for TransmitReader<N> {
         registers!(self.clock => self.current, self.sum, self.over, self.under, self.piece, self.whole);
         registers!(self.clock => self.beats, self.address, self.length);
         registers!(self.clock => self.queue);
-        clocked!(self.clock, self.reset => self.parts, self.oldest, self.turn);
-        self.oldest.write_data.next = self.parts.read_data.val();
-        self.oldest.write_valid.next = self.parts.read_valid.val();
-        self.parts.read_ready.next = self.oldest.write_ready.val();
-        self.part.next = self.oldest.read_data.val();
-        self.part_valid.next = self.oldest.read_valid.val();
-        self.oldest.read_ready.next = self.part_ready.val();
+        clocked!(self.clock, self.reset => self.parts, self.turn);
+        self.part.next = self.parts.read_data.val();
+        self.part_valid.next = self.parts.read_valid.val();
+        self.parts.read_ready.next = self.part_ready.val();
         self.request.address.next = self.address.q.val();
         self.request.length.next = self.length.q.val();
         self.request.valid.next = self.requesting.q.val();
@@ -166,10 +162,10 @@ impl<const N: usize> Logic for TransmitReader<N> {
         let last = current.last && whole;
         let mut reserve = false;
         let mut ends = false;
-        self.released.d.next = if self.oldest.read_valid.val() && self.part_ready.val() {
-            self.oldest.read_data.val().beats
+        self.released.d.next = if self.parts.read_valid.val() && self.part_ready.val() {
+            self.parts.read_data.val().beats
         } else {
-            bits::<16>(0)
+            bits::<8>(0)
         };
         let mut element_ready = false;
         let mut at_hand = true;
@@ -183,7 +179,7 @@ impl<const N: usize> Logic for TransmitReader<N> {
             queue: queue,
             id: current.id,
             slots: current.slots,
-            beats: bits::<16>(0),
+            beats: bits::<8>(0),
         };
         match self.state.q.val() {
             ReadState::Packet => {
@@ -233,9 +229,9 @@ impl<const N: usize> Logic for TransmitReader<N> {
                 };
                 // Any alignment of the bytes before: one beat more than they fill alone.
                 self.beats.d.next = if small {
-                    (current.length >> 3) + 2
+                    current.length.get_bits::<8>(3) + 2
                 } else {
-                    bits::<16>(PIECE / 8 + 2)
+                    bits::<8>(PIECE / 8 + 2)
                 };
                 // A length of 65535 stands for whatever is longer.
                 self.over.d.next = self.long.q.val() || sum > longest || current.length.all();
@@ -243,8 +239,8 @@ impl<const N: usize> Logic for TransmitReader<N> {
                 self.state.d.next = ReadState::Room;
             }
             ReadState::Room => {
-                let needed = self.reserved.q.val().resize::<17>() + beats.resize::<17>();
-                if self.over.q.val() || needed <= self.space.val().resize::<17>() {
+                let needed = self.reserved.q.val() + beats.resize::<10>();
+                if self.over.q.val() || needed <= self.space.val() {
                     self.state.d.next = ReadState::Request;
                 } else if stop {
                     self.in_packet.d.next = self.asked.q.val();
@@ -280,7 +276,12 @@ impl<const N: usize> Logic for TransmitReader<N> {
                     };
                     reserve = true;
                     self.asked.d.next = true;
-                    self.current.d.next.address = current.address + piece.resize::<64>();
+                    // As far as the next multiple of 8 behind 1 KiB; behind the last piece it matters no more.
+                    self.current.d.next.address = cat::<64>((
+                        current.address.get_bits::<54>(10) + 1,
+                        current.address.get_bits::<7>(3),
+                        bits::<3>(0),
+                    ));
                     self.current.d.next.length = current.length - piece;
                     if whole {
                         self.total.d.next = self.sum.q.val().get_bits::<17>(0);
@@ -308,7 +309,11 @@ impl<const N: usize> Logic for TransmitReader<N> {
             self.long.d.next = false;
             self.total.d.next = bits::<17>(0);
         }
-        let added = if reserve { beats } else { bits::<16>(0) };
-        self.reserved.d.next = self.reserved.q.val() + added - self.released.q.val();
+        let added = if reserve {
+            beats.resize::<10>()
+        } else {
+            bits::<10>(0)
+        };
+        self.reserved.d.next = self.reserved.q.val() + added - self.released.q.val().resize::<10>();
     }
 }

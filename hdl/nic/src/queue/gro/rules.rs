@@ -150,7 +150,8 @@ pub fn joined(held: Held, meta: FrameMeta, flags: TcpFlags, room: Bits<16>) -> H
             hash: packet.hash,
             hash_report: packet.hash_report,
         },
-        next_sequence: held.next_sequence + meta.payload_length.resize::<32>(),
+        // `held.next_sequence` is the segment's, as that continues it.
+        next_sequence: meta.sequence + meta.payload_length.resize::<32>(),
         id: meta.ip_id,
         ids: ids_with(held, meta),
         half: held.half,
