@@ -98,6 +98,50 @@ impl<T: Synth> Logic for Skid<T> {
     }
 }
 
+/// A valid/ready register slice of one register, for words that come seldom: one every other cycle at most, one cycle
+/// of latency; `write_ready` and `read_valid` come from a register.
+#[hw]
+pub struct Slice<T: Synth> {
+    /// Rising edge.
+    pub clock: Signal<In, Clock>,
+    /// Drops the word held.
+    pub reset: Signal<In, Bit>,
+    /// The word offered.
+    pub write_data: Signal<In, T>,
+    /// A word is offered.
+    pub write_valid: Signal<In, Bit>,
+    /// It is taken.
+    pub write_ready: Signal<Out, Bit>,
+    /// The word held.
+    pub read_data: Signal<Out, T>,
+    /// There is one.
+    pub read_valid: Signal<Out, Bit>,
+    /// It is taken.
+    pub read_ready: Signal<In, Bit>,
+    word: Reg<T>,
+    held: Reg<Bit>,
+}
+
+#[hw]
+impl<T: Synth> Logic for Slice<T> {
+    fn update(&mut self) {
+        registers!(self.clock, self.reset => self.held);
+        registers!(self.clock => self.word);
+        let held = self.held.q.val();
+        self.write_ready.next = !held;
+        self.read_data.next = self.word.q.val();
+        self.read_valid.next = held;
+        if !held {
+            self.word.d.next = self.write_data.val();
+        }
+        self.held.d.next = if held {
+            !self.read_ready.val()
+        } else {
+            self.write_valid.val()
+        };
+    }
+}
+
 /// [`Skid`] for a packet stream.
 #[hw]
 pub struct StreamSkid {

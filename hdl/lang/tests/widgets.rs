@@ -93,6 +93,11 @@ fn slow_fifo_keeps_every_word_and_moves_one_every_other_cycle() {
 }
 
 #[test]
+fn slice_keeps_every_word_and_moves_one_every_other_cycle() {
+    keeps_every_word(&Dut::new(&Slice::<Bits<16>>::default()).unwrap(), 1005);
+}
+
+#[test]
 fn skid_keeps_every_beat_and_moves_one_each_cycle() {
     let dut = Dut::new(&StreamSkid::default()).unwrap();
     cases(20, |rng| {

@@ -29,6 +29,7 @@ enum ControlState {
     Reply,
     ReplyGrant,
     ReplyByte,
+    ReplyEnd,
     ReplyBeat,
     Next,
     UsedGrant,
@@ -113,6 +114,8 @@ pub struct ControlEngine {
     /// Bytes on their way from a beat, or into one.
     word: Reg<Bits<64>>,
     bytes: Reg<Bits<4>>,
+    /// So many more, modulo 8, would fill it.
+    turns: Reg<Bits<3>>,
     last: Reg<Bit>,
     /// Bytes of this write that have no place in a beat yet.
     unplaced: Reg<Bits<16>>,
@@ -132,7 +135,7 @@ impl Logic for ControlEngine {
         registers!(self.clock => self.head, self.head_wrap, self.slots, self.replying, self.replied);
         registers!(self.clock => self.remaining, self.second, self.address, self.length, self.id, self.more);
         registers!(self.clock => self.writable, self.available, self.bad, self.word, self.bytes, self.last);
-        registers!(self.clock => self.unplaced);
+        registers!(self.clock => self.unplaced, self.turns);
         let stop = self.life.stop.val();
         self.life.run.next = self.config.run.val();
         self.life.fault.next = matches!(self.state.q.val(), ControlState::Failed);
@@ -162,6 +165,7 @@ impl Logic for ControlEngine {
         self.command.byte_valid.next = false;
         self.command.execute.next = false;
         self.command.reply_ready.next = false;
+        let shifted = self.word.q.val() >> 8;
         let located = self.located.q.val();
         self.locate.queue.next = bits::<5>(0);
         self.locate.driver.next = false;
@@ -281,7 +285,7 @@ impl Logic for ControlEngine {
             }
             ControlState::Bytes => {
                 self.command.byte_valid.next = true;
-                self.word.d.next = self.word.q.val() >> 8;
+                self.word.d.next = shifted;
                 self.bytes.d.next = self.bytes.q.val() - 1;
                 if self.bytes.q.val() == bits::<4>(1) {
                     self.state.d.next = if self.last.q.val() {
@@ -315,6 +319,7 @@ impl Logic for ControlEngine {
             ControlState::ReplyGrant => {
                 self.write_request.valid.next = true;
                 self.bytes.d.next = 0.into();
+                self.turns.d.next = bits::<3>(0);
                 if self.write_request.ready.val() {
                     starts = true;
                     self.replied.d.next = self.replied.q.val() + self.unplaced.q.val();
@@ -324,24 +329,30 @@ impl Logic for ControlEngine {
             ControlState::ReplyByte => {
                 if self.command.reply_valid.val() {
                     self.command.reply_ready.next = true;
-                    let mut word = self.word.q.val();
-                    for i in 0..8 {
-                        if self.bytes.q.val() == bits::<4>(i as u64) {
-                            word.set_bits::<8>(8 * i, self.command.reply.val());
-                        }
-                    }
-                    self.word.d.next = word;
+                    self.word.d.next = cat::<64>((self.command.reply.val(), shifted.get_bits::<56>(0)));
+                    self.turns.d.next = self.turns.q.val() - 1;
                     self.bytes.d.next = self.bytes.q.val() + 1;
                     self.unplaced.d.next = self.unplaced.q.val() - 1;
                     let last = self.unplaced.q.val() == bits::<16>(1);
                     self.last.d.next = last;
-                    if last || self.bytes.q.val() == bits::<4>(7) {
+                    if self.bytes.q.val() == bits::<4>(7) {
                         self.state.d.next = ControlState::ReplyBeat;
+                    } else if last {
+                        self.state.d.next = ControlState::ReplyEnd;
                     }
+                }
+            }
+            ControlState::ReplyEnd => {
+                // Bytes come in at the top; the first is to be at the bottom.
+                self.word.d.next = shifted;
+                self.turns.d.next = self.turns.q.val() - 1;
+                if self.turns.q.val() == bits::<3>(1) {
+                    self.state.d.next = ControlState::ReplyBeat;
                 }
             }
             ControlState::ReplyBeat => {
                 self.write_data.valid.next = true;
+                self.turns.d.next = bits::<3>(0);
                 if self.write_data.ready.val() {
                     self.bytes.d.next = 0.into();
                     self.state.d.next = if self.last.q.val() {

@@ -118,12 +118,11 @@ pub struct ReceiveEngine<const N: usize, const USED_HOLD: usize, const EVENT_INT
     count: ReceiveCount,
     source: PacketSource,
     words: Skid<Bits<64>>,
-    segments: Skid<Segment>,
+    segments: Slice<Segment>,
     writer: SegmentWriter,
-    written: StreamSkid,
-    filled: Skid<FilledBuffer>,
+    filled: Slice<FilledBuffer>,
     buffers: FilledBuffers,
-    used: Skid<QueueBuffer>,
+    used: Slice<QueueBuffer>,
     read_mux: ReadMux<N>,
     write_mux: WriteMux<N>,
     told: Reg<Negotiated>,
@@ -142,7 +141,7 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         assert!(N > 0 && N <= 8, "queues are numbered with three bits");
         clocked!(self.clock, self.reset => self.coalescer, self.planner, self.source, self.writer);
         clocked!(self.clock, self.reset => self.words, self.filled, self.segments, self.buffers, self.count);
-        clocked!(self.clock, self.reset => self.used, self.written);
+        clocked!(self.clock, self.reset => self.used);
         clocked!(self.clock, self.reset => self.read_mux, self.write_mux);
         registers!(self.clock => self.told, self.merges, self.waits);
         let job = self.planner.job.val();
@@ -297,8 +296,7 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.writer.segment_valid.next = self.segments.read_valid.val();
         self.segments.read_ready.next = self.writer.segment_ready.val();
         self.writer.request.join(&mut self.write_mux.packet);
-        self.writer.data.join(&mut self.written.input);
-        self.written.output.join(&mut self.write_mux.packet_data);
+        self.writer.data.join(&mut self.write_mux.packet_data);
         self.filled.write_data.next = self.writer.filled.val();
         self.filled.write_valid.next = self.writer.filled_valid.val();
         self.writer.filled_ready.next = self.filled.write_ready.val();

@@ -105,7 +105,7 @@ impl Logic for SegmentWriter {
         self.data.last.next = beat.last;
         self.data.error.next = false;
         self.data.valid.next = self.beat_valid.q.val();
-        // The reader's word alone: it does not depend on `beat_valid`, and comes from a register.
+        // The reader's word alone: it does not depend on `beat_valid`.
         let free = self.data.ready.val();
         if free {
             self.beat_valid.d.next = false;
@@ -163,16 +163,20 @@ impl Logic for SegmentWriter {
                 }
             }
             WriterState::Data => {
-                let go = free && (!needs || self.packet_valid.val());
-                self.packet_ready.next = free && needs;
-                if go {
-                    self.beat_valid.d.next = !segment.skip;
+                // Nobody takes what is skipped, so nobody is waited for; the beat before it may still be there.
+                let passes = free || segment.skip;
+                let go = passes && (!needs || self.packet_valid.val());
+                self.packet_ready.next = passes && needs;
+                if go && !segment.skip {
+                    self.beat_valid.d.next = true;
                     self.beat.d.next = Beat {
                         data: window,
                         keep: keep_bytes(width),
                         last: ends,
                         error: false,
                     };
+                }
+                if go {
                     if needs {
                         self.carry.d.next = self.packet.val();
                     }

@@ -313,24 +313,29 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
         let select = self.queue_select.q.val();
         let pairs = features.get_bit(features::MQ) || features.get_bit(features::RSS);
         let several = pairs && status.get_bit(3);
-        let queues = if several {
-            bits::<16>(QUEUES as u64)
+        // The control queue's number.
+        let last = if several {
+            bits::<5>(QUEUES as u64 - 1)
         } else {
-            bits::<16>(3)
+            bits::<5>(2)
         };
-        let present = select < queues;
+        let small = !select.get_bits::<11>(5).any();
+        let number = select.get_bits::<5>(0);
+        let mut present = false;
         let mut size = bits::<13>(0);
         let mut vector = bits::<6>(NO_VECTOR);
         let mut enabled = false;
         let mut in_queue_reset = false;
         let mut selected_index = bits::<5>(0);
         for q in 0..QUEUES {
-            self.selected[q].d.next = if q + 1 == QUEUES {
-                select + 1 == queues
+            let named = if q + 1 == QUEUES {
+                number == last
             } else {
-                select == bits::<16>(q as u64) && (q < 2 || several)
+                number == bits::<5>(q as u64) && (q < 2 || several)
             };
+            self.selected[q].d.next = small && named;
             if self.selected[q].q.val() {
+                present = true;
                 size = self.size[q].q.val();
                 vector = self.vector[q].q.val();
                 enabled = self.enable[q].q.val();
@@ -551,14 +556,15 @@ impl<const QUEUES: usize, const VECTORS: usize> Logic for Registers<QUEUES, VECT
 
         // Doorbells.
         let rung = write && window == bits::<2>(1) && enables.any();
-        let index = data.get_bits::<16>(0);
-        let whole = low_half.all() && index == word.resize::<16>();
+        let index = data.get_bits::<5>(0);
+        let whole =
+            low_half.all() && data.get_bits::<16>(0) == word.resize::<16>() && !word.get_bits::<5>(5).any();
         let mut known = false;
         for q in 0..QUEUES {
             let named = if q + 1 == QUEUES {
-                index + 1 == queues
+                index == last
             } else {
-                index == bits::<16>(q as u64) && (q < 2 || several)
+                index == bits::<5>(q as u64) && (q < 2 || several)
             };
             let hit = whole && named && self.enable[q].q.val();
             if hit {
