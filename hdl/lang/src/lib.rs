@@ -63,7 +63,7 @@ pub mod prelude {
     pub use crate::prefetch::Prefetch;
     pub use crate::ram::{DualClockRam, LutRam, Ram};
     pub use crate::register::Reg;
-    pub use crate::skid::{Skid, Slice, StreamSkid};
+    pub use crate::skid::{Skid, Slice, Stage, StreamSkid};
     pub use crate::stream::{Beat, StreamIn, StreamOut};
     pub use crate::{Documented, clocked, registers};
     pub use hematite_macros::hw;

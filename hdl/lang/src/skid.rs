@@ -5,7 +5,7 @@ use crate::prelude::*;
 /// Half a register slice: a register for the word, but `write_ready` comes from `read_ready` in the same cycle. One word a
 /// cycle, one cycle of latency; for readers whose readiness is known early in the cycle.
 #[hw]
-pub struct Slice<T: Synth> {
+pub struct Stage<T: Synth> {
     /// Rising edge.
     pub clock: Signal<In, Clock>,
     /// Drops the word held.
@@ -27,7 +27,7 @@ pub struct Slice<T: Synth> {
 }
 
 #[hw]
-impl<T: Synth> Logic for Slice<T> {
+impl<T: Synth> Logic for Stage<T> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.valid);
         registers!(self.clock => self.word);

@@ -90,7 +90,7 @@ pub struct Drain<const N: usize> {
     aligned: Reg<ResponseBeat>,
     aligned_valid: Reg<Bit>,
     queue: Fifo<ResponseBeat, 4>,
-    out: Slice<ResponseBeat>,
+    out: Stage<ResponseBeat>,
     timeout_event: Reg<Bit>,
 }
 

@@ -78,7 +78,7 @@ pub struct Rows<const N: usize> {
     aligned: Reg<Bits<64>>,
     aligned_valid: Reg<Bit>,
     queue: Fifo<Bits<64>, 4>,
-    oldest: Slice<Bits<64>>,
+    oldest: Stage<Bits<64>>,
     mismatch_event: Reg<Bit>,
 }
 

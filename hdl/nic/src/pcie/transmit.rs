@@ -47,7 +47,7 @@ pub struct Transmit {
     /// No write or read is under way.
     pub held: Signal<Out, Bit>,
     state: Reg<State>,
-    outgoing: Slice<Beat>,
+    outgoing: Stage<Beat>,
     /// A write was sent while this read waited.
     read_turn: Reg<Bit>,
 }
