@@ -291,6 +291,8 @@ impl Logic for Classifier {
         let data_bytes = self.data_bytes.q.val();
         let segment =
             self.tcp.q.val() && inside && fields.data_offset >= bits::<4>(5) && !data_bytes.get_bit(16);
+        // Of such a hash nobody can say what else has it.
+        let mixed = self.toeplitz.mixed.val();
         let datagram = self.udp.q.val() && inside && self.udp_checked.q.val();
         let header_fits = network.ipv4 && inside && !transport_length.get_bit(16);
         let header_right = !network.ipv4 || self.checksums.header_right.val();
@@ -352,10 +354,12 @@ impl Logic for Classifier {
             } else {
                 bits::<8>(0)
             },
-            tcp: segment,
+            tcp: segment && !mixed,
             flow: self.toeplitz.hash.val(),
-            any_flow: addresses && !segment && self.opaque.q.val(),
+            key: self.toeplitz.key_words.val(),
+            any_flow: addresses && (mixed || (!segment && self.opaque.q.val())),
             gro: segment
+                && !mixed
                 && good
                 && self.joinable.q.val()
                 && self.filled.q.val()

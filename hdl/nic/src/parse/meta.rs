@@ -24,8 +24,10 @@ pub struct FrameMeta {
     /// Hash of addresses and ports, whatever hash the driver asked for: equal for segments of one
     /// connection and direction, and seldom for others.
     pub flow: Bits<32>,
-    /// An IP packet that may belong to any flow: a fragment, or TCP behind headers that the card doesn't look
-    /// behind. Clear with `tcp`.
+    /// Which key `flow` was made with: equal hashes of different keys say nothing, nor do different ones.
+    pub key: Bits<10>,
+    /// An IP packet that may belong to any flow: a fragment, TCP behind headers that the card doesn't look behind, or a
+    /// packet in whose midst the hash key changed. Clear with `tcp`.
     pub any_flow: Bit,
     /// The segment may join others: payload with no padding behind it, right checksums, IPv4 without options
     /// and reserved bit or IPv6 without extension headers, flags ACK and perhaps PSH, FIN, ECE and no other,

@@ -122,6 +122,10 @@ pub struct Toeplitz {
     pub ports_valid: Signal<In, Bit>,
     /// Work is left.
     pub busy: Signal<Out, Bit>,
+    /// Words of keys that have been written: hashes beside the same number are of one key, unless `mixed`.
+    pub key_words: Signal<Out, Bits<10>>,
+    /// A word of a key was written since the frame started: the hash may be of two keys.
+    pub mixed: Signal<Out, Bit>,
     /// The hash of the addresses.
     pub addresses_hash: Signal<Out, Bits<32>>,
     /// That of addresses and ports, if these are there.
@@ -129,6 +133,8 @@ pub struct Toeplitz {
     keys: Ram<Bits<16>, 7>,
     /// The next word of the default key to be loaded.
     load: Reg<Bits<5>>,
+    written: Reg<Bits<10>>,
+    rewritten: Reg<Bit>,
     address_words: Ram<Bits<64>, 5>,
     /// Words stored, and those that may be read.
     stored: Reg<Bits<3>>,
@@ -153,9 +159,9 @@ pub struct Toeplitz {
 #[hw]
 impl Logic for Toeplitz {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.load);
+        registers!(self.clock, self.reset => self.load, self.written);
         registers!(self.clock, self.start => self.stored, self.readable, self.next, self.next_key, self.missing);
-        registers!(self.clock, self.start => self.taken_valid, self.sum, self.addresses_sum);
+        registers!(self.clock, self.start => self.taken_valid, self.sum, self.addresses_sum, self.rewritten);
         registers!(self.clock => self.window, self.taken, self.taken_address);
         clocked!(self.clock => self.keys, self.address_words);
 
@@ -173,6 +179,13 @@ impl Logic for Toeplitz {
         } else {
             self.key.data.val()
         };
+
+        if self.key.valid.val() {
+            self.written.d.next = self.written.q.val() + 1;
+            self.rewritten.d.next = true;
+        }
+        self.key_words.next = self.written.q.val();
+        self.mixed.next = self.rewritten.q.val();
 
         // The addresses.
         let stored = self.stored.q.val();

@@ -35,13 +35,14 @@ pub struct Watcher {
     pub counts: [u64; 5],
 }
 
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 18] = [
     "length",
     "checksum_good",
     "hash_value",
     "hash_report",
     "tcp",
     "flow",
+    "key",
     "any_flow",
     "gro",
     "ipv6",
@@ -71,6 +72,12 @@ impl Watcher {
             counts: [0; 5],
         };
         bench.attach("clock", watcher)
+    }
+
+    /// Words of keys that had been written for the hash of frame `n`.
+    fn key(&self, n: usize) -> usize {
+        let at = FIELDS.iter().position(|&name| name == "key").expect("a field");
+        self.metas[n][at] as usize
     }
 
     /// The metadata of frame `n`, of which only what means something is looked at.
@@ -195,6 +202,62 @@ fn it_agrees_with_the_model() {
         }
         assert_eq!(bench[sink].take(), sent);
         assert_eq!(bench[watcher].counts, counts);
+        Ok(())
+    });
+}
+
+/// Key after key while frames pass. The hash of a frame is of the key whose number is beside it, or the frame is one of
+/// which nobody can say what flow it is of.
+#[test]
+fn a_hash_says_which_key_it_is_of() {
+    cases(30, |rng| {
+        let mut bench = bench(rng, 0)?;
+        let source = bench.stream_source("input", "clock", Pace::random(rng))?;
+        let sink = bench.stream_sink("output", "clock", Pace::random(rng))?;
+        let watcher = Watcher::attach(&mut bench)?;
+        let sent: Vec<_> = (0..150).map(|_| Packet::good(frames::frame(rng))).collect();
+        for packet in &sent {
+            bench[source].send(packet.clone());
+        }
+        let pause = [1, 20, 200][rng.random_range(0..3)];
+        let mut keys = vec![DEFAULT_KEY];
+        let mut cycles = 0;
+        while bench[sink].len() < sent.len() {
+            assert!(cycles < 200_000, "frames stay in");
+            let words = (keys.len() - 1) % (KEY_BYTES / 2);
+            // A key is written as its bytes come, and now and then there is a new one.
+            if keys.len() < 1000 && (words > 0 || rng.random_range(0..10) == 0) {
+                let pair: [u8; 2] = rng.random();
+                bench.set("key_index", words as u128)?;
+                bench.set("key_data", u16::from_be_bytes(pair).into())?;
+                bench.set("key_valid", 1)?;
+                bench.tick()?;
+                bench.set("key_valid", 0)?;
+                let mut key = *keys.last().expect("one");
+                key[2 * words..][..2].copy_from_slice(&pair);
+                keys.push(key);
+            }
+            let ticks = rng.random_range(1..=pause);
+            bench.run(ticks)?;
+            cycles += ticks;
+        }
+        let mut known = 0;
+        for (n, packet) in sent.iter().enumerate() {
+            let got = bench[watcher].meta(n);
+            let key = &keys[bench[watcher].key(n)];
+            let expected = classify(&packet.data, 0, key);
+            if got.any_flow && !expected.any_flow {
+                assert_eq!(got.tcp, None, "frame {n}");
+                continue;
+            }
+            known += usize::from(got.tcp.is_some());
+            assert_eq!(
+                (got.any_flow, got.tcp),
+                (expected.any_flow, expected.tcp),
+                "frame {n}"
+            );
+        }
+        assert!(known > 0);
         Ok(())
     });
 }

@@ -1,6 +1,7 @@
 //! What a host gets of given frames, by the rules alone: written from DESIGN's words, over bytes.
 
 use super::frames::{ECE, FIN, Frame, Headers, PSH};
+use hematite_lang::prelude::{Bits, bits};
 
 /// Contexts of the engine.
 const CONTEXTS: usize = 8;
@@ -17,6 +18,8 @@ struct Open {
 pub struct Oracle {
     open: [Option<Open>; CONTEXTS],
     pub packets: Vec<Vec<usize>>,
+    /// The hash key of the frame before.
+    key: Bits<10>,
     pub ecn: bool,
     pub ipv4: bool,
     pub ipv6: bool,
@@ -72,6 +75,7 @@ impl Oracle {
         Self {
             open: [const { None }; CONTEXTS],
             packets: vec![],
+            key: bits(0),
             ecn,
             ipv4,
             ipv6,
@@ -85,9 +89,10 @@ impl Oracle {
     /// The frame of that number comes in.
     pub fn frame(&mut self, frames: &[Frame], number: usize) {
         let frame = &frames[number];
-        if frame.meta.any_flow {
+        if frame.meta.any_flow || frame.meta.key != self.key {
             (0..CONTEXTS).for_each(|at| self.close(at));
         }
+        self.key = frame.meta.key;
         let Some(flow) = frame.flow else {
             return self.packets.push(vec![number]);
         };

@@ -52,7 +52,7 @@ struct MetaPort {
 }
 
 /// The fields of a frame's meta data by name.
-fn meta_fields(meta: &FrameMeta) -> [(&'static str, u64); 19] {
+fn meta_fields(meta: &FrameMeta) -> [(&'static str, u64); 20] {
     [
         ("length", meta.length.into()),
         ("checksum_good", meta.checksum_good.into()),
@@ -62,6 +62,7 @@ fn meta_fields(meta: &FrameMeta) -> [(&'static str, u64); 19] {
         ("spread", meta.spread.into()),
         ("tcp", meta.tcp.into()),
         ("flow", meta.flow.into()),
+        ("key", meta.key.into()),
         ("any_flow", meta.any_flow.into()),
         ("gro", meta.gro.into()),
         ("ipv6", meta.ipv6.into()),

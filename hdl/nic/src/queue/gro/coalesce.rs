@@ -151,6 +151,9 @@ pub struct Coalescer<const N: usize> {
     contexts: Ram<Held, 4>,
     /// The frame's flow has these contexts: at most one.
     hits: Reg<Bits<8>>,
+    /// The hash key of the contexts' flows, and that the frame's flow has another.
+    key: Reg<Bits<10>>,
+    rekeyed: Reg<Bit>,
     /// What GRO may do with the frame by itself.
     candidate: Reg<Bit>,
     /// The frame's flow has a context, which is `target`.
@@ -210,7 +213,7 @@ impl<const N: usize> Logic for Coalescer<N> {
         registers!(self.clock, self.reset => self.enabled, self.idle_for, self.offered);
         registers!(self.clock => self.job_made);
         registers!(self.clock => self.hits, self.candidate, self.hit, self.target, self.victim, self.held);
-        registers!(self.clock => self.victim_queue, self.reason);
+        registers!(self.clock => self.victim_queue, self.reason, self.key, self.rekeyed);
         registers!(self.clock => self.result, self.joins, self.kind, self.length);
         registers!(self.clock => self.at_hand, self.some_at_hand, self.dry, self.full);
         registers!(self.clock => self.enough, self.lacking, self.crowded, self.counted, self.told);
@@ -244,6 +247,7 @@ impl<const N: usize> Logic for Coalescer<N> {
         } else {
             bits::<8>(0)
         };
+        self.rekeyed.d.next = meta.key != self.key.q.val();
         self.candidate.d.next = meta.tcp && meta.gro && if meta.ipv6 { enable.ipv6 } else { enable.ipv4 };
 
         let queue = self.queue.val();
@@ -395,6 +399,9 @@ impl<const N: usize> Logic for Coalescer<N> {
                     self.rx_stopped.next = true;
                     self.kind.d.next = JobKind::Discard;
                     self.state.d.next = CoalesceState::Placed;
+                } else if self.rekeyed.q.val() && open.any() {
+                    self.victim.d.next = lowest(open);
+                    self.state.d.next = CoalesceState::Victim;
                 } else if hit && (moved || !self.candidate.q.val()) {
                     self.state.d.next = CoalesceState::Victim;
                 } else if self.candidate.q.val() && !hit && !meta.closes && open.all() {
@@ -404,6 +411,9 @@ impl<const N: usize> Logic for Coalescer<N> {
                     self.state.d.next = CoalesceState::Prepare;
                 } else {
                     self.state.d.next = CoalesceState::Buffers;
+                }
+                if !open.any() {
+                    self.key.d.next = meta.key;
                 }
             }
             CoalesceState::Prepare => self.state.d.next = CoalesceState::Examine,

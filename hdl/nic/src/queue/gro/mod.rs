@@ -26,7 +26,7 @@
 //!
 //! # Why nothing waits for ever, and nothing is overtaken
 //! - Everything behind the coalescer works in order. A segment that does not join completes its flow's packet
-//!   first, so does a frame that may belong to any flow.
+//!   first, so does a frame that may belong to any flow, and the first whose flow was hashed with another key.
 //! - A frame is planned only when there are buffers for all of it: the planner waits for nobody. If its queue has run dry,
 //!   packets of that queue are completed until there are, or the driver has all other buffers.
 //! - Interrupts do not complete packets. The driver is told of a packet when it is complete; a flow that
