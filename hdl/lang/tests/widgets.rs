@@ -98,6 +98,11 @@ fn slice_keeps_every_word_and_moves_one_every_other_cycle() {
 }
 
 #[test]
+fn stage_keeps_every_word_and_moves_one_each_cycle() {
+    keeps_every_word(&Dut::new(&Stage::<Bits<16>>::default()).unwrap(), 505);
+}
+
+#[test]
 fn skid_keeps_every_beat_and_moves_one_each_cycle() {
     let dut = Dut::new(&StreamSkid::default()).unwrap();
     cases(20, |rng| {

@@ -4,7 +4,7 @@ use hematite_lang::prelude::*;
 
 use super::header_walk::{HeaderWalk, MAX_HEADERS, MIN_TRANSPORT};
 use super::job::{CWR, FrameJob, OwnedBeat};
-use crate::queue::bytes::count_bytes;
+use crate::queue::bytes::{count_bytes, keep_some_bytes, merge_bytes, rotate_bytes};
 use crate::statistics::DroppedPacket;
 use crate::virtio::features::Negotiated;
 
@@ -161,48 +161,6 @@ pub struct Segmenter {
     bad_frame_event: Reg<Bit>,
 }
 
-/// `word` with byte `i` moved to byte `i + shift` modulo 8.
-#[hw]
-fn rotate(word: Bits<64>, shift: Bits<3>) -> Bits<64> {
-    let by_4 = if shift.get_bit(2) {
-        cat::<64>((word.get_bits::<32>(0), word.get_bits::<32>(32)))
-    } else {
-        word
-    };
-    let by_2 = if shift.get_bit(1) {
-        cat::<64>((by_4.get_bits::<48>(0), by_4.get_bits::<16>(48)))
-    } else {
-        by_4
-    };
-    if shift.get_bit(0) {
-        cat::<64>((by_2.get_bits::<56>(0), by_2.get_bits::<8>(56)))
-    } else {
-        by_2
-    }
-}
-
-/// The `keep` of `count` bytes.
-#[hw]
-fn keep_of_part(count: Bits<3>) -> Bits<8> {
-    let mut keep = bits::<8>(0);
-    for i in 0..7 {
-        keep = keep.replace_bit(i, count > bits::<3>(i as u64));
-    }
-    keep
-}
-
-/// The first `count` bytes of `first`, the others of `second`.
-#[hw]
-fn merge(first: Bits<64>, count: Bits<3>, second: Bits<64>) -> Bits<64> {
-    let mut merged = second;
-    for i in 0..7 {
-        if count > bits::<3>(i as u64) {
-            merged.set_bits::<8>(8 * i, first.get_bits::<8>(8 * i));
-        }
-    }
-    merged
-}
-
 #[hw]
 impl Logic for Segmenter {
     fn update(&mut self) {
@@ -262,8 +220,8 @@ impl Logic for Segmenter {
         };
         let fills = held.get_bit(3);
         let overflows = fills && held.get_bits::<3>(0).any();
-        let rotated = rotate(word, self.shift.q.val());
-        let merged = merge(self.carry.q.val(), carried, rotated);
+        let rotated = rotate_bytes(word, self.shift.q.val());
+        let merged = merge_bytes(self.carry.q.val(), carried, rotated);
         // Of the headers from the memory, or what is carried and behind it the word's: in all states, as bytes behind
         // those that count may be any.
         let stored = self.headers.read_data.val();
@@ -479,7 +437,7 @@ impl Logic for Segmenter {
                         keep: if fills {
                             bits::<8>(0xff)
                         } else {
-                            keep_of_part(held.get_bits::<3>(0))
+                            keep_some_bytes(held.get_bits::<3>(0))
                         },
                         last: ends && !overflows,
                         error,
@@ -499,7 +457,7 @@ impl Logic for Segmenter {
                     self.beat_valid.d.next = true;
                     self.beat.d.next = Beat {
                         data: out,
-                        keep: keep_of_part(carried),
+                        keep: keep_some_bytes(carried),
                         last: true,
                         error: too_long || (over && self.over_error.q.val()),
                     };

@@ -24,6 +24,28 @@ pub fn keep_bytes(count: Bits<4>) -> Bits<8> {
     keep
 }
 
+/// The `keep` of `count` bytes, fewer than eight.
+#[hw]
+pub fn keep_some_bytes(count: Bits<3>) -> Bits<8> {
+    let mut keep = bits::<8>(0);
+    for i in 0..7 {
+        keep = keep.replace_bit(i, count > bits::<3>(i as u64));
+    }
+    keep
+}
+
+/// The first `count` bytes of `first`, the others of `second`.
+#[hw]
+pub fn merge_bytes(first: Bits<64>, count: Bits<3>, second: Bits<64>) -> Bits<64> {
+    let mut merged = second;
+    for i in 0..7 {
+        if count > bits::<3>(i as u64) {
+            merged.set_bits::<8>(8 * i, first.get_bits::<8>(8 * i));
+        }
+    }
+    merged
+}
+
 /// `data` with the bytes that `keep` does not mark at zero.
 #[hw]
 pub fn mask_bytes(data: Bits<64>, keep: Bits<8>) -> Bits<64> {
@@ -72,6 +94,9 @@ mod tests {
         for n in 0..=8u64 {
             let keep = ((1u64 << n) - 1) as u8;
             assert_eq!(keep_bytes(bits::<4>(n)), bits::<8>(u64::from(keep)));
+            if n < 8 {
+                assert_eq!(keep_some_bytes(bits::<3>(n)), bits::<8>(u64::from(keep)));
+            }
             assert_eq!(count_bytes(bits::<8>(u64::from(keep))), bits::<4>(n));
             let mask = if n == 8 { u64::MAX } else { (1 << (8 * n)) - 1 };
             assert_eq!(
