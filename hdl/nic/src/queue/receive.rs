@@ -33,7 +33,7 @@ struct QueueBuffer {
 /// order in which the driver sees buffers. A frame enters only with all its buffers at hand, so a
 /// queue without buffers holds up no other; what waits for the host waits for the DMA engines alone.
 ///
-/// A 60-byte frame takes 15 cycles with buffers at hand, used descriptors included. Without buffers,
+/// A 60-byte frame takes 16 cycles with buffers at hand, used descriptors included. Without buffers,
 /// frames wait in the MAC's FIFO, which drops when it is full, or, without `patient`, are discarded. Frames for a
 /// queue that does not run are discarded. `run` falling: planned packets of the queue are finished, a frame that
 /// waits for its buffers is discarded, used descriptors are written, no interrupt is asked for, and the ring is

@@ -19,7 +19,7 @@ const PACKET_FIFO: usize = 9;
 /// and are served a packet each in turn, one that is to be segmented counts as one. `TransmitReader` says how
 /// far it reads ahead, `PacketPacker` joins the bytes.
 ///
-/// A 60-byte frame in one element takes 11 cycles. A buffer is used when its bytes have been read, not
+/// A 60-byte frame in one element takes 14 cycles. A buffer is used when its bytes have been read, not
 /// when they are on the wire. Packets that cannot be sent (too long, too short) end with `error`, and their
 /// buffers are used. `run` falling: the queue's reads in flight are finished, a packet whose elements are not all there
 /// ends with `error`, used descriptors are written, no interrupt is asked for, and the ring is forgotten; what

@@ -37,7 +37,7 @@ enum FilledState {
 /// Keeps the filled buffers of each context until its packet is complete and then hands all of them on, in order:
 /// so all used descriptors of a packet are written together, whatever came between its segments.
 ///
-/// A buffer of a packet that is not merged passes in the same cycle. A list of n buffers takes n + 4 cycles. No list
+/// A buffer of a packet that is not merged passes in the same cycle. A list of n buffers takes n + 4 cycles where each is taken at once. No list
 /// may grow beyond 127; its buffers are of one ring slot each.
 #[hw]
 pub struct FilledBuffers {
