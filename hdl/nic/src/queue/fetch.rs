@@ -74,7 +74,8 @@ enum Scan {
 /// ring's end, and hands them out as elements once their whole response has arrived without error.
 /// Sleeps when it has seen an unavailable head, until the next doorbell; a doorbell that comes while
 /// a read is in flight leads to another read. One read is in flight at a time: 16 elements for each
-/// memory round trip plus about 45 cycles, more where other queues ask too. Holds up to 32 elements and reads on when half are gone.
+/// memory round trip plus about 45 cycles, more where other queues ask too. Holds up to 32 elements and
+/// reads on when half are gone.
 /// Any ring size of 1..=4096, power of two or not.
 ///
 /// Fails, until reset, on: the INDIRECT flag, a zero length, an element of the wrong direction, a
