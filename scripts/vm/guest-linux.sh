@@ -34,14 +34,16 @@ counter() {
 }
 [ $(($(devmem $((bar + 0x4000)) 32))) = $((0x4f326546)) ] || fail "no vendor registers at BAR 0 ($bar)"
 # works COUNTER yes|no command...: whether the card did, while the command ran, what the counter counts; the command alone
-# on a card that doesn't count it. A yes may take a few runs: an echo that acknowledges each segment with a segment, as a
-# kernel at the far end may do, leaves nothing to merge.
+# on a card that doesn't count it. For merging a yes may take a few runs: an echo that acknowledges each segment with a
+# segment, as a kernel at the far end may do, leaves nothing to merge.
 works() {
     name=$1 expected=$2
     shift 2
     case " $COUNTERS " in *" $name "*) ;; *) "$@"; return ;; esac
     before=$(counter "$name")
-    for run in 1 2 3 4 5; do
+    runs=1
+    [ "$name" = rx_gro_packets ] && runs='1 2 3 4 5'
+    for run in $runs; do
         "$@"
         grown=$(($(counter "$name") - before))
         [ $expected = yes ] && [ $grown = 0 ] || break

@@ -58,7 +58,8 @@ enum Waiting {
 ///
 /// A beat a cycle; the last one waits for the verdict, nine cycles, or until 16 address entries are searched or
 /// the hash is made, if that takes longer: it takes a byte of its input a cycle. So a frame of n beats takes n + 9 cycles,
-/// but no less than 22 with IPv4 and 46 with IPv6; a gigabit wire brings one of 64 bytes in 84. `input` waits meanwhile; on `output` back-pressure passes through.
+/// but no less than 22 with IPv4 and 46 with IPv6; a gigabit wire brings one of 64 bytes in 84. `input` waits meanwhile;
+/// on `output` back-pressure passes through.
 ///
 /// No frame is refused for what is in it. A checksum counts as verified only where it can be: TCP or UDP right behind
 /// IPv4 or IPv6 (with the extension headers that [`NetworkWalk`] knows, unless one names another destination), not a

@@ -24,7 +24,8 @@ pub struct FrameMeta {
     /// Hash of addresses and ports, whatever hash the driver asked for: equal for segments of one
     /// connection and direction, and seldom for others.
     pub flow: Bits<32>,
-    /// Which key `flow` was made with: equal hashes of different keys say nothing, nor do different ones.
+    /// Which key `flow` was made with: equal hashes of different keys say nothing, nor do different ones. It comes
+    /// round after 51 keys; if no frame came meanwhile, the idle wire has completed all packets.
     pub key: Bits<10>,
     /// An IP packet that may belong to any flow: a fragment, TCP behind headers that the card doesn't look behind, or a
     /// packet in whose midst the hash key changed. Clear with `tcp`.

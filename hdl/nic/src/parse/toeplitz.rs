@@ -134,6 +134,7 @@ pub struct Toeplitz {
     /// The next word of the default key to be loaded.
     load: Reg<Bits<5>>,
     written: Reg<Bits<10>>,
+    /// One since the frame started.
     rewritten: Reg<Bit>,
     address_words: Ram<Bits<64>, 5>,
     /// Words stored, and those that may be read.
