@@ -43,7 +43,7 @@ impl NapiReceive for Keep {
     fn napi_gro_receive(&mut self, skb: SkBuff) {
         self.count += 1;
         self.packets.push(Arrived {
-            bytes: skb.pieces().collect::<Vec<_>>().concat(),
+            bytes: skb.to_vec(),
             gso: skb.gso(),
             ip_summed: skb.ip_summed(),
             queue: skb.rx_queue(),

@@ -51,6 +51,7 @@ impl EthtoolStats {
             ("rx_queue_0_frame_errors", self.rx.frame_errors),
             ("rx_queue_0_csum_unnecessary", self.rx.csum_unnecessary),
             ("rx_queue_0_merged", self.rx.merged),
+            ("rx_queue_0_lent", self.rx.lent),
             ("rx_queue_0_hw_gro_packets", self.rx.hw_gro_packets),
             ("rx_queue_0_hw_gro_wire_packets", self.rx.hw_gro_wire_packets),
             ("rx_queue_0_kicks", self.rx.kicks),

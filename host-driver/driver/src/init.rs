@@ -192,7 +192,8 @@ impl<F: PciFunction> VirtioNet<F> {
             event_idx,
             self.info.vectors[pair].rx,
         )?;
-        Ok(RxQueue::new(vq, self.features, self.past[pair].0))
+        let (past, _) = self.past[pair];
+        Ok(RxQueue::new(vq, self.features, past, self.info.pairs))
     }
 
     pub(crate) fn setup_tx(&mut self, pair: usize) -> Result<TxQueue, Error> {

@@ -37,6 +37,7 @@ pub mod port;
 mod queue;
 pub mod rx;
 mod rx_mode;
+mod rx_page;
 mod selftest;
 pub mod transport;
 pub mod tx;

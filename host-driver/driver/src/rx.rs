@@ -1,11 +1,13 @@
-//! The receive queue: posted buffers, mergeable headers, one copy into an skb.
+//! The receive queue: posted buffers, mergeable headers, skbs.
 //!
-//! DMA memory is never borrowed, so a frame is copied once, from the posted buffers into an skb. The buffers
-//! go straight back to the device, *before* the skb is handed up; when there is no skb the packet is dropped
-//! and its buffers are recycled all the same. So the ring never shrinks, whatever the stack does.
+//! DMA memory is never borrowed, so a frame is copied from the posted buffers into an skb. A packet that the device merged
+//! and that fills its buffers is not: only its headers are copied, and the buffers are lent to the stack
+//! ([`Lender`]). The buffers, or others for those lent, go straight back to the device, *before* the skb is handed up; when
+//! there is no skb the packet is dropped and its buffers are recycled all the same. So the ring never shrinks, whatever the
+//! stack does.
 
-use hematite_bus::{Cpu, DmaBuf, PciFunction};
-use hematite_netstack::core::pool::{SKB_JUMBO, SKB_SMALL};
+use hematite_bus::{Cpu, DmaBuf, DmaSpace, PciFunction};
+use hematite_netstack::core::pool::SKB_SMALL_HEAD;
 use hematite_netstack::core::trace;
 use hematite_netstack::{GroFlush, IpSummed, SkBuff};
 use virtio_spec::net::F;
@@ -15,6 +17,7 @@ use crate::napi::{Backlogs, NAPI_POLL_WEIGHT};
 use crate::net::{ETH_HLEN, MIN_RING, PACKET_MAX_LEN};
 use crate::packed::{Direction, Element};
 use crate::queue::Virtqueue;
+use crate::rx_page::{Lender, Parts};
 use crate::transport::VirtioPci;
 pub use crate::vnet_hdr::HDR_LEN;
 use crate::vnet_hdr::{HASH_HDR_LEN, RxHeader, hdr_len};
@@ -22,6 +25,8 @@ use crate::xdp::{XdpAction, XdpBuff, XdpProgram, XdpStats};
 
 /// Room before the frame (`NET_SKB_PAD + NET_IP_ALIGN`): headers can be pushed, and the IP header is aligned.
 pub const HEADROOM: usize = 64 + 2;
+/// What is copied of a packet whose buffers are lent: all headers that a merged packet can have, and then some.
+const LENT_HEAD: usize = SKB_SMALL_HEAD - HEADROOM;
 /// Length of a mergeable buffer: a full frame with VLAN tag and header (`GOOD_PACKET_LEN`), in whole cache
 /// lines.
 pub const MERGEABLE_LEN: usize = 1536;
@@ -34,6 +39,11 @@ pub const MERGED_MAX_LEN: usize = 16384;
 pub(crate) fn merged_len(memory: u64, buffers: usize) -> usize {
     let len = usize::try_from(memory / 2).unwrap_or(usize::MAX) / buffers.max(1);
     (len / 64 * 64).clamp(MERGED_MIN_LEN, MERGED_MAX_LEN)
+}
+
+/// How many buffers of `len` bytes one of so many queues may lend: all of them together a quarter of `memory`, in bytes.
+fn lent_most(memory: u64, len: usize, queues: usize) -> usize {
+    usize::try_from(memory / 4).unwrap_or(usize::MAX) / queues.max(1) / len.max(1)
 }
 
 /// Where received packets go and buffers come from: the upper half of a driver's receive path.
@@ -92,6 +102,8 @@ pub struct RxStats {
     pub csum_unnecessary: u64,
     /// Packets that took more than one buffer.
     pub merged: u64,
+    /// Packets that were not copied: their buffers were lent to the stack.
+    pub lent: u64,
     /// Packets that the device merged from several segments (netdev's `rx-hw-gro-packets`).
     pub hw_gro_packets: u64,
     /// Segments in them (`rx-hw-gro-wire-packets`).
@@ -112,6 +124,7 @@ impl std::ops::Add for RxStats {
             frame_errors: self.frame_errors + other.frame_errors,
             csum_unnecessary: self.csum_unnecessary + other.csum_unnecessary,
             merged: self.merged + other.merged,
+            lent: self.lent + other.lent,
             hw_gro_packets: self.hw_gro_packets + other.hw_gro_packets,
             hw_gro_wire_packets: self.hw_gro_wire_packets + other.hw_gro_wire_packets,
             kicks: self.kicks + other.kicks,
@@ -127,8 +140,11 @@ pub(crate) struct RxQueue {
     hdr_len: usize,
     /// Buffers not posted, all of one length.
     spare: Vec<DmaBuf<Cpu>>,
-    /// Buffers of the packet in hand, in order, with the bytes used of each.
-    parts: Vec<(DmaBuf<Cpu>, usize)>,
+    /// Buffers of the packet in hand.
+    parts: Parts,
+    lender: Lender,
+    /// Queues that share the memory.
+    queues: usize,
     returned: Vec<DmaBuf<Cpu>>,
     elements: Vec<Element>,
     stats: RxStats,
@@ -140,7 +156,8 @@ pub(crate) struct RxQueue {
 }
 
 impl RxQueue {
-    pub(crate) fn new(vq: Virtqueue<()>, features: F, stats: RxStats) -> Self {
+    /// One of so many `queues`.
+    pub(crate) fn new(vq: Virtqueue<()>, features: F, stats: RxStats, queues: usize) -> Self {
         let (spare, parts, returned, elements) = Default::default();
         Self {
             vq,
@@ -148,6 +165,8 @@ impl RxQueue {
             hdr_len: hdr_len(features),
             spare,
             parts,
+            lender: Lender::new(),
+            queues,
             returned,
             elements,
             stats,
@@ -176,6 +195,8 @@ impl RxQueue {
         transport: &mut VirtioPci<F>,
         len: usize,
     ) -> Result<(), Error> {
+        let window = transport.function_ref().dma().window();
+        self.lender.most = lent_most(window.end - window.start, len, self.queues);
         while self.vq.ring.num_free() > 0 {
             let buffer = match self.spare.pop() {
                 Some(buffer) => buffer,
@@ -200,7 +221,7 @@ impl RxQueue {
         stack: &mut impl NapiReceive,
     ) -> Result<usize, Error> {
         let mut work = 0;
-        while work < budget && self.receive(stack)? {
+        while work < budget && self.receive(transport.function_ref().dma(), stack)? {
             work += 1;
         }
         if self.vq.ring.num_added() > self.kick_threshold() {
@@ -226,7 +247,7 @@ impl RxQueue {
     }
 
     /// Receives one packet (`receive_buf`); `false` when there is none.
-    fn receive(&mut self, stack: &mut impl NapiReceive) -> Result<bool, Error> {
+    fn receive(&mut self, space: &DmaSpace, stack: &mut impl NapiReceive) -> Result<bool, Error> {
         let Some(len) = self.take_part()? else {
             return Ok(false);
         };
@@ -255,7 +276,7 @@ impl RxQueue {
             }
         }
         let skb = match self.xdp.take() {
-            None => self.build_skb(total, header.is_merged(), stack)?,
+            None => self.build_skb(total, header.is_merged(), space, stack)?,
             // Merged before the program came (`receive_mergeable_xdp`).
             Some(program) if header.is_merged() => {
                 self.xdp_stats.packets += 1;
@@ -270,7 +291,7 @@ impl RxQueue {
             }
         };
         // Refill before hand-up: what the stack does can't starve the ring.
-        while let Some((buffer, _)) = self.parts.pop() {
+        while let Some((buffer, _)) = self.parts.0.pop() {
             self.post(buffer)?;
         }
         if let Some(mut skb) = skb {
@@ -304,55 +325,50 @@ impl RxQueue {
             }
         };
         let len = used.len as usize;
-        self.parts
-            .extend(self.returned.drain(..).map(|buffer| (buffer, len)));
+        let parts = self.returned.drain(..).map(|buffer| (buffer, len));
+        self.parts.0.extend(parts);
         Ok(Some(len))
     }
 
     /// The header of the packet in hand, of which the first buffer holds it.
     fn header(&self) -> Result<RxHeader, Error> {
         let mut bytes = [0; HASH_HDR_LEN];
-        if let Some((first, _)) = self.parts.first() {
-            first.copy_to_slice(0, &mut bytes[..self.hdr_len])?;
-        }
+        self.parts.read(0, &mut bytes[..self.hdr_len])?;
         Ok(RxHeader::read(&bytes, self.features))
     }
 
-    /// The frame, copied; `None` (and counted) when it is dropped. A packet that the device merged goes on in further
-    /// skbs where that wastes less memory than one large buffer (`skb_add_rx_frag`).
+    /// The frame; `None` (and counted) when it is dropped. A packet that the device merged stays in its buffers where those are
+    /// used well and there are others for the ring, else it is copied.
     fn build_skb(
         &mut self,
         total: usize,
         merged: bool,
+        space: &DmaSpace,
         stack: &mut impl NapiReceive,
     ) -> Result<Option<SkBuff>, Error> {
         if !(ETH_HLEN..=PACKET_MAX_LEN).contains(&total) {
             self.stats.length_errors += 1;
             return Ok(None);
         }
-        let piece_len = if merged { piece_len } else { |_, left| left };
-        let len = piece_len(HEADROOM, total);
-        let Some(mut skb) = self.alloc_piece(HEADROOM, len, stack) else {
+        let lend = merged && self.can_lend(total, space);
+        let copied = if lend { LENT_HEAD.min(total) } else { total };
+        let Some(mut skb) = self.alloc_skb(copied, stack) else {
             return Ok(None);
         };
-        let mut cursor = PartCursor::behind(self.hdr_len);
-        cursor.read(&self.parts, skb.data_mut())?;
-        let mut left = total - len;
-        while left > 0 {
-            let len = piece_len(0, left);
-            let Some(mut piece) = self.alloc_piece(0, len, stack) else {
-                stack.napi_consume_skb(skb);
-                return Ok(None);
-            };
-            cursor.read(&self.parts, piece.data_mut())?;
-            if let Err(piece) = skb.append_frag(piece) {
+        self.parts.read(self.hdr_len, skb.data_mut())?;
+        if copied < total {
+            let from = self.spare.len() - self.parts.0.len();
+            let page = self.lender.lend(&mut self.parts);
+            self.parts
+                .0
+                .extend(self.spare.drain(from..).map(|buffer| (buffer, 0)));
+            if skb.add_device_page(page, self.hdr_len + copied).is_err() {
                 // Cannot be: it is new, and the packet not so long.
                 self.stats.length_errors += 1;
-                stack.napi_consume_skb(piece);
                 stack.napi_consume_skb(skb);
                 return Ok(None);
             }
-            left -= len;
+            self.stats.lent += 1;
         }
         if trace::enabled() {
             let id = trace::packet_id(skb.data());
@@ -362,13 +378,34 @@ impl RxQueue {
         Ok(Some(skb))
     }
 
-    /// An skb with `len` bytes of anything in it.
-    fn alloc_piece(&mut self, headroom: usize, len: usize, stack: &mut impl NapiReceive) -> Option<SkBuff> {
-        let Some(mut skb) = stack.napi_alloc_skb(headroom + len) else {
+    /// Whether the packet in hand uses half of its buffers at least, and there are spare ones in their place then.
+    fn can_lend(&mut self, total: usize, space: &DmaSpace) -> bool {
+        let (count, truesize) = (self.parts.0.len(), self.parts.truesize());
+        if truesize > 2 * total {
+            return false;
+        }
+        if self.spare.len() < count {
+            self.lender.collect(&mut self.spare);
+        }
+        if !self.lender.may_lend(count) {
+            return false;
+        }
+        while self.spare.len() < count {
+            match DmaBuf::new(space, truesize / count) {
+                Ok(buffer) => self.spare.push(buffer),
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// An skb with `len` bytes of anything in it, and headroom.
+    fn alloc_skb(&mut self, len: usize, stack: &mut impl NapiReceive) -> Option<SkBuff> {
+        let Some(mut skb) = stack.napi_alloc_skb(HEADROOM + len) else {
             self.stats.drops += 1;
             return None;
         };
-        let room = skb.reserve(headroom).and_then(|()| skb.put(len).map(|_| ()));
+        let room = skb.reserve(HEADROOM).and_then(|()| skb.put(len).map(|_| ()));
         if room.is_err() {
             self.stats.length_errors += 1;
             stack.napi_consume_skb(skb);
@@ -388,7 +425,7 @@ impl RxQueue {
             self.stats.length_errors += 1;
             return Ok(None);
         }
-        PartCursor::behind(self.hdr_len).read(&self.parts, self.xdp_buff.prepare(total))?;
+        self.parts.read(self.hdr_len, self.xdp_buff.prepare(total))?;
         self.xdp_stats.packets += 1;
         let action = program.run(&mut self.xdp_buff);
         if matches!(action, XdpAction::Drop | XdpAction::Aborted) {
@@ -438,53 +475,13 @@ impl RxQueue {
 
     /// The buffers in hand are the driver's again; they go with the queue.
     fn recycle_parts(&mut self) {
-        self.spare.extend(self.parts.drain(..).map(|(buffer, _)| buffer));
+        let parts = self.parts.0.drain(..);
+        self.spare.extend(parts.map(|(buffer, _)| buffer));
     }
 
     fn broken(&mut self, fault: DeviceFault) -> Error {
         self.recycle_parts();
         self.vq.fault(fault)
-    }
-}
-
-/// How much of what is left of a packet goes into its next skb, of two sizes that pools keep: all of it if it fits in a
-/// small one, or fills more than half of a large one.
-fn piece_len(headroom: usize, left: usize) -> usize {
-    let [small, large] = [SKB_SMALL, SKB_JUMBO].map(|size| size - headroom);
-    if left > large / 2 {
-        left.min(large)
-    } else {
-        left.min(small)
-    }
-}
-
-/// A place in the bytes of a packet, which may be in several buffers.
-struct PartCursor {
-    part: usize,
-    offset: usize,
-}
-
-impl PartCursor {
-    /// Behind a header of so many bytes.
-    fn behind(hdr_len: usize) -> Self {
-        Self {
-            part: 0,
-            offset: hdr_len,
-        }
-    }
-
-    /// Copies as many bytes as fit, or as there are.
-    fn read(&mut self, parts: &[(DmaBuf<Cpu>, usize)], mut to: &mut [u8]) -> Result<(), Error> {
-        while let (Some((buffer, len)), false) = (parts.get(self.part), to.is_empty()) {
-            let now = len.saturating_sub(self.offset).min(to.len());
-            let (room, rest) = to.split_at_mut(now);
-            buffer.copy_to_slice(self.offset, room)?;
-            (self.offset, to) = (self.offset + now, rest);
-            if self.offset >= *len {
-                (self.part, self.offset) = (self.part + 1, 0);
-            }
-        }
-        Ok(())
     }
 }
 

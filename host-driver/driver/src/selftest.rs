@@ -25,7 +25,7 @@ impl NapiReceive for Loop {
     }
 
     fn napi_gro_receive(&mut self, skb: SkBuff) {
-        self.frames.push(skb.pieces().collect::<Vec<_>>().concat());
+        self.frames.push(skb.to_vec());
         self.pool.recycle(skb);
     }
 

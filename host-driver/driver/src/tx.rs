@@ -197,8 +197,11 @@ impl TxQueue {
         let hdr = virtio_net_hdr(&skb);
         // The hash of a packet to be sent means nothing (5.1.6.2).
         let rest = &[0; HASH_HDR_LEN - HDR_LEN][..self.hdr_len - HDR_LEN];
-        let parts = [hdr.as_bytes(), rest].into_iter().chain(skb.pieces());
-        copy_to(&mut buffers, parts).map_err(|error| XmitError::Failed(error.into()))?;
+        let mut filler = Filler::new(&mut buffers);
+        let filled = filler.copy(hdr.as_bytes()).and_then(|()| filler.copy(rest));
+        filled
+            .and_then(|()| skb.try_for_each_piece(|piece| filler.copy(piece)))
+            .map_err(|error| XmitError::Failed(error.into()))?;
         let mut left = total;
         for buffer in buffers.drain(..) {
             let len = left.min(buffer.len());
@@ -275,21 +278,29 @@ fn eth_header_len(frame: &[u8]) -> usize {
     }
 }
 
-/// Fills `buffers` with the bytes of `parts`, one behind the other.
-fn copy_to<'a>(
-    buffers: &mut [DmaBuf<Cpu>],
-    parts: impl Iterator<Item = &'a [u8]>,
-) -> Result<(), OutOfBounds> {
-    let (mut buffers, mut at) = (buffers.iter_mut().peekable(), 0);
-    for mut part in parts {
-        while let (false, Some(buffer)) = (part.is_empty(), buffers.peek_mut()) {
-            let (now, later) = part.split_at(part.len().min(buffer.len() - at));
-            buffer.copy_from_slice(at, now)?;
-            (at, part) = (at + now.len(), later);
-            if at == buffer.len() {
-                (at, _) = (0, buffers.next());
+/// Fills buffers with bytes, one piece behind the other.
+struct Filler<'a> {
+    buffers: &'a mut [DmaBuf<Cpu>],
+    /// Where in the first.
+    at: usize,
+}
+
+impl<'a> Filler<'a> {
+    fn new(buffers: &'a mut [DmaBuf<Cpu>]) -> Self {
+        Self { buffers, at: 0 }
+    }
+
+    #[inline]
+    fn copy(&mut self, mut piece: &[u8]) -> Result<(), OutOfBounds> {
+        while let (false, Some(buffer)) = (piece.is_empty(), self.buffers.first_mut()) {
+            let (now, later) = piece.split_at(piece.len().min(buffer.len() - self.at));
+            buffer.copy_from_slice(self.at, now)?;
+            (self.at, piece) = (self.at + now.len(), later);
+            if self.at == buffer.len() {
+                self.at = 0;
+                self.buffers = std::mem::take(&mut self.buffers).get_mut(1..).unwrap_or_default();
             }
         }
+        Ok(())
     }
-    Ok(())
 }

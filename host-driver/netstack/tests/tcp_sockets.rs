@@ -71,6 +71,27 @@ fn a_connection_from_handshake_to_time_wait() {
     net.assert_nothing_left();
 }
 
+/// Both buffers and the congestion window begin small and grow until the wire is used.
+#[test]
+fn who_writes_all_that_he_can_and_who_reads_it_use_a_long_wire() {
+    let mut net = net();
+    let (_listener, client, server) = connect(&mut net);
+    let (data, mut buf) = (vec![7; 1 << 20], vec![0; 1 << 20]);
+    let mut most = 0;
+    let end = net.now + Duration::from_millis(40);
+    loop {
+        let _ = client.write(&mut net.hosts[0].stack, &data);
+        if !net.step(end) {
+            break;
+        }
+        while matches!(server.read(&mut net.hosts[1].stack, &mut buf), Ok(1..)) {}
+        let info = client.info(&net.hosts[0].stack).unwrap();
+        most = most.max(info.unacked * info.snd_mss as u32);
+    }
+    let info = client.info(&net.hosts[0].stack).unwrap();
+    assert!(most > 1 << 20, "{most} bytes in flight at most: {info:?}");
+}
+
 /// More than the receive buffer holds, so that the window must open again for what is consumed.
 #[test]
 fn what_is_received_can_be_read_where_it_lies() {

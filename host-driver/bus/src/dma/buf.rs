@@ -40,6 +40,8 @@ mod sealed {
 ///
 /// A buffer dropped in the device's hands is quarantined, not freed: see
 /// [`DmaStats::quarantined`](super::DmaStats).
+///
+/// Several threads may read a buffer of the driver's at once.
 pub struct DmaBuf<O: Owner> {
     region: DmaRegion,
     _owner: PhantomData<O>,
@@ -68,6 +70,11 @@ impl<O: Owner> DmaBuf<O> {
         }
     }
 }
+
+// SAFETY: what a shared reference to a buffer of the driver's allows only reads: its address, its length, its bytes. The flag
+// of the region, which makes that not `Sync`, changes only in `give` and `take_back`, which own the buffer, and writing the
+// bytes takes an exclusive reference.
+unsafe impl Sync for DmaBuf<Cpu> {}
 
 impl DmaBuf<Cpu> {
     /// A zeroed buffer of `len` bytes, aligned to a cache line (64).

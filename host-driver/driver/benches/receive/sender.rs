@@ -35,7 +35,7 @@ impl NetDevice for Card {
         Features::SG
     }
     fn start_xmit(&mut self, skb: SkBuff) -> Result<(), TxBusy> {
-        self.sent.push(skb.pieces().collect::<Vec<_>>().concat());
+        self.sent.push(skb.to_vec());
         self.done.push(skb);
         Ok(())
     }

@@ -21,7 +21,7 @@ pub const MERGING: F = F::GUEST_CSUM
 /// What RSC_EXT needs beside.
 const COUNTED: F = F::RSC_EXT.union(F::CSUM).union(F::HOST_TSO4);
 
-fn net(features: F, rng: &mut ChaCha8Rng) -> Net {
+pub fn net(features: F, rng: &mut ChaCha8Rng) -> Net {
     let settings = Settings {
         features: card_features() | features,
         ..Settings::default()
@@ -34,7 +34,7 @@ fn net(features: F, rng: &mut ChaCha8Rng) -> Net {
 }
 
 /// One direction of a connection.
-struct Flow {
+pub struct Flow {
     tcp: Tcp,
     headers: Vec<u8>,
     sequence: u32,
@@ -42,7 +42,7 @@ struct Flow {
 }
 
 impl Flow {
-    fn random(number: u8, rng: &mut ChaCha8Rng) -> Self {
+    pub fn random(number: u8, rng: &mut ChaCha8Rng) -> Self {
         let ipv6: bool = rng.random();
         let mut headers = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, number];
         if ipv6 {
@@ -71,7 +71,7 @@ impl Flow {
         }
     }
 
-    fn frame(&mut self, len: usize, flags: u8, rng: &mut ChaCha8Rng) -> Vec<u8> {
+    pub fn frame(&mut self, len: usize, flags: u8, rng: &mut ChaCha8Rng) -> Vec<u8> {
         let l4 = self.tcp.l4;
         let mut frame = self.headers.clone();
         frame.extend((0..len).map(|_| rng.random::<u8>()));
@@ -88,7 +88,7 @@ impl Flow {
 }
 
 /// Runs of segments of a few flows, one flow after the other.
-fn traffic(count: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<u8>> {
+pub fn traffic(count: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<u8>> {
     let mut flows: Vec<_> = (1..6).map(|n| Flow::random(n, rng)).collect();
     let mut frames = vec![];
     while frames.len() < count {

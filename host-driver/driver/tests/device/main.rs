@@ -12,6 +12,7 @@ mod gro;
 mod gro_stack;
 mod hash_report;
 mod hostile;
+mod lent;
 mod malicious;
 mod model;
 mod multiqueue;
@@ -77,7 +78,7 @@ impl NapiReceive for Sink {
         self.pool.alloc(len)
     }
     fn napi_gro_receive(&mut self, skb: SkBuff) {
-        self.frames.push(skb.pieces().collect::<Vec<_>>().concat());
+        self.frames.push(skb.to_vec());
         self.gso.push(skb.gso());
         self.queues.push(skb.rx_queue());
         self.hashes.push(skb.hash());

@@ -129,7 +129,7 @@ fn a_packet_in_pieces_is_one_frame() {
                 let piece: Vec<u8> = (0..rng.random_range(1..250)).map(|_| rng.random()).collect();
                 skb.append_frag(SkBuff::from_slice(&piece)).unwrap();
             }
-            let mut whole = SkBuff::from_slice(&skb.pieces().collect::<Vec<_>>().concat());
+            let mut whole = SkBuff::from_slice(&skb.to_vec());
             if features.is_empty() {
                 whole.pull(34).unwrap();
                 whole.set_checksum_partial(16);

@@ -1,13 +1,6 @@
 //! Recycled socket buffers: in steady state no packet costs an allocation.
 
-use super::skb::{Frag, Page, SkBuff, SkbData, Storage};
-
-/// Where a pool gets memory from when it has nothing to recycle: the driver gives DMA memory here, so
-/// that what the stack builds can be sent without a copy.
-pub trait SkbAllocator: Send {
-    /// A buffer of exactly `size` bytes, or `None` if there is no more memory.
-    fn allocate(&mut self, size: usize) -> Option<Box<dyn SkbData>>;
-}
+use super::skb::{Frag, Page, SkBuff};
 
 /// Counters of a [`SkbPool`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,7 +49,6 @@ struct FreeList {
 /// A pool of [`SkBuff`]s in a few sizes.
 pub struct SkbPool {
     classes: [FreeList; 4],
-    allocator: Option<Box<dyn SkbAllocator>>,
     stats: SkbPoolStats,
 }
 
@@ -108,21 +100,11 @@ impl SkbPool {
                 class(SKB_JUMBO, max_free / 4),
                 class(SKB_LARGE, max_free / 16),
             ],
-            allocator: None,
             stats: SkbPoolStats::default(),
         }
     }
 
-    /// A pool that gets its memory from `allocator`.
-    pub fn with_allocator(max_free: usize, allocator: Box<dyn SkbAllocator>) -> Self {
-        Self {
-            allocator: Some(allocator),
-            ..Self::new(max_free)
-        }
-    }
-
-    /// An empty buffer with room for `size` bytes, or `None` if there is no memory or no size class is
-    /// large enough. Content of a recycled buffer is not cleared.
+    /// An empty buffer with room for `size` bytes, or `None` if no size class is large enough. Content of a recycled buffer is not cleared.
     #[inline]
     pub fn alloc(&mut self, size: usize) -> Option<SkBuff> {
         let Some(class) = self.classes.iter_mut().find(|c| c.size >= size) else {
@@ -136,31 +118,25 @@ impl SkbPool {
             }
             None => {
                 let size = class.size;
-                self.create(size)
+                Some(self.create(size))
             }
         }
     }
 
     /// A new buffer of a class.
     #[cold]
-    fn create(&mut self, size: usize) -> Option<SkBuff> {
-        let mut skb = match &mut self.allocator {
-            None => Some(SkBuff::with_capacity(size)),
-            Some(a) => a.allocate(size).map(SkBuff::from_storage),
-        };
+    fn create(&mut self, size: usize) -> SkBuff {
+        let mut skb = SkBuff::with_capacity(size);
         // The others have room for the payload.
-        if let Some(skb) = skb.as_mut().filter(|_| size == SKB_SMALL_HEAD) {
+        if size == SKB_SMALL_HEAD {
             skb.reserve_frags();
         }
-        match skb {
-            Some(_) => self.stats.created += 1,
-            None => self.stats.failed += 1,
-        }
+        self.stats.created += 1;
         skb
     }
 
     /// A page for the whole of `wanted` bytes or for their beginning, such that little of it stays unused; of
-    /// `least` bytes at least (`skb_page_frag_refill`). `None` if there is no memory or no page is so large.
+    /// `least` bytes at least (`skb_page_frag_refill`). `None` if no page is so large.
     pub(crate) fn alloc_page(&mut self, wanted: usize, least: usize) -> Option<Page> {
         let fills = |size: usize| wanted / 3 >= size / 4;
         let large_enough = self.classes.iter().position(|c| c.size >= least);
@@ -176,18 +152,11 @@ impl SkbPool {
             self.stats.pages_reused += 1;
             return Some(page);
         }
-        let storage = match &mut self.allocator {
-            None => Some(Storage::Heap(vec![0; class.size].into_boxed_slice())),
-            Some(a) => a.allocate(class.size).map(Storage::External),
-        };
-        match storage {
-            Some(_) => self.stats.pages_created += 1,
-            None => self.stats.failed += 1,
-        }
-        storage.map(Page::new)
+        self.stats.pages_created += 1;
+        Some(Page::new(vec![0; class.size].into_boxed_slice()))
     }
 
-    /// Gives up a page (`put_page`). Whoever is the last to do so gives it back.
+    /// Gives up a page (`put_page`). Whoever is the last to do so gives it back: here, or to the driver that it is of.
     #[inline]
     pub(crate) fn put_page(&mut self, frag: Frag) {
         let page = frag.into_page();
@@ -198,9 +167,11 @@ impl SkbPool {
 
     #[inline(never)]
     fn put_last_page(&mut self, page: Page) {
-        let own = page.is_external() == self.allocator.is_some();
-        match SizeClass::of(page.size()).map(|class| &mut self.classes[class as usize]) {
-            Some(class) if own && class.pages.len() < class.max_free => {
+        let Some(size) = page.size() else {
+            return drop(page);
+        };
+        match SizeClass::of(size).map(|class| &mut self.classes[class as usize]) {
+            Some(class) if class.pages.len() < class.max_free => {
                 class.pages.push(page);
                 self.stats.pages_recycled += 1;
             }
@@ -254,10 +225,8 @@ impl SkbPool {
         if skb.holds_others() {
             self.release(&mut skb);
         }
-        // Memory of another origin than the pool's own does not enter it.
-        let own = skb.storage().is_some() == self.allocator.is_some();
         match skb.size_class().map(|class| &mut self.classes[class as usize]) {
-            Some(class) if own && class.free.len() < class.max_free => {
+            Some(class) if class.free.len() < class.max_free => {
                 skb.reset_head();
                 class.free.push(skb);
                 self.stats.recycled += 1;
@@ -291,22 +260,6 @@ impl SkbPool {
 mod tests {
     use super::*;
 
-    struct Dma(Vec<u8>);
-    impl SkbData for Dma {
-        fn bytes(&self) -> &[u8] {
-            &self.0
-        }
-        fn bytes_mut(&mut self) -> &mut [u8] {
-            &mut self.0
-        }
-    }
-    struct OneBuffer(bool);
-    impl SkbAllocator for OneBuffer {
-        fn allocate(&mut self, size: usize) -> Option<Box<dyn SkbData>> {
-            std::mem::take(&mut self.0).then(|| Box::new(Dma(vec![0; size])) as Box<dyn SkbData>)
-        }
-    }
-
     #[test]
     fn a_recycled_buffer_is_reused_and_clean() {
         let mut pool = SkbPool::new(4);
@@ -332,23 +285,6 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_the_driver_is_used_and_its_end_reported() {
-        let mut pool = SkbPool::with_allocator(4, Box::new(OneBuffer(true)));
-        let skb = pool.alloc(SKB_SMALL).unwrap();
-        let any: &dyn std::any::Any = skb.storage().unwrap();
-        assert!(any.is::<Dma>());
-        assert!(pool.alloc(SKB_SMALL).is_none());
-        pool.recycle(skb);
-        assert!(pool.alloc(SKB_SMALL).is_some());
-        pool.recycle(SkBuff::with_capacity(SKB_SMALL));
-        assert_eq!(
-            pool.stats().freed,
-            1,
-            "heap memory does not enter a pool of DMA memory"
-        );
-    }
-
-    #[test]
     fn a_page_comes_back_from_its_last_holder() {
         let mut pool = SkbPool::new(4);
         let page = pool.alloc_page(1, 1).unwrap();
@@ -368,7 +304,7 @@ mod tests {
     #[test]
     fn pages_are_large_enough_and_little_of_them_is_unused() {
         let mut pool = SkbPool::new(0);
-        let mut size = |wanted, least| pool.alloc_page(wanted, least).map(|p| p.size());
+        let mut size = |wanted, least| pool.alloc_page(wanted, least)?.size();
         assert_eq!(size(1, 1448), Some(SKB_SMALL), "room for the segment to grow");
         assert_eq!(size(1, 8948), Some(SKB_JUMBO));
         assert_eq!(size(5_000, 1448), Some(SKB_SMALL), "in pieces");

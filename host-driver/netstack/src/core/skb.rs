@@ -11,7 +11,6 @@
 //! A packet may go on behind `tail`: in parts of pages that it shares with others ([`page`]), as what TCP sends
 //! does, or in further buffers, as what GRO merged does ([`frags`]).
 
-use std::any::Any;
 use std::fmt;
 use std::mem::{offset_of, size_of};
 
@@ -27,25 +26,17 @@ mod meta;
 mod page;
 mod part_sums;
 mod shared;
+#[cfg(test)]
+pub(crate) mod test_page;
 
 pub(crate) use frags::FragCursor;
 pub use frags::{Gso, GsoType};
 pub use meta::{IpSummed, PktType};
 use meta::{Meta, Offload};
-pub(crate) use page::{Frag, Page, Storage};
+pub use page::DevicePage;
+pub(crate) use page::{Frag, Page};
 pub(crate) use shared::MAX_SKB_FRAGS;
 use shared::Shared;
-
-/// Memory behind a socket buffer that is not from the heap, such as a DMA buffer of the driver.
-///
-/// The driver finds its own type again with `skb.storage()` and [`Any`]'s downcast.
-pub trait SkbData: Any + Send + Sync {
-    /// The whole buffer, from `head` to `end`. The length must never change; accesses beyond the end of one
-    /// that shrank find nothing.
-    fn bytes(&self) -> &[u8];
-    /// The whole buffer, writable.
-    fn bytes_mut(&mut self) -> &mut [u8];
-}
 
 /// A header or a buffer does not have the room or the bytes that an operation needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -76,7 +67,7 @@ bitflags! {
 /// back, the first three what a segment to be sent needs.
 #[repr(C, align(64))]
 struct Inner {
-    storage: Storage,
+    memory: Box<[u8]>,
     data: u32,
     tail: u32,
     end: u32,
@@ -150,11 +141,11 @@ pub struct SkBuff(Box<Inner>);
 pub const SKB_OVERHEAD: usize = offset_of!(Inner, frag_list) + size_of::<Vec<SkBuff>>();
 
 impl SkBuff {
-    fn from_parts(storage: Storage) -> Self {
-        let end = u32::try_from(storage.bytes().len()).unwrap_or(UNSET - 1);
+    fn from_memory(memory: Box<[u8]>) -> Self {
+        let end = u32::try_from(memory.len()).unwrap_or(UNSET - 1);
         Self(Box::new(Inner {
-            size_class: SizeClass::of(storage.bytes().len()),
-            storage,
+            size_class: SizeClass::of(memory.len()),
+            memory,
             data: 0,
             tail: 0,
             end,
@@ -172,44 +163,14 @@ impl SkBuff {
 
     /// An empty buffer of `size` bytes from the heap (`alloc_skb`).
     pub fn with_capacity(size: usize) -> Self {
-        Self::from_parts(Storage::Heap(vec![0; size].into_boxed_slice()))
+        Self::from_memory(vec![0; size].into_boxed_slice())
     }
 
     /// A packet that is a copy of `frame`, with no headroom.
     pub fn from_slice(frame: &[u8]) -> Self {
-        let mut skb = Self::from_parts(Storage::Heap(frame.into()));
+        let mut skb = Self::from_memory(frame.into());
         skb.0.tail = skb.0.end;
         skb
-    }
-
-    /// An empty buffer over memory of the caller's, such as DMA memory (`build_skb`).
-    pub fn from_storage(storage: Box<dyn SkbData>) -> Self {
-        Self::from_parts(Storage::External(storage))
-    }
-
-    /// The memory given to [`SkBuff::from_storage`], or `None` if the buffer is from the heap.
-    pub fn storage(&self) -> Option<&dyn SkbData> {
-        match &self.0.storage {
-            Storage::Heap(_) => None,
-            Storage::External(b) => Some(b.as_ref()),
-        }
-    }
-
-    /// The memory given to [`SkBuff::from_storage`], writable.
-    pub fn storage_mut(&mut self) -> Option<&mut dyn SkbData> {
-        match &mut self.0.storage {
-            Storage::Heap(_) => None,
-            Storage::External(b) => Some(b.as_mut()),
-        }
-    }
-
-    /// Takes the memory given to [`SkBuff::from_storage`] out, or gives the buffer back if it is from the heap.
-    pub fn into_storage(self) -> Result<Box<dyn SkbData>, Self> {
-        let inner = *self.0;
-        match inner.storage {
-            Storage::External(b) => Ok(b),
-            Storage::Heap(_) => Err(Self(Box::new(inner))),
-        }
     }
 
     /// Makes the buffer as good as new: empty, no headroom, no metadata, no charge to a socket.
@@ -247,8 +208,7 @@ impl SkBuff {
     #[inline]
     pub fn data(&self) -> &[u8] {
         self.0
-            .storage
-            .bytes()
+            .memory
             .get(self.0.data as usize..self.0.tail as usize)
             .unwrap_or(&[])
     }
@@ -257,7 +217,7 @@ impl SkBuff {
     #[inline]
     pub fn data_mut(&mut self) -> &mut [u8] {
         let range = self.0.data as usize..self.0.tail as usize;
-        self.0.storage.bytes_mut().get_mut(range).unwrap_or(&mut [])
+        self.0.memory.get_mut(range).unwrap_or(&mut [])
     }
 
     /// Bytes of the packet: from `data` to `tail`, and those elsewhere (`skb->len`).
@@ -339,12 +299,7 @@ impl SkBuff {
         }
         let start = self.0.tail as usize;
         self.0.tail += len as u32;
-        Ok(self
-            .0
-            .storage
-            .bytes_mut()
-            .get_mut(start..start + len)
-            .unwrap_or(&mut []))
+        Ok(self.0.memory.get_mut(start..start + len).unwrap_or(&mut []))
     }
 
     /// Appends a copy of `bytes` (`skb_put_data`).
@@ -365,12 +320,7 @@ impl SkBuff {
         }
         self.0.data -= len as u32;
         let start = self.0.data as usize;
-        Ok(self
-            .0
-            .storage
-            .bytes_mut()
-            .get_mut(start..start + len)
-            .unwrap_or(&mut []))
+        Ok(self.0.memory.get_mut(start..start + len).unwrap_or(&mut []))
     }
 
     /// Removes `len` bytes in front, of those before `tail` (`skb_pull`).
@@ -405,7 +355,7 @@ impl SkBuff {
         let (start, end) = (from.headroom(), from.headroom() + headers.len());
         (s.data, s.tail) = (start as u32, end as u32);
         s.headers_mut().mac = start as u32;
-        let room = s.storage.bytes_mut().get_mut(start..end);
+        let room = s.memory.get_mut(start..end);
         let room = room.ok_or(SkbError {
             wanted: end,
             available: s.end as usize,
@@ -431,7 +381,7 @@ impl SkBuff {
         if offset == UNSET {
             return None;
         }
-        self.0.storage.bytes().get(offset as usize..self.0.tail as usize)
+        self.0.memory.get(offset as usize..self.0.tail as usize)
     }
 
     /// Marks `data` as the start of the link-layer header (`skb_reset_mac_header`).

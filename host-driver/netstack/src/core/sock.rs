@@ -110,6 +110,12 @@ impl Sock {
         self.rmem_alloc = self.rmem_alloc.saturating_sub(truesize);
     }
 
+    /// What is queued has got another size.
+    pub(crate) fn rmem_recharge(&mut self, before: usize, after: usize) {
+        self.rmem_free(before);
+        self.rmem_alloc += after;
+    }
+
     /// Whether there is room to send (`sock_alloc_send_skb`).
     pub(crate) fn writable(&self) -> bool {
         self.wmem.allocated() < self.sndbuf

@@ -89,9 +89,8 @@ impl Taps {
         let data = if skb.is_nonlinear() {
             scratch.clear();
             scratch.extend_from_slice(head);
-            skb.pieces()
-                .skip(1)
-                .for_each(|piece| scratch.extend_from_slice(piece));
+            scratch.resize(head.len() + skb.data_len(), 0);
+            skb.copy_bits(skb.headlen(), &mut scratch[head.len()..]);
             &scratch
         } else {
             head

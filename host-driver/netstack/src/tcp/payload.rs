@@ -106,15 +106,15 @@ impl Payload {
 
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.frags().flat_map(Frag::bytes).copied().collect()
+        self.frags().filter_map(Frag::bytes).flatten().copied().collect()
     }
 
     #[cfg(test)]
     pub(crate) fn of(bytes: &[u8], room: usize) -> Self {
-        use crate::core::skb::{Page, Storage};
+        use crate::core::skb::Page;
         let mut memory = bytes.to_vec();
         memory.resize(bytes.len() + room, 0);
-        let page = Page::new(Storage::Heap(memory.into()));
+        let page = Page::new(memory.into());
         Self::new(Frag::new(page, 0, bytes.len()))
     }
 }
@@ -150,7 +150,7 @@ mod tests {
             let mut skb = SkBuff::from_slice(b"h");
             payload.share_with(&mut skb).unwrap();
             rest.share_with(&mut skb).unwrap();
-            prop_assert_eq!(skb.pieces().flatten().skip(1).copied().collect::<Vec<_>>(), &model[..]);
+            prop_assert_eq!(&skb.to_vec()[1..], &model[..]);
             prop_assert_eq!(payload.extend(b"x"), 0, "the packet would see it");
             let mut pool = SkbPool::new(0);
             let pages = payload.frags().count();

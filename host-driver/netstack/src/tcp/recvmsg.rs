@@ -36,20 +36,21 @@ impl Stack {
     }
 
     /// The next bytes received in order, where they lie, as many as do so in one piece; none at the end of the stream.
-    /// They stay until [`Stack::tcp_consume`].
+    /// They stay until [`Stack::tcp_consume`]. What is in a device's memory is copied from there first.
     ///
     /// # Errors
-    /// As [`Stack::tcp_recvmsg`].
+    /// As [`Stack::tcp_recvmsg`], and [`Errno::NoBufs`] if there is no memory for such a copy.
     pub(crate) fn tcp_fill_buf(&mut self, id: TcpSockId) -> Result<&[u8], Errno> {
         self.tcp_rps_record(id);
-        let sk = self.tcp.socks.get_mut(id)?;
+        let (sk, mut net) = self.tcp_split(id).ok_or(Errno::BadF)?;
         if sk.state == TcpState::Listen {
             return Err(Errno::NotConn);
         }
         if sk.readable_bytes() == 0 {
             return sk.nothing_to_read().map(|_| &[][..]);
         }
-        Ok(sk.first_piece())
+        sk.make_readable(&mut net)?;
+        Ok(sk.first_piece().unwrap_or(&[]))
     }
 
     /// Takes bytes that [`Stack::tcp_fill_buf`] showed; not more than there are.
@@ -98,14 +99,27 @@ impl TcpSock {
         copied
     }
 
-    /// What is next to be read, as far as it lies in one piece.
-    fn first_piece(&self) -> &[u8] {
+    /// What is next to be read, as far as it lies in one piece; `None` if that is in a device's memory.
+    fn first_piece(&self) -> Option<&[u8]> {
         let Some(rx) = self.receive_queue.front() else {
-            return &[];
+            return Some(&[]);
         };
-        let rest = rx.skb.bytes_at(self.copied_seq.since(rx.seq) as usize);
+        let rest = rx.skb.bytes_at(self.copied_seq.since(rx.seq) as usize)?;
         let left = rx.end_seq.since(self.copied_seq) as usize;
-        rest.get(..left).unwrap_or(rest)
+        Some(rest.get(..left).unwrap_or(rest))
+    }
+
+    /// Copies the packet that is next to be read out of a device's memory, unless what is next is in the stack's own.
+    fn make_readable(&mut self, net: &mut Net<'_>) -> Result<(), Errno> {
+        if self.first_piece().is_none()
+            && let Some(rx) = self.receive_queue.front_mut()
+        {
+            let copy = net.pool.copy(&rx.skb).ok_or(Errno::NoBufs)?;
+            let (before, after) = (rx.skb.truesize(), copy.truesize());
+            net.pool.recycle(std::mem::replace(&mut rx.skb, copy));
+            self.sock.rmem_recharge(before, after);
+        }
+        Ok(())
     }
 
     /// Forgets bytes that have been read; whether there is something to send for it.

@@ -33,6 +33,7 @@ impl Stack {
         }
         let copied = sk.queue_data(&mut net, buf);
         let full = copied < buf.len();
+        sk.is_sndbuf_limited = full;
         if full {
             self.poll_nospace(Target::Tcp(id));
         }
@@ -95,7 +96,7 @@ impl TcpSock {
         let Some(page) = net.pool.alloc_page(buf.len(), mss) else {
             return 0;
         };
-        let size = page.size();
+        let size = page.size().unwrap_or(buf.len());
         let mut whole = Frag::new(page, 0, 0);
         let len = if self.sums_payload {
             // As it will be cut into segments, the first of which may begin with what was written before.
@@ -172,7 +173,7 @@ mod tests {
                     let mut segment = SkBuff::with_capacity(1);
                     let len = (entry.len() - at).min(1448);
                     let sum = segment.share_frags(&skb, &mut cursor, len, true).unwrap();
-                    let bytes = segment.pieces().collect::<Vec<_>>().concat();
+                    let bytes = segment.to_vec();
                     prop_assert_eq!(sum.finish(), checksum(&bytes));
                     prop_assert_eq!(segment.checksum(0).finish(), checksum(&bytes));
                 }

@@ -314,6 +314,8 @@ pub(crate) struct TcpSock {
     pub max_packets_out: u32,
     pub max_packets_seq: Seq,
     pub is_cwnd_limited: bool,
+    /// The owner had more to send than the send buffer had room for (`SOCK_NOSPACE`).
+    pub is_sndbuf_limited: bool,
     pub prr: Prr,
     pub high_seq: Seq,
     pub frto: Frto,
@@ -468,6 +470,7 @@ impl TcpSock {
             max_packets_out: 0,
             max_packets_seq: Seq(0),
             is_cwnd_limited: false,
+            is_sndbuf_limited: false,
             prr: Prr::default(),
             high_seq: Seq(0),
             frto: Frto::Off,

@@ -294,8 +294,8 @@ impl TcpStream {
         Ok(stack.tcp_recvmsg(self.0, buf, Peek::Yes)?)
     }
 
-    /// What is next to be read, without a copy: as much as lies in one piece, and nothing at the end of the stream. It
-    /// stays until [`TcpStream::consume`] (`BufRead::fill_buf`).
+    /// What is next to be read, where it lies: as much as does so in one piece, and nothing at the end of the stream. It
+    /// stays until [`TcpStream::consume`] (`BufRead::fill_buf`). It costs a copy only where a device's memory can't be shown.
     ///
     /// # Errors
     /// As [`TcpStream::read`].

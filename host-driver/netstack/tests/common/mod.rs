@@ -65,7 +65,7 @@ impl MemDevice {
         let mut skb = self.ring.pop_front()?;
         // Of the device's making, if it was left to it.
         skb.checksum_help().unwrap();
-        let mut frame = skb.pieces().collect::<Vec<_>>().concat();
+        let mut frame = skb.to_vec();
         frame.resize(frame.len().max(60), 0);
         self.done.push(skb);
         Some(frame)

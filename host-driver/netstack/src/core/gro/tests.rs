@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::core::netdevice::Features;
-use crate::core::skb::{Frag, GsoType, IpSummed, Page, PktType, Storage};
+use crate::core::skb::test_page::TestPage;
+use crate::core::skb::{Frag, GsoType, IpSummed, Page, PktType};
 use crate::wire::ethernet::EtherType;
 use etherparse::{PacketBuilder, TcpHeader};
 use proptest::prelude::*;
@@ -200,7 +201,7 @@ fn run(napi: &mut NapiGro, frames: impl IntoIterator<Item = Vec<u8>>) -> Vec<SkB
 /// Cuts a packet by the rules of segmentation (`tcp_gso_segment`), with etherparse making the headers.
 fn cut(skb: &SkBuff) -> Vec<Vec<u8>> {
     let mut frame = skb.mac_header().unwrap()[..14].to_vec();
-    frame.extend(skb.pieces().flatten());
+    skb.for_each_piece(|piece| frame.extend_from_slice(piece));
     let Some(gso) = skb.gso() else {
         return vec![frame];
     };
@@ -336,8 +337,16 @@ fn traffic() -> impl Strategy<Value = Vec<Frame>> {
         })
 }
 
-/// A frame like a merged packet, with its payload in other buffers or in two pages.
-fn frame(skb: &SkBuff, bytes: &[u8], in_pages: bool) -> SkBuff {
+/// Where the payload of a packet is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Payload {
+    Buffers,
+    Pages,
+    Device,
+}
+
+/// A frame like a merged packet, with its payload in two pieces.
+fn frame(skb: &SkBuff, bytes: &[u8], place: Payload) -> SkBuff {
     let mut frame = SkBuff::with_capacity(4000);
     frame.reserve(66).unwrap();
     frame.copy_meta(skb);
@@ -347,11 +356,15 @@ fn frame(skb: &SkBuff, bytes: &[u8], in_pages: bool) -> SkBuff {
     frame.put_slice(headers).unwrap();
     let (first, second) = payload.split_at(payload.len() * 2 / 3);
     for part in [first, second].into_iter().filter(|p| !p.is_empty()) {
-        if in_pages {
-            let page = Page::new(Storage::Heap(part.into()));
-            frame.add_frag_ref(&Frag::new(page, 0, part.len())).unwrap();
-        } else {
-            frame.append_frag(SkBuff::from_slice(part)).unwrap();
+        match place {
+            Payload::Buffers => frame.append_frag(SkBuff::from_slice(part)).unwrap(),
+            Payload::Pages => {
+                let page = Page::new(part.into());
+                frame.add_frag_ref(&Frag::new(page, 0, part.len())).unwrap();
+            }
+            Payload::Device => frame
+                .add_device_page(Box::new(TestPage(part.to_vec())), 0)
+                .unwrap(),
         }
     }
     frame
@@ -376,12 +389,14 @@ proptest! {
             seen[flow].extend(cut);
             // Ours cuts like etherparse.
             if skb.gso().is_some() {
-                let bytes = [skb.mac_header().unwrap().to_vec(), skb.pieces().skip(1).flatten().copied().collect()].concat();
-                for (features, in_pages) in [
-                    (Features::empty(), false), (Features::HW_CSUM, false), (Features::SG, true),
-                    (Features::SG | Features::HW_CSUM, true), (Features::empty(), true),
+                let bytes = [skb.mac_header().unwrap().to_vec(), skb.to_vec()[skb.headlen()..].to_vec()].concat();
+                for (features, place) in [
+                    (Features::empty(), Payload::Buffers), (Features::HW_CSUM, Payload::Buffers), (Features::SG, Payload::Pages),
+                    (Features::SG | Features::HW_CSUM, Payload::Pages), (Features::empty(), Payload::Pages),
+                    (Features::SG, Payload::Device), (Features::SG | Features::HW_CSUM, Payload::Device),
+                    (Features::empty(), Payload::Device),
                 ] {
-                    let frame = frame(skb, &bytes, in_pages);
+                    let frame = frame(skb, &bytes, place);
                     let mut segments = Vec::new();
                     crate::core::gso::skb_gso_segment(frame, features, &mut pool, &mut segments).unwrap();
                     let made = !features.contains(Features::HW_CSUM);
@@ -389,7 +404,7 @@ proptest! {
                     prop_assert!(segments.iter().all(|s| s.is_nonlinear() == features.contains(Features::SG)));
                     let ours: Vec<Vec<u8>> = segments.into_iter().map(|mut s| {
                         s.checksum_help().unwrap();
-                        let bytes = s.pieces().flatten().copied().collect();
+                        let bytes = s.to_vec();
                         pool.recycle(s);
                         bytes
                     }).collect();

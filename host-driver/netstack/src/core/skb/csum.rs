@@ -49,7 +49,7 @@ impl SkBuff {
             return sum;
         }
         let mut skip = start;
-        self.pieces().for_each(|piece| {
+        self.for_each_piece(|piece| {
             let Some(bytes) = piece.get(skip..) else {
                 skip -= piece.len();
                 return;
@@ -88,7 +88,8 @@ impl SkBuff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::skb::{Frag, Page, Storage};
+    use crate::core::skb::test_page::TestPage;
+    use crate::core::skb::{Frag, Page};
     use proptest::prelude::*;
 
     proptest! {
@@ -97,11 +98,14 @@ mod tests {
         #[test]
         fn pieces_sum_up_to_the_packet(
             parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 1..6),
-            start in 0usize..130,
+            start in 0usize..130, device in any::<[bool; 5]>(),
         ) {
             let mut skb = SkBuff::from_slice(&parts[0]);
-            for part in &parts[1..] {
-                let page = Page::new(Storage::Heap(part.as_slice().into()));
+            for (part, device) in parts[1..].iter().zip(device) {
+                let page = match device {
+                    true => Page::of_device(Box::new(TestPage(part.clone()))),
+                    false => Page::new(part.as_slice().into()),
+                };
                 skb.add_frag_ref(&Frag::new(page, 0, part.len())).unwrap();
             }
             let whole = parts.concat();

@@ -2,12 +2,14 @@
 //!
 //! A packet that TCP sends has its headers in its own buffer, and its payload in pages that the write queue holds
 //! too (`skb_shinfo(skb)->frags`). A merged packet has its headers and its first bytes in its own buffer, and the
-//! payload of the segments that were merged into it in theirs, in order (`skb_shinfo(skb)->frag_list`). Nothing
-//! is copied.
+//! payload of the segments that were merged into it in theirs, in order (`skb_shinfo(skb)->frag_list`); one that a device
+//! merged may have it in the memory that the device wrote it to ([`DevicePage`]). Nothing is copied.
+
+use std::convert::Infallible;
 
 use crate::core::checksum::Sum;
 
-use super::{Frag, SkBuff, SkbError, Written};
+use super::{DevicePage, Frag, Page, SkBuff, SkbError, Written};
 
 /// What the segments of a packet are (`SKB_GSO_TCPV4` and so on).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,18 +54,39 @@ impl SkBuff {
 
     /// Number of pieces behind `tail`.
     pub fn nr_frags(&self) -> usize {
-        self.pieces().count() - 1
+        let list = self.0.frag_list.iter();
+        let list = list.map(|skb| 1 + skb.0.shared.frags.iter().count());
+        self.0.shared.frags.iter().count() + list.sum::<usize>()
     }
 
-    /// The packet's bytes, piece by piece, as a device that gathers them takes them. The first is
+    /// Lets `see` have the packet's bytes piece by piece, as a device that gathers them takes them. The first is
     /// [`SkBuff::data`].
-    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> + '_ {
-        let list = self.0.frag_list.iter();
-        let list = list
-            .flat_map(|skb| std::iter::once(skb.data()).chain(skb.0.shared.frags.iter().map(Frag::bytes)));
-        std::iter::once(self.data())
-            .chain(self.0.shared.frags.iter().map(Frag::bytes))
-            .chain(list)
+    ///
+    /// # Errors
+    /// That of `see`, at once.
+    pub fn try_for_each_piece<E>(&self, mut see: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        for skb in std::iter::once(self).chain(&self.0.frag_list) {
+            see(skb.data())?;
+            for frag in skb.0.shared.frags.iter() {
+                frag.try_for_each_piece(&mut see)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same where nothing goes wrong.
+    pub fn for_each_piece(&self, mut see: impl FnMut(&[u8])) {
+        let Ok(()) = self.try_for_each_piece(|piece| {
+            see(piece);
+            Ok::<_, Infallible>(())
+        });
+    }
+
+    /// A copy of the packet's bytes.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.len());
+        self.for_each_piece(|piece| bytes.extend_from_slice(piece));
+        bytes
     }
 
     /// Gets the memory that a packet of TCP may need beside its buffer, now and not when it is first needed.
@@ -99,6 +122,27 @@ impl SkBuff {
         {
             inner.shared_mut().frags.push(frag.slice(0, frag.len()));
         }
+        Ok(())
+    }
+
+    /// Lets the packet go on with what `page` has from `offset` on (`skb_add_rx_frag_netmem`). All that the page costs is
+    /// charged.
+    ///
+    /// # Errors
+    /// As [`SkBuff::append_frag`], and if the page has nothing there; then it is gone.
+    pub fn add_device_page(&mut self, page: Box<dyn DevicePage>, offset: usize) -> Result<(), SkbError> {
+        let len = page.len();
+        let error = SkbError {
+            wanted: offset + 1,
+            available: len,
+        };
+        if offset >= len || u32::try_from(len).is_err() {
+            return Err(error);
+        }
+        let frag = Frag::new(Page::of_device(page), offset, len - offset);
+        self.add_frag_ref(&frag)?;
+        let overhead = u32::try_from(frag.overhead()).unwrap_or(u32::MAX);
+        self.0.data_truesize = self.0.data_truesize.saturating_add(overhead);
         Ok(())
     }
 
@@ -218,11 +262,10 @@ impl SkBuff {
     pub fn copy_bits(&self, mut offset: usize, to: &mut [u8]) -> usize {
         let wanted = to.len();
         let mut to = to;
-        // Loops, not [`SkBuff::pieces`]: to walk the iterator costs more than to copy a header.
         copy_piece(self.data(), &mut offset, &mut to);
         if self.is_nonlinear() {
             for frag in self.0.shared.frags.iter() {
-                copy_piece(frag.bytes(), &mut offset, &mut to);
+                copy_frag(frag, &mut offset, &mut to);
             }
             for skb in &self.0.frag_list {
                 if to.is_empty() {
@@ -231,7 +274,7 @@ impl SkBuff {
                 copy_piece(skb.data(), &mut offset, &mut to);
                 if skb.is_nonlinear() {
                     for frag in skb.0.shared.frags.iter() {
-                        copy_piece(frag.bytes(), &mut offset, &mut to);
+                        copy_frag(frag, &mut offset, &mut to);
                     }
                 }
             }
@@ -239,20 +282,23 @@ impl SkBuff {
         wanted - to.len()
     }
 
-    /// The packet's bytes from `offset` on, as far as they lie in one piece; none behind the packet's end.
-    pub(crate) fn bytes_at(&self, mut offset: usize) -> &[u8] {
+    /// The packet's bytes from `offset` on, as far as they lie in one piece, and none behind the packet's end; `None` where
+    /// they are in a device's memory.
+    pub(crate) fn bytes_at(&self, mut offset: usize) -> Option<&[u8]> {
         let buffers = std::iter::once(self).chain(&self.0.frag_list);
         for skb in buffers {
-            if let Some(rest) = rest_of_piece(skb.data(), &mut offset) {
-                return rest;
+            if let Some(rest) = skb.data().get(offset..).filter(|rest| !rest.is_empty()) {
+                return Some(rest);
             }
+            offset -= skb.headlen();
             for frag in skb.0.shared.frags.iter() {
-                if let Some(rest) = rest_of_piece(frag.bytes(), &mut offset) {
-                    return rest;
+                if offset < frag.len() {
+                    return frag.bytes()?.get(offset..);
                 }
+                offset -= frag.len();
             }
         }
-        &[]
+        Some(&[])
     }
 
     /// Makes an empty buffer a copy of `from`, headroom and all, in one piece.
@@ -308,25 +354,40 @@ fn copy_piece(piece: &[u8], offset: &mut usize, to: &mut &mut [u8]) {
     *to = rest;
 }
 
-/// What `piece` has behind `offset`, if anything; else `offset` is then that in what follows it.
+/// The same with what `frag` has.
 #[inline]
-fn rest_of_piece<'a>(piece: &'a [u8], offset: &mut usize) -> Option<&'a [u8]> {
-    let rest = piece.get(*offset..).filter(|rest| !rest.is_empty());
-    *offset = offset.saturating_sub(piece.len());
-    rest
+fn copy_frag(frag: &Frag, offset: &mut usize, to: &mut &mut [u8]) {
+    if *offset >= frag.len() {
+        *offset -= frag.len();
+        return;
+    }
+    let copied = frag.copy_to(*offset, to);
+    *offset = 0;
+    *to = &mut std::mem::take(to)[copied..];
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::pool::SkbPool;
+    use crate::core::skb::test_page::TestPage;
     use proptest::prelude::*;
 
-    fn packet(parts: &[Vec<u8>]) -> SkBuff {
+    /// The first of the parts behind the head are in a device's memory.
+    fn packet(parts: &[Vec<u8>], in_device: usize) -> SkBuff {
         let mut skb = SkBuff::from_slice(&parts[0]);
-        for part in &parts[1..] {
+        for (n, part) in parts[1..].iter().enumerate() {
             let mut with_header = vec![9; 3];
             with_header.extend_from_slice(part);
+            if n < in_device {
+                let (len, cost) = (skb.len(), skb.truesize());
+                skb.add_device_page(Box::new(TestPage(with_header)), 3).unwrap();
+                assert_eq!(
+                    (skb.len(), skb.truesize()),
+                    (len + part.len(), cost + TestPage::TRUESIZE)
+                );
+                continue;
+            }
             let mut frag = SkBuff::from_slice(&with_header);
             frag.pull(3).unwrap();
             skb.append_frag(frag).unwrap();
@@ -337,7 +398,7 @@ mod tests {
     #[test]
     fn a_buffer_with_others_is_not_appended() {
         let mut skb = SkBuff::from_slice(b"a");
-        let nested = packet(&[b"b".to_vec(), b"c".to_vec()]);
+        let nested = packet(&[b"b".to_vec(), b"c".to_vec()], 0);
         let back = skb.append_frag(nested).unwrap_err();
         assert_eq!((skb.len(), back.len()), (1, 2));
         assert!(skb.append_frag(SkBuff::from_slice(b"d")).is_ok());
@@ -355,24 +416,33 @@ mod tests {
         #[test]
         fn pieces_are_one_packet(
             parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..20), 1..6),
-            offset in 0usize..120, len in 0usize..120, cut in 0usize..120,
+            offset in 0usize..120, len in 0usize..120, cut in 0usize..120, in_device in 0usize..4,
         ) {
             let model = parts.concat();
-            let mut skb = packet(&parts);
+            let mut skb = packet(&parts, in_device);
             prop_assert_eq!(skb.len(), model.len());
             let mut to = vec![0; len];
             let copied = skb.copy_bits(offset, &mut to);
             let expect = model.get(offset..).unwrap_or(&[]);
             prop_assert_eq!(&to[..copied], &expect[..expect.len().min(len)]);
             let (mut walked, mut ends) = (Vec::new(), vec![0]);
-            while let rest @ [_, ..] = skb.bytes_at(walked.len()) {
-                walked.extend_from_slice(rest);
+            while walked.len() < model.len() {
+                let n = ends.len() - 1;
+                match skb.bytes_at(walked.len()) {
+                    Some(rest) => walked.extend_from_slice(rest),
+                    None => {
+                        prop_assert!(0 < n && n <= in_device);
+                        walked.extend_from_slice(&parts[n]);
+                    }
+                }
                 ends.push(walked.len());
             }
             prop_assert_eq!(&walked, &model);
-            prop_assert_eq!(skb.pieces().count(), ends.len() - 1, "a piece at a time");
+            prop_assert_eq!(skb.bytes_at(model.len()), Some(&[][..]));
+            prop_assert_eq!(skb.nr_frags(), ends.len() - 2, "a piece at a time");
+            prop_assert_eq!(&skb.to_vec(), &model);
             skb.trim(cut);
-            prop_assert_eq!(skb.pieces().collect::<Vec<_>>().concat(), &model[..cut.min(model.len())]);
+            prop_assert_eq!(skb.to_vec(), &model[..cut.min(model.len())]);
             prop_assert_eq!(skb.len(), cut.min(model.len()));
             let mut pool = SkbPool::new(16);
             let linear = pool.linearize(skb).unwrap();

@@ -3,42 +3,41 @@
 //! A buffer belongs to one packet, which may write to it. Payload that TCP keeps until it is acknowledged is in
 //! pages instead: a page is written first and then only read, by as many packets as there are copies of it, each
 //! seeing its part (`skb_frag_t`). Who wants to write must hold the only copy (`Page::write_from`), so that no
-//! packet's bytes ever change under it.
+//! packet's bytes ever change under it. What a device wrote may stay in the driver's memory meanwhile
+//! ([`DevicePage`]).
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::SkbData;
 use super::part_sums::PartSums;
 use crate::core::checksum::Sum;
 
+/// Memory of a driver that a received packet goes on in, such as DMA memory (`net_iov`): it can be copied from, but never
+/// borrowed, since the device may write to it at any time. The driver has it back when the last holder drops it.
+pub trait DevicePage: Send + Sync {
+    /// Bytes in it.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that it costs, used or not: what sockets are charged.
+    fn truesize(&self) -> usize;
+
+    /// Copies the bytes from `offset` on to `to`; what is behind the end stays as it was in `to`.
+    fn read(&self, offset: usize, to: &mut [u8]);
+}
+
 /// Memory of either origin.
-pub(crate) enum Storage {
+enum Storage {
     Heap(Box<[u8]>),
-    External(Box<dyn SkbData>),
+    Device(Box<dyn DevicePage>),
 }
 
-impl Storage {
-    #[inline]
-    pub(crate) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Heap(b) => b,
-            Self::External(b) => b.bytes(),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        match self {
-            Self::Heap(b) => b,
-            Self::External(b) => b.bytes_mut(),
-        }
-    }
-
-    pub(crate) fn is_external(&self) -> bool {
-        matches!(self, Self::External(_))
-    }
-}
+/// Bytes of device memory that are looked at at a time, where they are not to be kept.
+const BOUNCE: usize = 2048;
 
 /// Memory that packets share, with the count of those who hold it (`struct page`).
 pub(crate) struct Page(Arc<Inner>);
@@ -49,21 +48,40 @@ struct Inner {
 }
 
 impl Page {
-    pub(crate) fn new(storage: Storage) -> Self {
-        let sums = PartSums::of_page(storage.bytes().len());
+    /// One of the stack's own.
+    pub(crate) fn new(memory: Box<[u8]>) -> Self {
+        let sums = PartSums::of_page(memory.len());
+        let storage = Storage::Heap(memory);
         Self(Arc::new(Inner { storage, sums }))
     }
 
-    /// Bytes of the whole page.
-    pub(crate) fn size(&self) -> usize {
-        self.0.storage.bytes().len()
+    /// One of a driver's.
+    pub(crate) fn of_device(memory: Box<dyn DevicePage>) -> Self {
+        Self(Arc::new(Inner {
+            storage: Storage::Device(memory),
+            sums: PartSums::default(),
+        }))
+    }
+
+    /// Bytes of the whole page if it is one of the stack's own.
+    pub(crate) fn size(&self) -> Option<usize> {
+        match &self.0.storage {
+            Storage::Heap(memory) => Some(memory.len()),
+            Storage::Device(_) => None,
+        }
     }
 
     /// The page from `start` on, to be written if nobody else holds it (`page_count` of 1), and the sums of what is in
     /// front of that.
     fn write_from(&mut self, start: u32) -> Option<(&mut [u8], &mut PartSums)> {
-        let Inner { storage, sums } = Arc::get_mut(&mut self.0)?;
-        let room = storage.bytes_mut().get_mut(start as usize..)?;
+        let Inner {
+            storage: Storage::Heap(memory),
+            sums,
+        } = Arc::get_mut(&mut self.0)?
+        else {
+            return None;
+        };
+        let room = memory.get_mut(start as usize..)?;
         sums.truncate(start);
         Some((room, sums))
     }
@@ -73,10 +91,6 @@ impl Page {
     pub(crate) fn is_last(&self) -> bool {
         // A count that another thread lowers meanwhile only costs the page its place in a pool.
         Arc::strong_count(&self.0) == 1
-    }
-
-    pub(crate) fn is_external(&self) -> bool {
-        self.0.storage.is_external()
     }
 
     /// Another holder (`get_page`).
@@ -108,10 +122,56 @@ impl Frag {
         self.len as usize
     }
 
+    /// The bytes, unless they are in a device's memory.
     #[inline]
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
         let (start, len) = (self.offset as usize, self.len as usize);
-        self.page.0.storage.bytes().get(start..start + len).unwrap_or(&[])
+        match &self.page.0.storage {
+            Storage::Heap(memory) => Some(memory.get(start..start + len).unwrap_or(&[])),
+            Storage::Device(_) => None,
+        }
+    }
+
+    /// Copies the bytes from `at` on to `to`; how many.
+    #[inline]
+    pub(crate) fn copy_to(&self, at: usize, to: &mut [u8]) -> usize {
+        let len = to.len().min(self.len().saturating_sub(at));
+        let (start, to) = (self.offset as usize + at, &mut to[..len]);
+        match &self.page.0.storage {
+            Storage::Heap(memory) => {
+                let from = memory.get(start..start + len).unwrap_or(&[]);
+                to[..from.len()].copy_from_slice(from);
+                from.len()
+            }
+            Storage::Device(memory) => {
+                memory.read(start, to);
+                len
+            }
+        }
+    }
+
+    /// Lets `see` have all bytes, one piece behind the other.
+    ///
+    /// # Errors
+    /// That of `see`, at once.
+    pub(crate) fn try_for_each_piece<E>(&self, mut see: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        if let Some(bytes) = self.bytes() {
+            return see(bytes);
+        }
+        let mut bounce = [0; BOUNCE];
+        for at in (0..self.len()).step_by(BOUNCE) {
+            let len = self.copy_to(at, &mut bounce);
+            see(&bounce[..len])?;
+        }
+        Ok(())
+    }
+
+    /// What it costs beside its bytes: the rest of a device's memory, which is not to be used again meanwhile.
+    pub(crate) fn overhead(&self) -> usize {
+        match &self.page.0.storage {
+            Storage::Heap(_) => 0,
+            Storage::Device(memory) => memory.truesize().saturating_sub(self.len()),
+        }
     }
 
     /// The part from `at` on, of `len` bytes at most, with a count of its own (`__skb_frag_ref`).
@@ -176,7 +236,21 @@ impl Frag {
     pub(crate) fn sum(&self, len: usize, near: &mut usize) -> Sum {
         let end = self.offset + len as u32;
         let noted = self.page.0.sums.get(self.offset, end, near);
-        noted.unwrap_or_else(|| Sum::ZERO.add_bytes(self.bytes().get(..len).unwrap_or(&[])))
+        noted.unwrap_or_else(|| self.sum_anew(len))
+    }
+
+    #[inline(never)]
+    fn sum_anew(&self, len: usize) -> Sum {
+        if let Some(bytes) = self.bytes() {
+            return Sum::ZERO.add_bytes(bytes.get(..len).unwrap_or(&[]));
+        }
+        let mut sum = Sum::ZERO;
+        // Blocks of even length: none begins at an odd place.
+        let Ok(()) = self.slice(0, len).try_for_each_piece(|piece| {
+            sum = sum.add_block(false, Sum::ZERO.add_bytes(piece));
+            Ok::<_, std::convert::Infallible>(())
+        });
+        sum
     }
 
     /// Grows over `next`, if that is what follows in the same page (`skb_can_coalesce`).
@@ -209,7 +283,10 @@ impl Frag {
 
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Page({} bytes)", self.size())
+        match &self.0.storage {
+            Storage::Heap(memory) => write!(f, "Page({} bytes)", memory.len()),
+            Storage::Device(memory) => write!(f, "Page({} bytes of a device's)", memory.len()),
+        }
     }
 }
 
@@ -227,7 +304,7 @@ mod tests {
     use super::*;
 
     fn page(bytes: &[u8]) -> Page {
-        Page::new(Storage::Heap(bytes.into()))
+        Page::new(bytes.into())
     }
 
     #[test]
@@ -235,11 +312,14 @@ mod tests {
         let mut a = Frag::new(page(&[0; 8]), 0, 0);
         assert_eq!(a.extend(b"abc"), 3);
         let b = a.slice(1, 9);
-        assert_eq!((a.bytes(), b.bytes()), (&b"abc"[..], &b"bc"[..]));
+        assert_eq!(
+            (a.bytes().unwrap(), b.bytes().unwrap()),
+            (&b"abc"[..], &b"bc"[..])
+        );
         assert_eq!(a.extend(b"x"), 0, "b would see it");
         drop(b);
         assert_eq!(a.extend(b"defghij"), 5, "to the end of the page");
-        assert_eq!(a.bytes(), b"abcdefgh");
+        assert_eq!(a.bytes().unwrap(), b"abcdefgh");
     }
 
     #[test]
@@ -247,7 +327,7 @@ mod tests {
         let of = |bytes: &[u8]| Sum::ZERO.add_bytes(bytes).finish();
         let mut whole = Frag::new(page(&[0; 12]), 0, 0);
         assert_eq!(whole.extend_summed(b"abcdefgh", 3, 4), 8);
-        assert_eq!(whole.bytes(), b"abcdefgh");
+        assert_eq!(whole.bytes().unwrap(), b"abcdefgh");
         assert_eq!(whole.slice(3, 4).sum(4, &mut 1).finish(), of(b"defg"));
         assert_eq!(
             whole.slice(2, 4).sum(4, &mut 1).finish(),
@@ -270,7 +350,7 @@ mod tests {
         assert_eq!(whole.slice(9, 2).sum(2, &mut 0).finish(), of(b"23"));
         let other = whole.slice(0, 1);
         assert_eq!(whole.extend_summed(b"z", 1, 1), 0, "the other would see it");
-        assert_eq!(other.bytes(), b"a");
+        assert_eq!(other.bytes().unwrap(), b"a");
     }
 
     #[test]
@@ -280,18 +360,18 @@ mod tests {
         assert!(!a.coalesce(&whole.slice(3, 1)), "a hole");
         assert!(!a.coalesce(&Frag::new(page(b"abcdef"), 2, 1)), "another page");
         assert!(a.coalesce(&whole.slice(2, 3)));
-        assert_eq!(a.bytes(), b"abcde");
+        assert_eq!(a.bytes().unwrap(), b"abcde");
         a.pull(2);
         a.trim(2);
-        assert_eq!(a.bytes(), b"cd");
+        assert_eq!(a.bytes().unwrap(), b"cd");
         a.pull(9);
-        assert_eq!(a.bytes(), b"");
+        assert_eq!(a.bytes().unwrap(), b"");
     }
 
     #[test]
     fn a_part_beyond_its_page_is_empty() {
-        assert_eq!(Frag::new(page(b"ab"), 1, 2).bytes(), b"");
-        assert_eq!(Frag::new(page(b"ab"), 9, 0).bytes(), b"");
-        assert_eq!(Frag::new(page(b"ab"), 2, 0).slice(5, 5).bytes(), b"");
+        assert_eq!(Frag::new(page(b"ab"), 1, 2).bytes().unwrap(), b"");
+        assert_eq!(Frag::new(page(b"ab"), 9, 0).bytes().unwrap(), b"");
+        assert_eq!(Frag::new(page(b"ab"), 2, 0).slice(5, 5).bytes().unwrap(), b"");
     }
 }

@@ -88,7 +88,7 @@ impl Frags {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::skb::{Page, Storage};
+    use crate::core::skb::Page;
     use proptest::prelude::*;
 
     proptest! {
@@ -100,7 +100,7 @@ mod tests {
             for op in ops {
                 match op {
                     Some(len) => {
-                        frags.push(Frag::new(Page::new(Storage::Heap([].into())), 0, len.into()));
+                        frags.push(Frag::new(Page::new([].into()), 0, len.into()));
                         model.push(usize::from(len));
                     }
                     None => prop_assert_eq!(frags.pop().map(|f| f.len()), model.pop()),

@@ -100,7 +100,7 @@ fn whatever_was_written_is_gone_from_a_buffer_that_is_used_again() {
         |skb| skb.reserve(5).unwrap(),
         |skb| skb.append_frag(SkBuff::from_slice(b"b")).unwrap(),
         |skb| {
-            skb.add_frag_ref(&Frag::new(Page::new(Storage::Heap([1; 9].into())), 0, 9))
+            skb.add_frag_ref(&Frag::new(Page::new([1; 9].into()), 0, 9))
                 .unwrap()
         },
         |skb| skb.set_owner_w(Wmem::default().charge(5)),

@@ -180,7 +180,17 @@ impl TcpSock {
         }
         let acked = self.delivered.wrapping_sub(delivered);
         self.cong_control(net.now, acked, self.lost.wrapping_sub(lost), flag);
+        if self.is_sndbuf_limited {
+            self.new_space(net);
+        }
         Ok(flag)
+    }
+
+    /// There is room in a send buffer that was too short: where the network would take more, it grows (`tcp_new_space`).
+    fn new_space(&mut self, net: &Net<'_>) {
+        if self.queue.in_flight() < self.snd_cwnd {
+            self.sndbuf_expand(net.config);
+        }
     }
 
     /// `tcp_snd_una_update`.

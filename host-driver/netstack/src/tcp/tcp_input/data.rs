@@ -369,7 +369,7 @@ impl TcpSock {
         self.ack.lrcvtime = Some(now);
         self.ecn_check_ce(seg);
         if len >= 128 {
-            self.grow_window();
+            self.grow_window(len);
         }
     }
 
@@ -397,10 +397,11 @@ impl TcpSock {
         self.ack.ato = TCP_DELACK_MIN;
     }
 
-    /// The window may grow as data comes in large enough pieces (`tcp_grow_window`).
-    fn grow_window(&mut self) {
+    /// The window may grow as data comes in large enough pieces, twice as fast as it comes: a merged packet counts as much as
+    /// its segments (`tcp_grow_window`).
+    fn grow_window(&mut self, len: usize) {
         let room = (self.window_clamp.min(self.tcp_space())).saturating_sub(self.rcv_ssthresh);
-        self.rcv_ssthresh += room.min(2 * u32::from(self.advmss));
+        self.rcv_ssthresh += room.min(2 * u32::from(self.advmss).max(len as u32));
     }
 
     /// `tcp_rcv_rtt_measure`, `tcp_rcv_rtt_measure_ts`: a round trip as the receiver sees it.
