@@ -124,7 +124,7 @@ pub struct Toeplitz {
     pub busy: Signal<Out, Bit>,
     /// Words of keys that have been written: hashes beside the same number are of one key, unless `mixed`.
     pub key_words: Signal<Out, Bits<10>>,
-    /// A word of a key was written since the frame started: the hash may be of two keys.
+    /// A word of a key was written in the cycle of the start or since: the hash may be of two keys.
     pub mixed: Signal<Out, Bit>,
     /// The hash of the addresses.
     pub addresses_hash: Signal<Out, Bits<32>>,
@@ -162,8 +162,8 @@ impl Logic for Toeplitz {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.load, self.written);
         registers!(self.clock, self.start => self.stored, self.readable, self.next, self.next_key, self.missing);
-        registers!(self.clock, self.start => self.taken_valid, self.sum, self.addresses_sum, self.rewritten);
-        registers!(self.clock => self.window, self.taken, self.taken_address);
+        registers!(self.clock, self.start => self.taken_valid, self.sum, self.addresses_sum);
+        registers!(self.clock => self.window, self.taken, self.taken_address, self.rewritten);
         clocked!(self.clock => self.keys, self.address_words);
 
         // The key: the default one first.
@@ -181,9 +181,10 @@ impl Logic for Toeplitz {
             self.key.data.val()
         };
 
+        // The first word is read in the cycle of the start: one that is written then comes too late for it.
+        self.rewritten.d.next = self.key.valid.val() || (self.rewritten.q.val() && !self.start.val());
         if self.key.valid.val() {
             self.written.d.next = self.written.q.val() + 1;
-            self.rewritten.d.next = true;
         }
         self.key_words.next = self.written.q.val();
         self.mixed.next = self.rewritten.q.val();

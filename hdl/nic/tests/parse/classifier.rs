@@ -262,6 +262,55 @@ fn a_hash_says_which_key_it_is_of() {
     });
 }
 
+/// The same with the key's first word in each cycle around the start of a frame: that in which the hash reads it, too.
+#[test]
+fn a_key_that_changes_as_a_frame_starts_is_told() {
+    cases(1, |rng| {
+        let mut frame = vec![];
+        etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+            .tcp(1, 2, 3, 4)
+            .write(&mut frame, &[5; 46])
+            .expect("valid");
+        let mut bench = bench(rng, 0)?;
+        let source = bench.stream_source("input", "clock", Pace::Always)?;
+        let sink = bench.stream_sink("output", "clock", Pace::Always)?;
+        let watcher = Watcher::attach(&mut bench)?;
+        let mut keys = vec![DEFAULT_KEY];
+        let mut known = 0;
+        for wait in 0..60 {
+            // Two, the second of which starts behind the first.
+            for _ in 0..2 {
+                bench[source].send(Packet::good(frame.clone()));
+            }
+            bench.run(wait)?;
+            let pair: [u8; 2] = rng.random();
+            bench.set("key_index", 0)?;
+            bench.set("key_data", u16::from_be_bytes(pair).into())?;
+            bench.set("key_valid", 1)?;
+            bench.tick()?;
+            bench.set("key_valid", 0)?;
+            let mut key = *keys.last().expect("one");
+            key[..2].copy_from_slice(&pair);
+            keys.push(key);
+            bench.run_until(2000, |bench| bench[sink].len() == 2)?;
+            bench[sink].take();
+            for n in 0..2 {
+                let got = bench[watcher].meta(n);
+                if !got.any_flow {
+                    let expected = classify(&frame, 0, &keys[bench[watcher].key(n)]);
+                    assert_eq!(got.tcp, expected.tcp, "frame {n}, a word after {wait} cycles");
+                    known += 1;
+                }
+            }
+            bench[watcher].metas.clear();
+            bench.run(100)?;
+        }
+        assert!(known > 20, "{known} hashes");
+        Ok(())
+    });
+}
+
 /// The cycles that its documentation promises.
 #[test]
 fn a_frame_takes_its_beats_and_nine_cycles() {
@@ -315,7 +364,8 @@ fn a_restart_leaves_nothing_of_the_frame_under_way() {
             bench.set("restart", 0)?;
             bench[source].pace(Pace::Always);
             bench.run_until(2000, |bench| bench[source].is_empty())?;
-            bench.run(40)?;
+            // The longest hash, and the frame behind it.
+            bench.run(400)?;
             bench[sink].take();
             bench[watcher].metas.clear();
             let frame = frames::frame(rng);
