@@ -121,7 +121,8 @@ impl Setup {
         let cycles = self.bench.run_until(limit, |bench| {
             bench[source].is_empty() && bench[sink].len() >= count
         })?;
-        self.bench.run(100)?;
+        // What is refused behind the last frame is looked at before it is counted.
+        self.bench.run(1000)?;
         let got = self.bench[self.sink].take();
         for (n, (got, expected)) in got.iter().zip(&self.expected).enumerate() {
             assert!(!got.error);

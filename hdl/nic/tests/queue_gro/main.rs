@@ -256,7 +256,8 @@ fn what_can_be_merged_is_and_nothing_else() {
             while !expected.is_empty() {
                 setup.bench.tick()?;
                 still += 1;
-                assert!(still < 20_000, "stands still before {expected:?}");
+                // The last of all frames may be the first that completes a packet, and a slow source takes long for so many.
+                assert!(still < 200_000, "stands still before {expected:?}");
                 while let Some(packet) = setup.take() {
                     still = 0;
                     let numbers = expected.pop_front().expect("one more packet");
@@ -326,7 +327,7 @@ fn nothing_is_lost_or_overtaken_in_a_flow() {
             }
             setup.bench.tick()?;
             still += 1;
-            if still > 100_000 {
+            if still > 400_000 {
                 return Err(Error::Timeout(still));
             }
             while let Some(packet) = setup.take() {
