@@ -14,6 +14,7 @@
 
 use hematite_lang::prelude::*;
 
+use super::elements::ElementsOut;
 use super::slots::SlotsOut;
 
 /// The NEXT flag's bit in a descriptor's second eight bytes (virtio 1.3 section 2.8.13).
@@ -49,6 +50,22 @@ pub struct Element {
     pub last: Bit,
 }
 
+/// The length in a descriptor's second half, as [`Element`] has it.
+#[hw]
+pub fn element_length(half: Bits<64>) -> Bits<16> {
+    if half.get_bits::<16>(16).any() {
+        bits::<16>(0xffff)
+    } else {
+        half.get_bits::<16>(0)
+    }
+}
+
+/// Whether a descriptor's second half says that its chain ends there.
+#[hw]
+pub fn ends_chain(half: Bits<64>) -> Bit {
+    !half.get_bit(NEXT)
+}
+
 #[hw]
 enum FetchState {
     Doorbell,
@@ -74,8 +91,9 @@ enum Scan {
 /// ring's end, and hands them out as elements once their whole response has arrived without error.
 /// Sleeps when it has seen an unavailable head, until the next doorbell; a doorbell that comes while
 /// a read is in flight leads to another read. One read is in flight at a time: 16 elements for each
-/// memory round trip plus about 45 cycles, more where other queues ask too. Holds up to 32 elements and
-/// reads on when half are gone.
+/// memory round trip plus about 45 cycles, more where other queues ask too. Holds up to 32 elements, in the
+/// `ElementStore` that it shares with other queues and one at hand, and reads on when half are gone. One element leaves
+/// every three cycles at most.
 /// Any ring size of 1..=4096, power of two or not.
 ///
 /// Fails, until reset, on: the INDIRECT flag, a zero length, an element of the wrong direction, a
@@ -97,8 +115,12 @@ pub struct DescriptorFetch {
     pub writable: Signal<In, Bit>,
     /// Reads of descriptors.
     pub request: SlotsOut,
-    /// Their responses.
-    pub response: StreamIn,
+    /// A beat of some ring's response, which is always taken.
+    pub answer: Signal<In, Beat>,
+    /// It is of this one's.
+    pub answered: Signal<In, Bit>,
+    /// Where elements wait.
+    pub elements: ElementsOut,
     /// The oldest element.
     pub element: Signal<Out, Element>,
     /// There is one.
@@ -128,12 +150,9 @@ pub struct DescriptorFetch {
     burst: Reg<Bits<5>>,
     /// Descriptors asked for.
     asked: Reg<Bits<5>>,
-    answer: Reg<Beat>,
-    answered: Reg<Bit>,
     scan: Reg<Scan>,
-    /// The first half of a descriptor was taken into `buffer`.
+    /// The first half of a descriptor has come.
     half: Reg<Bit>,
-    buffer: Reg<Bits<64>>,
     /// Descriptors of this response seen.
     index: Reg<Bits<5>>,
     /// Leading descriptors of this response that had been seen available before it was requested.
@@ -156,9 +175,10 @@ pub struct DescriptorFetch {
     arrived: Reg<Bit>,
     gone: Reg<Bits<16>>,
     stocked: Reg<Bits<22>>,
-    memory: Ram<Element, 5>,
-    /// Its output is the oldest element in it.
-    settled: Reg<Bit>,
+    /// There is an element in the store, as the pointers said a cycle before.
+    some: Reg<Bit>,
+    /// It is being read.
+    coming: Reg<Bit>,
     oldest: Reg<Element>,
     some_oldest: Reg<Bit>,
     head: Reg<Bits<6>>,
@@ -172,29 +192,27 @@ impl Logic for DescriptorFetch {
         registers!(self.clock, self.reset => self.state, self.wanted, self.position, self.wrap, self.burst);
         registers!(self.clock, self.reset => self.chained, self.slots, self.broken, self.presighted);
         registers!(self.clock, self.reset => self.head, self.committed, self.tail, self.half, self.scan);
-        registers!(self.clock => self.asked, self.buffer, self.index, self.sighted, self.oldest);
+        registers!(self.clock => self.asked, self.index, self.sighted, self.oldest);
         registers!(self.clock => self.full, self.at_ring_end, self.unsighted);
-        registers!(self.clock, self.reset => self.arrived, self.gone, self.stocked, self.dry, self.settled);
-        registers!(self.clock, self.reset => self.answered, self.some_oldest);
-        registers!(self.clock => self.arriving, self.answer);
-        clocked!(self.clock => self.memory);
+        registers!(self.clock, self.reset => self.arrived, self.gone, self.stocked, self.dry, self.some);
+        registers!(self.clock, self.reset => self.coming, self.some_oldest);
+        registers!(self.clock => self.arriving);
 
-        let some = self.head.q.val() != self.committed.q.val();
-        self.memory.read_address.next = self.head.q.val().get_bits::<5>(0);
-        let settled = self.settled.q.val();
+        let coming = self.coming.q.val();
         let pop = self.some_oldest.q.val() && self.element_ready.val();
-        let free = pop || !self.some_oldest.q.val();
-        let taken = settled && free;
-        self.settled.d.next = some && !taken;
-        if free {
-            self.oldest.d.next = self.memory.read_data.val();
-            self.some_oldest.d.next = settled;
+        self.some.d.next = self.head.q.val() != self.committed.q.val();
+        self.elements.wanted.next = self.some.q.val() && !self.some_oldest.q.val() && !coming;
+        self.elements.read_place.next = self.head.q.val().get_bits::<5>(0);
+        self.coming.d.next = self.elements.granted.val();
+        if coming {
+            self.head.d.next = self.head.q.val() + 1;
+            self.oldest.d.next = self.elements.element.val();
+            self.some_oldest.d.next = true;
+        } else if pop {
+            self.some_oldest.d.next = false;
         }
         self.element.next = self.oldest.q.val();
         self.element_valid.next = self.some_oldest.q.val();
-        if taken {
-            self.head.d.next = self.head.q.val() + 1;
-        }
 
         self.stock.next = self.stocked.q.val();
         self.stock_final.next = false;
@@ -212,18 +230,9 @@ impl Logic for DescriptorFetch {
         };
         self.stocked.d.next = self.stocked.q.val() + arrived - self.gone.q.val().resize::<22>();
 
-        // The answer by way of a register: what a descriptor says decides much.
-        self.answer.d.next = Beat {
-            data: self.response.data.val(),
-            keep: self.response.keep.val(),
-            last: self.response.last.val(),
-            error: self.response.error.val(),
-        };
-        self.answered.d.next = self.response.valid.val() && self.response.ready.val();
-        let answer = self.answer.q.val();
+        let answer = self.answer.val();
+        let answered = self.answered.val();
         let data = answer.data;
-        self.memory.write_address.next = self.tail.q.val().get_bits::<5>(0);
-        self.memory.write_enable.next = false;
         let place = self.slots.q.val() + 1;
         let size = self.size.val();
         let next = self.position.q.val().resize::<13>() + 1;
@@ -232,24 +241,15 @@ impl Logic for DescriptorFetch {
             || (small && self.slots.q.val() >= size.get_bits::<7>(0));
         self.at_ring_end.d.next = next == size;
         self.unsighted.d.next = self.index.q.val() >= self.presighted.q.val();
-        let long = data.get_bits::<16>(16).any();
-        let length = if long {
-            bits::<16>(0xffff)
-        } else {
-            data.get_bits::<16>(0)
-        };
-        self.memory.write_data.next = Element {
-            address: self.buffer.q.val(),
-            length: length,
-            id: data.get_bits::<16>(32),
-            slots: place.resize::<8>(),
-            last: !data.get_bit(NEXT),
-        };
+        let length = element_length(data);
+        // Behind the last element there is room for one that does not count, until the read has ended.
+        self.elements.write.next = answered && self.half.q.val();
+        self.elements.write_place.next = self.tail.q.val().get_bits::<5>(0);
+        self.elements.slots.next = place;
 
         self.request.slot.next = self.position.q.val();
         self.request.count.next = self.asked.q.val();
         self.request.valid.next = false;
-        self.response.ready.next = false;
         self.quiet.next = false;
         self.failed.next = false;
         let occupied = self.tail.q.val() - self.head.q.val();
@@ -266,7 +266,7 @@ impl Logic for DescriptorFetch {
                 let space = occupied <= bits::<6>(32 - BURST);
                 // A driver that rings all the time must not look like one that has just posted something.
                 let none = self.dry.q.val() || !self.wanted.q.val() || !space;
-                let shows = self.some_oldest.q.val() || !some;
+                let shows = self.some_oldest.q.val() || !self.some.q.val();
                 self.stock_final.next = none && !self.arrived.q.val() && shows;
                 // One more is in `oldest`.
                 let whole = !size.get_bits::<7>(6).any() && occupied + 1 >= size.get_bits::<6>(0);
@@ -288,14 +288,12 @@ impl Logic for DescriptorFetch {
                 }
             }
             FetchState::Response => {
-                self.response.ready.next = true;
                 let mut scan = self.scan.q.val();
                 let mut bad = self.broken.q.val();
                 let mut sighted = self.sighted.q.val();
                 let mut tail = self.tail.q.val();
-                if self.answered.q.val() {
+                if answered {
                     self.half.d.next = !self.half.q.val();
-                    self.buffer.d.next = data;
                     if self.half.q.val() {
                         let wrap = self.wrap.q.val();
                         let available = data.get_bit(AVAIL) == wrap && data.get_bit(USED) != wrap;
@@ -303,7 +301,6 @@ impl Logic for DescriptorFetch {
                         match self.scan.q.val() {
                             Scan::Take => {
                                 if available {
-                                    self.memory.write_enable.next = true;
                                     tail = tail + 1;
                                     self.arriving.d.next = self.arriving.q.val() + length.resize::<22>();
                                     if self.at_ring_end.q.val() {
@@ -320,15 +317,15 @@ impl Logic for DescriptorFetch {
                                     {
                                         bad = true;
                                     }
-                                    if data.get_bit(NEXT) {
+                                    if ends_chain(data) {
+                                        self.slots.d.next = 0.into();
+                                        self.chained.d.next = false;
+                                    } else {
                                         self.slots.d.next = place;
                                         self.chained.d.next = true;
                                         if !self.chained.q.val() && self.unsighted.q.val() {
                                             scan = Scan::Sight;
                                         }
-                                    } else {
-                                        self.slots.d.next = 0.into();
-                                        self.chained.d.next = false;
                                     }
                                 } else if self.chained.q.val() {
                                     bad = true;

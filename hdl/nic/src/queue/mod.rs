@@ -3,6 +3,7 @@
 pub mod bytes;
 pub mod control;
 pub mod draft;
+pub mod elements;
 pub mod fetch;
 pub mod gro;
 pub mod lifecycle;

@@ -21,7 +21,8 @@ struct Reader {
 /// Descriptor reads and event reads of `N` rings, at most 8, on one client channel of the read engine. Rings say which
 /// descriptors they want; where those are is asked for here, once it is known whose turn it is: six cycles more, one
 /// request every seven cycles. Rings go in turn; within one, the event read goes first when both are asked for. A request
-/// that is offered stays offered until it is taken. Up to ten responses are outstanding; each goes back to who asked.
+/// that is offered stays offered until it is taken. Up to ten responses are outstanding; each goes back to who asked, who
+/// always takes it.
 #[hw]
 pub struct ReadMux<const N: usize> {
     /// Rising edge.
@@ -34,14 +35,16 @@ pub struct ReadMux<const N: usize> {
     pub locate: LocateOut,
     /// Descriptors wanted, a ring each.
     pub first: [SlotsIn; N],
-    /// Responses to them.
-    pub first_response: [StreamOut; N],
     /// The driver event suppression structure is wanted, and that is taken.
     pub second_valid: [Signal<In, Bit>; N],
     /// The request is taken.
     pub second_ready: [Signal<Out, Bit>; N],
-    /// Responses to them.
-    pub second_response: [StreamOut; N],
+    /// A beat of a response.
+    pub answer: Signal<Out, Beat>,
+    /// It answers descriptors that this ring wanted.
+    pub first_answered: [Signal<Out, Bit>; N],
+    /// It answers an event read of this ring.
+    pub second_answered: [Signal<Out, Bit>; N],
     /// To the read engine.
     pub request: ReadRequestOut,
     /// From the read engine.
@@ -55,15 +58,17 @@ pub struct ReadMux<const N: usize> {
     held: Reg<Bit>,
     order: Fifo<Reader, 3>,
     owner: Skid<Reader>,
-    beats: Skid<Beat>,
+    answer_at_hand: Reg<Beat>,
+    first_due: [Reg<Bit>; N],
+    second_due: [Reg<Bit>; N],
 }
 
 #[hw]
 impl<const N: usize> Logic for ReadMux<N> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.held, self.picked);
-        registers!(self.clock => self.address, self.length, self.pick);
-        clocked!(self.clock, self.reset => self.turn, self.order, self.owner, self.beats);
+        registers!(self.clock => self.address, self.length, self.pick, self.answer_at_hand);
+        clocked!(self.clock, self.reset => self.turn, self.order, self.owner);
         self.request.address.next = self.address.q.val();
         self.request.length.next = self.length.q.val().resize::<16>();
         self.request.valid.next = self.held.q.val();
@@ -127,39 +132,25 @@ impl<const N: usize> Logic for ReadMux<N> {
         self.order.read_ready.next = self.owner.write_ready.val();
         let owner = self.owner.read_data.val();
         let known = self.owner.read_valid.val();
-        self.beats.write_data.next = Beat {
+        // By way of a register: what a descriptor says decides much.
+        self.answer_at_hand.d.next = Beat {
             data: self.response.data.val(),
             keep: self.response.keep.val(),
             last: self.response.last.val(),
             error: self.response.error.val(),
         };
-        self.beats.write_valid.next = self.response.valid.val();
-        self.response.ready.next = self.beats.write_ready.val();
-        let beat = self.beats.read_data.val();
-        let some = self.beats.read_valid.val() && known;
-        let mut ready = false;
+        self.answer.next = self.answer_at_hand.q.val();
+        self.response.ready.next = known;
+        let some = self.response.valid.val() && known;
         for i in 0..N {
+            registers!(self.clock, self.reset => self.first_due[i], self.second_due[i]);
             let mine = owner.ring == bits::<3>(i as u64);
-            self.first_response[i].data.next = beat.data;
-            self.first_response[i].keep.next = beat.keep;
-            self.first_response[i].last.next = beat.last;
-            self.first_response[i].error.next = beat.error;
-            self.first_response[i].valid.next = some && mine && !owner.second;
-            self.second_response[i].data.next = beat.data;
-            self.second_response[i].keep.next = beat.keep;
-            self.second_response[i].last.next = beat.last;
-            self.second_response[i].error.next = beat.error;
-            self.second_response[i].valid.next = some && mine && owner.second;
-            if mine {
-                ready = if owner.second {
-                    self.second_response[i].ready.val()
-                } else {
-                    self.first_response[i].ready.val()
-                };
-            }
+            self.first_due[i].d.next = some && mine && !owner.second;
+            self.second_due[i].d.next = some && mine && owner.second;
+            self.first_answered[i].next = self.first_due[i].q.val();
+            self.second_answered[i].next = self.second_due[i].q.val();
         }
-        self.beats.read_ready.next = ready && known;
-        self.owner.read_ready.next = ready && some && beat.last;
+        self.owner.read_ready.next = some && self.response.last.val();
     }
 }
 

@@ -55,8 +55,10 @@ pub struct Notifier<const INTERVAL: usize> {
     pub request: Signal<Out, Bit>,
     /// It is taken.
     pub taken: Signal<In, Bit>,
-    /// Their responses.
-    pub response: StreamIn,
+    /// A beat of some response, which is always taken.
+    pub answer: Signal<In, Beat>,
+    /// It is of the structure's.
+    pub answered: Signal<In, Bit>,
     /// The interrupt asked for.
     pub interrupt: InterruptOut,
     /// Nothing is in flight.
@@ -100,7 +102,6 @@ impl<const INTERVAL: usize> Logic for Notifier<INTERVAL> {
         registers!(self.clock, self.reset => self.cycles, self.intervals, self.wait, self.rested, self.ahead);
         registers!(self.clock, self.reset => self.since_interrupt, self.packets, self.due);
         self.request.next = false;
-        self.response.ready.next = false;
         self.interrupt.vector.next = self.vector.val();
         self.interrupt.valid.next = false;
         self.interrupt.held.next = false;
@@ -168,12 +169,12 @@ impl<const INTERVAL: usize> Logic for Notifier<INTERVAL> {
                 }
             }
             NotifyState::Response => {
-                self.response.ready.next = true;
-                if self.response.valid.val() && self.response.last.val() {
-                    let flags = self.response.data.val().get_bits::<2>(16);
+                let answer = self.answer.val();
+                if self.answered.val() && answer.last {
+                    let flags = answer.data.get_bits::<2>(16);
                     let enabled = flags != bits::<2>(DISABLE);
                     self.enabled.d.next = enabled;
-                    self.state.d.next = if self.response.error.val() {
+                    self.state.d.next = if answer.error {
                         NotifyState::Failed
                     } else if enabled && self.asked.q.val() {
                         NotifyState::Interrupt

@@ -2,6 +2,7 @@
 
 use hematite_lang::prelude::*;
 
+use super::elements::ElementStore;
 use super::gro::coalesce::{CLOSE_REASONS, Coalescer, GroEnable};
 use super::gro::filled::{FilledBuffer, FilledBuffers};
 use super::mux::{ReadMux, WriteMux};
@@ -123,6 +124,7 @@ pub struct ReceiveEngine<const N: usize, const USED_HOLD: usize, const EVENT_INT
     filled: Slice<FilledBuffer>,
     buffers: FilledBuffers,
     used: Slice<QueueBuffer>,
+    elements: ElementStore<N>,
     read_mux: ReadMux<N>,
     write_mux: WriteMux<N>,
     told: Reg<Negotiated>,
@@ -165,6 +167,8 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.buffers.used_ready.next = self.used.write_ready.val();
         self.used.read_ready.next = false;
         self.queue_failed.next = false;
+        clocked!(self.clock => self.elements);
+        let mut answered = false;
         for q in 0..N {
             clocked!(self.clock, self.reset => self.rings[q]);
             registers!(self.clock, self.reset => self.in_flight[q], self.within[q]);
@@ -175,10 +179,15 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
             self.rings[q].coalesce.next = self.coalesce[q].val();
             self.rings[q].microsecond.next = self.microsecond.val();
             self.rings[q].descriptors.join(&mut self.read_mux.first[q]);
-            self.read_mux.first_response[q].join(&mut self.rings[q].descriptors_response);
+            self.rings[q].answer.next = self.read_mux.answer.val();
+            self.rings[q].descriptors_answered.next = self.read_mux.first_answered[q].val();
+            if self.read_mux.first_answered[q].val() {
+                answered = true;
+            }
+            self.rings[q].elements.join(&mut self.elements.rings[q]);
             self.read_mux.second_valid[q].next = self.rings[q].events_valid.val();
             self.rings[q].events_ready.next = self.read_mux.second_ready[q].val();
-            self.read_mux.second_response[q].join(&mut self.rings[q].events_response);
+            self.rings[q].events_answered.next = self.read_mux.second_answered[q].val();
             self.rings[q].write_request.join(&mut self.write_mux.used[q]);
             self.rings[q].write_data.join(&mut self.write_mux.used_data[q]);
             self.write_mux.used_shows[q].next = self.rings[q].write_shows.val();
@@ -304,6 +313,8 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.buffers.filled_valid.next = self.filled.read_valid.val();
         self.filled.read_ready.next = self.buffers.filled_ready.val();
 
+        self.elements.answer.next = self.read_mux.answer.val().data;
+        self.elements.answered.next = answered;
         self.read_mux.odd.next = false;
         self.write_mux.odd.next = false;
         self.locate_read.link(&mut self.read_mux.locate);

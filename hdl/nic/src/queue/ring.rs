@@ -2,6 +2,7 @@
 
 use hematite_lang::prelude::*;
 
+use super::elements::ElementsOut;
 use super::fetch::{DescriptorFetch, Element};
 use super::lifecycle::Lifecycle;
 use super::notify::Notifier;
@@ -60,14 +61,18 @@ pub struct Ring<const A: usize, const USED_HOLD: usize, const EVENT_INTERVAL: us
     pub clear: Signal<Out, Bit>,
     /// Reads of descriptors.
     pub descriptors: SlotsOut,
-    /// Their responses.
-    pub descriptors_response: StreamIn,
+    /// A beat of some response, which is always taken.
+    pub answer: Signal<In, Beat>,
+    /// It is of the descriptors'.
+    pub descriptors_answered: Signal<In, Bit>,
+    /// Where elements wait.
+    pub elements: ElementsOut,
     /// A read of the driver event suppression structure is wanted.
     pub events_valid: Signal<Out, Bit>,
     /// That is taken.
     pub events_ready: Signal<In, Bit>,
-    /// Their responses.
-    pub events_response: StreamIn,
+    /// The answer is of that structure's.
+    pub events_answered: Signal<In, Bit>,
     /// Writes of used descriptors.
     pub write_request: SlotsOut,
     /// Their bytes.
@@ -118,7 +123,9 @@ impl<const A: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.fetch.notify.next = self.config.notify.val();
         self.fetch.writable.next = self.writable.val();
         self.descriptors.link(&mut self.fetch.request);
-        self.descriptors_response.link(&mut self.fetch.response);
+        self.fetch.answer.next = self.answer.val();
+        self.fetch.answered.next = self.descriptors_answered.val();
+        self.elements.link(&mut self.fetch.elements);
         self.element.next = self.fetch.element.val();
         self.element_valid.next = self.fetch.element_valid.val();
         self.fetch.element_ready.next = self.element_ready.val();
@@ -146,7 +153,8 @@ impl<const A: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.notifier.written.next = self.used_writer.written.val();
         self.events_valid.next = self.notifier.request.val();
         self.notifier.taken.next = self.events_ready.val();
-        self.events_response.link(&mut self.notifier.response);
+        self.notifier.answer.next = self.answer.val();
+        self.notifier.answered.next = self.events_answered.val();
         self.interrupt.link(&mut self.notifier.interrupt);
     }
 }

@@ -2,6 +2,7 @@
 
 use hematite_lang::prelude::*;
 
+use super::elements::ElementStore;
 use super::mux::{ReadMux, WriteMux};
 use super::ring::Ring;
 use super::transmit_gather::PacketPacker;
@@ -74,6 +75,7 @@ pub struct TransmitEngine<const N: usize, const USED_HOLD: usize, const EVENT_IN
     space: Reg<Bits<10>>,
     /// From the other end of the card.
     hash_header: Reg<Bit>,
+    elements: ElementStore<N>,
     read_mux: ReadMux<N>,
     write_mux: WriteMux<N>,
     /// Packets asked for whose bytes have not all come.
@@ -104,6 +106,8 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         // The rings.
         self.packer.used_ready.next = false;
         self.queue_failed.next = false;
+        clocked!(self.clock => self.elements);
+        let mut answered = false;
         for q in 0..N {
             clocked!(self.clock, self.reset => self.rings[q]);
             registers!(self.clock, self.reset => self.in_flight[q]);
@@ -113,10 +117,15 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
             self.rings[q].coalesce.next = self.coalesce[q].val();
             self.rings[q].microsecond.next = self.microsecond.val();
             self.rings[q].descriptors.join(&mut self.read_mux.first[q]);
-            self.read_mux.first_response[q].join(&mut self.rings[q].descriptors_response);
+            self.rings[q].answer.next = self.read_mux.answer.val();
+            self.rings[q].descriptors_answered.next = self.read_mux.first_answered[q].val();
+            if self.read_mux.first_answered[q].val() {
+                answered = true;
+            }
+            self.rings[q].elements.join(&mut self.elements.rings[q]);
             self.read_mux.second_valid[q].next = self.rings[q].events_valid.val();
             self.rings[q].events_ready.next = self.read_mux.second_ready[q].val();
-            self.read_mux.second_response[q].join(&mut self.rings[q].events_response);
+            self.rings[q].events_answered.next = self.read_mux.second_answered[q].val();
             self.rings[q].write_request.join(&mut self.write_mux.used[q]);
             self.rings[q].write_data.join(&mut self.write_mux.used_data[q]);
             self.write_mux.used_shows[q].next = self.rings[q].write_shows.val();
@@ -181,6 +190,8 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.packet.valid.next = self.packets.read_valid.val();
         self.packets.read_ready.next = self.packet.ready.val();
 
+        self.elements.answer.next = self.read_mux.answer.val().data;
+        self.elements.answered.next = answered;
         self.read_mux.odd.next = true;
         self.write_mux.odd.next = true;
         self.locate_read.link(&mut self.read_mux.locate);

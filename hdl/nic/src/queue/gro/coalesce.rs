@@ -53,17 +53,14 @@ pub struct Examined {
 enum CoalesceState {
     Frame,
     Lookup,
-    Prepare,
     Examine,
     Examined,
-    Reread,
     Context,
     Weigh,
     Decide,
     Oldest,
     Buffers,
     Placed,
-    Victim,
     Closing,
     Closed,
 }
@@ -73,7 +70,7 @@ enum CoalesceState {
 ///
 /// A frame that cannot be merged costs three cycles beside its planning, unless it completes packets: its own
 /// flow's, all if it may belong to any flow. One that could join or begin a packet also has its headers
-/// examined: a cycle for each beat of them and about eleven more, plus what the frames before it still need to move.
+/// examined: a cycle for each beat of them and about ten more, plus what the frames before it still need to move.
 /// One that neither joins (its flow has no context) nor begins one (PSH or FIN) goes straight out.
 ///
 /// Packets are completed, in the order of this list, when GRO is switched off (all); when no frame has come for `idle`
@@ -147,8 +144,7 @@ pub struct Coalescer<const N: usize> {
     pub rx_stopped: Signal<Out, Bit>,
     state: Reg<CoalesceState>,
     table: FlowTable,
-    /// Twice as deep as contexts go, to be worth block RAM.
-    contexts: Ram<Held, 4>,
+    contexts: LutRam<Held, 3>,
     /// The frame's flow has these contexts: at most one.
     hits: Reg<Bits<8>>,
     /// The hash key of the contexts' flows, and that the frame's flow has another.
@@ -286,13 +282,10 @@ impl<const N: usize> Logic for Coalescer<N> {
         self.table.change.next = TableChange::None;
         self.table.which.next = target;
         self.table.timeout.next = self.timeout.val();
-        let closing = matches!(
-            self.state.q.val(),
-            CoalesceState::Victim | CoalesceState::Closing | CoalesceState::Closed
-        );
+        let closing = matches!(self.state.q.val(), CoalesceState::Closing | CoalesceState::Closed);
         let which = if closing { victim } else { target };
-        self.contexts.read_address.next = which.resize::<4>();
-        self.contexts.write_address.next = target.resize::<4>();
+        self.contexts.read_address.next = which;
+        self.contexts.write_address.next = target;
         self.contexts.write_enable.next = false;
         self.contexts.write_data.next = if kind == JobKind::Append {
             joined(held, meta, result.flags, outcome.room)
@@ -380,7 +373,7 @@ impl<const N: usize> Logic for Coalescer<N> {
                     CloseReason::Timeout
                 };
                 if (all && open.any()) || stops.any() || self.table.expired.val() {
-                    self.state.d.next = CoalesceState::Victim;
+                    self.state.d.next = CoalesceState::Closing;
                 } else if self.meta.valid.val() {
                     self.state.d.next = CoalesceState::Lookup;
                 }
@@ -401,14 +394,14 @@ impl<const N: usize> Logic for Coalescer<N> {
                     self.state.d.next = CoalesceState::Placed;
                 } else if self.rekeyed.q.val() && open.any() {
                     self.victim.d.next = lowest(open);
-                    self.state.d.next = CoalesceState::Victim;
+                    self.state.d.next = CoalesceState::Closing;
                 } else if hit && (moved || !self.candidate.q.val()) {
-                    self.state.d.next = CoalesceState::Victim;
+                    self.state.d.next = CoalesceState::Closing;
                 } else if self.candidate.q.val() && !hit && !meta.closes && open.all() {
                     self.state.d.next = CoalesceState::Oldest;
                 } else if self.candidate.q.val() && (hit || !meta.closes) {
                     self.kind.d.next = JobKind::Examine;
-                    self.state.d.next = CoalesceState::Prepare;
+                    self.state.d.next = CoalesceState::Examine;
                 } else {
                     self.state.d.next = CoalesceState::Buffers;
                 }
@@ -416,7 +409,6 @@ impl<const N: usize> Logic for Coalescer<N> {
                     self.key.d.next = meta.key;
                 }
             }
-            CoalesceState::Prepare => self.state.d.next = CoalesceState::Examine,
             CoalesceState::Examine => {
                 // The other half of the context than the one that is in use.
                 self.held.d.next = self.contexts.read_data.val();
@@ -429,7 +421,6 @@ impl<const N: usize> Logic for Coalescer<N> {
                     self.state.d.next = CoalesceState::Context;
                 }
             }
-            CoalesceState::Reread => self.state.d.next = CoalesceState::Context,
             CoalesceState::Context => {
                 self.held.d.next = self.contexts.read_data.val();
                 self.state.d.next = CoalesceState::Weigh;
@@ -455,7 +446,7 @@ impl<const N: usize> Logic for Coalescer<N> {
                 };
                 self.reason.d.next = CloseReason::Order;
                 self.state.d.next = if self.hit.q.val() && !self.joins.q.val() {
-                    CoalesceState::Victim
+                    CoalesceState::Closing
                 } else {
                     CoalesceState::Buffers
                 };
@@ -464,7 +455,7 @@ impl<const N: usize> Logic for Coalescer<N> {
                 self.victim.d.next = self.table.oldest.val();
                 self.reason.d.next = CloseReason::Oldest;
                 if self.table.oldest_valid.val() {
-                    self.state.d.next = CoalesceState::Victim;
+                    self.state.d.next = CoalesceState::Closing;
                 }
             }
             CoalesceState::Buffers => {
@@ -486,7 +477,7 @@ impl<const N: usize> Logic for Coalescer<N> {
                     self.rx_no_buffer.next = !self.told.q.val();
                     self.told.d.next = true;
                 } else if lacking {
-                    self.state.d.next = CoalesceState::Victim;
+                    self.state.d.next = CoalesceState::Closing;
                 }
             }
             CoalesceState::Placed => {
@@ -507,14 +498,14 @@ impl<const N: usize> Logic for Coalescer<N> {
                                 self.table.change.next = TableChange::Open;
                                 self.contexts.write_enable.next = true;
                                 if outcome.full {
-                                    self.state.d.next = CoalesceState::Victim;
+                                    self.state.d.next = CoalesceState::Closing;
                                 }
                             }
                             JobKind::Append => {
                                 self.table.change.next = TableChange::Touch;
                                 self.contexts.write_enable.next = true;
                                 if outcome.full || completes(held, meta) {
-                                    self.state.d.next = CoalesceState::Victim;
+                                    self.state.d.next = CoalesceState::Closing;
                                 }
                             }
                             _ => {}
@@ -522,7 +513,6 @@ impl<const N: usize> Logic for Coalescer<N> {
                     }
                 }
             }
-            CoalesceState::Victim => self.state.d.next = CoalesceState::Closing,
             CoalesceState::Closing => {
                 for i in 0..CONTEXTS {
                     if victim == bits::<3>(i as u64) {
@@ -541,7 +531,7 @@ impl<const N: usize> Logic for Coalescer<N> {
                     }
                     // The frame is looked at again: from its headers on, if those were examined.
                     self.state.d.next = if self.is_examined.q.val() {
-                        CoalesceState::Reread
+                        CoalesceState::Context
                     } else {
                         CoalesceState::Frame
                     };
