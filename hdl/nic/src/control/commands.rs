@@ -34,6 +34,8 @@ enum CommandState {
     LastByte,
     LastFresh,
     Commit,
+    Spread,
+    Spreading,
     Effect,
     Reply,
 }
@@ -41,7 +43,7 @@ enum CommandState {
 /// Shows the bytes of a command to its class, has it judged and carried out (see [`Step`]), and makes the reply:
 /// the ack, and what the class puts around it. A command that no class accepts is answered with VIRTIO_NET_ERR.
 ///
-/// A byte a cycle; from `execute` to the reply two cycles, and for an accepted command five more and one for each
+/// A byte a cycle; from `execute` to the reply two cycles, and for an accepted command seven more and one for each
 /// byte of its data, but no more than 512. A byte of the reply every four cycles, unless its class
 /// says that it is late.
 ///
@@ -354,7 +356,10 @@ impl<const PAIRS: usize, const QUEUES: usize> Logic for Commands<PAIRS, QUEUES> 
             }
             CommandState::LastByte => self.state.d.next = CommandState::LastFresh,
             CommandState::LastFresh => self.state.d.next = CommandState::Commit,
-            CommandState::Commit => self.state.d.next = CommandState::Effect,
+            // What was set has a way to go before those whom it concerns can say that they still have something to do.
+            CommandState::Commit => self.state.d.next = CommandState::Spread,
+            CommandState::Spread => self.state.d.next = CommandState::Spreading,
+            CommandState::Spreading => self.state.d.next = CommandState::Effect,
             CommandState::Effect => {
                 if !answer.busy {
                     self.state.d.next = CommandState::Reply;

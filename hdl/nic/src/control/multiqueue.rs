@@ -68,6 +68,15 @@ pub struct MultiQueue<const PAIRS: usize> {
     types: Reg<Bits<6>>,
     mask: Reg<Bits<7>>,
     unclassified: Reg<Bits<3>>,
+    /// What is written of table and key, from registers: both lie far away.
+    entry_at: Reg<Bits<7>>,
+    entry_made: Reg<Bits<3>>,
+    entry_due: Reg<Bit>,
+    word_at: Reg<Bits<5>>,
+    word_made: Reg<Bits<16>>,
+    word_due: Reg<Bit>,
+    /// Of each receive queue, a cycle late: that lies far away too.
+    retired: [Reg<Bit>; PAIRS],
     /// What holds.
     active_types: Reg<Bits<6>>,
     #[reset(Steer { rss: false, pairs: bits::<4>(1), mask: bits::<7>(0), unclassified: bits::<3>(0) })]
@@ -78,7 +87,8 @@ pub struct MultiQueue<const PAIRS: usize> {
 impl<const PAIRS: usize> Logic for MultiQueue<PAIRS> {
     fn update(&mut self) {
         assert!(PAIRS > 0 && PAIRS <= 8, "queues are numbered with three bits");
-        registers!(self.clock, self.reset => self.active_types, self.steering);
+        registers!(self.clock, self.reset => self.active_types, self.steering, self.entry_due, self.word_due);
+        registers!(self.clock => self.entry_at, self.entry_made, self.word_at, self.word_made);
         registers!(self.clock => self.accept, self.bad, self.key_at, self.types, self.mask, self.unclassified);
         let step = self.step.val();
         let negotiated = self.negotiated.val();
@@ -152,12 +162,18 @@ impl<const PAIRS: usize> Logic for MultiQueue<PAIRS> {
 
         // Table and key change byte by byte, the rest at the end.
         let pass = step.fresh && step.applying && ours && step.code != bits::<8>(VQ_PAIRS_SET as u64);
-        self.table.index.next = (position - bits::<10>(ENTRIES)).get_bits::<7>(1);
-        self.table.queue.next = word.get_bits::<3>(0);
-        self.table.valid.next = pass && in_table && position.get_bit(0);
-        self.key.index.next = key_byte.get_bits::<5>(1);
-        self.key.data.next = cat::<16>((step.tail.get_bits::<8>(80), step.tail.get_bits::<8>(88)));
-        self.key.valid.next = pass && in_key && key_byte.get_bit(0);
+        self.entry_at.d.next = (position - bits::<10>(ENTRIES)).get_bits::<7>(1);
+        self.entry_made.d.next = word.get_bits::<3>(0);
+        self.entry_due.d.next = pass && in_table && position.get_bit(0);
+        self.table.index.next = self.entry_at.q.val();
+        self.table.queue.next = self.entry_made.q.val();
+        self.table.valid.next = self.entry_due.q.val();
+        self.word_at.d.next = key_byte.get_bits::<5>(1);
+        self.word_made.d.next = cat::<16>((step.tail.get_bits::<8>(80), step.tail.get_bits::<8>(88)));
+        self.word_due.d.next = pass && in_key && key_byte.get_bit(0);
+        self.key.index.next = self.word_at.q.val();
+        self.key.data.next = self.word_made.q.val();
+        self.key.valid.next = self.word_due.q.val();
         let steering = self.steering.q.val();
         if step.commit && ours {
             match step.code.index() {
@@ -196,7 +212,9 @@ impl<const PAIRS: usize> Logic for MultiQueue<PAIRS> {
         let mut busy = false;
         for q in 0..PAIRS {
             let retired = !steering.rss && steering.pairs <= bits::<4>(q as u64);
-            self.retire[q].next = retired;
+            registers!(self.clock, self.reset => self.retired[q]);
+            self.retired[q].d.next = retired;
+            self.retire[q].next = self.retired[q].q.val();
             if retired && self.inside[q].val() {
                 busy = true;
             }

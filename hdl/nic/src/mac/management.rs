@@ -3,7 +3,7 @@
 use hematite_abi::{bar0, port};
 use hematite_lang::prelude::*;
 
-use crate::pcie::ports::{RegisterIn, merge32};
+use crate::pcie::ports::{RegisterIn, merge32, only};
 
 /// The link as the PHY sees it, in the code of RGMII's in-band status (version 2.0, table 4).
 #[hw(value)]
@@ -52,6 +52,12 @@ pub struct Management {
     before: Reg<PhyStatus>,
     settled: Reg<PhyStatus>,
     control: Reg<Bits<32>>,
+    /// What the access at hand is of, found out in the cycle before: the address comes from afar.
+    at_control: Reg<Bit>,
+    at_status: Reg<Bit>,
+    at_time: Reg<Bit>,
+    at_rx_time: Reg<Bit>,
+    at_high: Reg<Bit>,
     active: Reg<Bit>,
     done: Reg<Bit>,
     read: Reg<Bits<32>>,
@@ -73,6 +79,7 @@ impl Logic for Management {
         registers!(self.clock, self.reset => self.control, self.active, self.done);
         registers!(self.clock, self.reset => self.time, self.rx_time);
         registers!(self.clock => self.before, self.settled, self.read, self.high);
+        registers!(self.clock => self.at_control, self.at_status, self.at_time, self.at_rx_time, self.at_high);
         let time = self.time.q.val();
         self.time.d.next = time + 1;
         if self.rx_good.val() {
@@ -94,31 +101,35 @@ impl Logic for Management {
         self.access.ready.next = self.done.q.val();
         self.access.read_data.next = self.read.q.val();
         let register = self.access.address.val().get_bits::<12>(0);
+        self.at_control.d.next = register == bits::<12>(CONTROL as u64);
+        self.at_status.d.next = register == bits::<12>(STATUS as u64);
+        self.at_time.d.next = register == bits::<12>(TIME as u64);
+        self.at_rx_time.d.next = register == bits::<12>(RX_TIME as u64);
+        self.at_high.d.next =
+            register == bits::<12>(TIME_HIGH as u64) || register == bits::<12>(RX_TIME_HIGH as u64);
         let control = self.control.q.val();
         if active {
-            self.read.d.next = match register.index() {
-                CONTROL => control,
-                STATUS => cat::<32>((
-                    bits::<22>(0),
-                    phy.speed,
-                    bits::<5>(0),
-                    self.paused.val(),
-                    phy.full_duplex,
-                    phy.link_up,
-                )),
-                TIME => time.get_bits::<32>(0),
-                TIME_HIGH | RX_TIME_HIGH => self.high.q.val(),
-                RX_TIME => self.rx_time.q.val().get_bits::<32>(0),
-                _ => bits::<32>(0),
-            };
+            let status = cat::<32>((
+                bits::<22>(0),
+                phy.speed,
+                bits::<5>(0),
+                self.paused.val(),
+                phy.full_duplex,
+                phy.link_up,
+            ));
+            self.read.d.next = only(self.at_control.q.val(), control)
+                | only(self.at_status.q.val(), status)
+                | only(self.at_time.q.val(), time.get_bits::<32>(0))
+                | only(self.at_rx_time.q.val(), self.rx_time.q.val().get_bits::<32>(0))
+                | only(self.at_high.q.val(), self.high.q.val());
             if !self.access.write.val() {
-                if register == bits::<12>(TIME as u64) {
+                if self.at_time.q.val() {
                     self.high.d.next = time.get_bits::<32>(32);
-                } else if register == bits::<12>(RX_TIME as u64) {
+                } else if self.at_rx_time.q.val() {
                     self.high.d.next = self.rx_time.q.val().get_bits::<32>(32);
                 }
             }
-            if self.access.write.val() && register == bits::<12>(CONTROL as u64) {
+            if self.access.write.val() && self.at_control.q.val() {
                 let new = merge32(
                     control,
                     self.access.write_data.val(),

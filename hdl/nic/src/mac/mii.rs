@@ -11,7 +11,7 @@ const DELIMITER: u64 = 0xd;
 /// Makes bytes of what the PHY receives. By MII the delimiter says which nibbles belong together, as the preamble may
 /// have any number of them; one that is left over at the end of a frame is dropped.
 ///
-/// A byte a cycle, or one in two cycles; a cycle later. A nibble that is no preamble before the delimiter becomes a byte that
+/// A byte a cycle, or one in two cycles; two cycles later. A nibble that is no preamble before the delimiter becomes a byte that
 /// is none either.
 #[hw]
 pub struct ReceiveBytes {
@@ -42,6 +42,11 @@ pub struct ReceiveBytes {
     low_er: Reg<Bit>,
     /// The delimiter has come.
     delimited: Reg<Bit>,
+    /// What comes of the cycle before: much hangs on it.
+    octet_made: Reg<Bits<8>>,
+    dv_made: Reg<Bit>,
+    er_made: Reg<Bit>,
+    strobe_made: Reg<Bit>,
 }
 
 #[hw]
@@ -49,6 +54,7 @@ impl Logic for ReceiveBytes {
     fn update(&mut self) {
         registers!(self.clock => self.rxd, self.rx_dv, self.rx_er);
         registers!(self.clock => self.before, self.low, self.low_er, self.delimited);
+        registers!(self.clock => self.octet_made, self.dv_made, self.er_made, self.strobe_made);
         self.rxd.d.next = self.gmii_rxd.val();
         self.rx_dv.d.next = self.gmii_rx_dv.val();
         self.rx_er.d.next = self.gmii_rx_er.val();
@@ -57,10 +63,14 @@ impl Logic for ReceiveBytes {
         let nibble = self.rxd.q.val().get_bits::<4>(0);
         let before = self.before.q.val();
         self.before.d.next = nibble;
-        self.octet.next = self.rxd.q.val();
-        self.dv.next = dv;
-        self.er.next = er;
-        self.strobe.next = true;
+        self.octet.next = self.octet_made.q.val();
+        self.dv.next = self.dv_made.q.val();
+        self.er.next = self.er_made.q.val();
+        self.strobe.next = self.strobe_made.q.val();
+        self.octet_made.d.next = self.rxd.q.val();
+        self.dv_made.d.next = dv;
+        self.er_made.d.next = er;
+        self.strobe_made.d.next = true;
         self.low.d.next = false;
         self.low_er.d.next = er;
         if !dv {
@@ -69,9 +79,9 @@ impl Logic for ReceiveBytes {
             let delimits =
                 !self.delimited.q.val() && nibble == bits::<4>(DELIMITER) && before == bits::<4>(PREAMBLE);
             let whole = self.low.q.val() || delimits;
-            self.octet.next = cat::<8>((nibble, before));
-            self.er.next = er || self.low_er.q.val();
-            self.strobe.next = whole;
+            self.octet_made.d.next = cat::<8>((nibble, before));
+            self.er_made.d.next = er || self.low_er.q.val();
+            self.strobe_made.d.next = whole;
             self.low.d.next = !whole;
             if delimits {
                 self.delimited.d.next = true;

@@ -2,6 +2,22 @@
 
 use hematite_lang::prelude::*;
 
+use crate::virtio::features::Negotiated;
+
+/// VIRTIO_NET_HDR_GSO_TCPV4.
+const GSO_TCPV4: u64 = 1;
+/// VIRTIO_NET_HDR_GSO_TCPV6.
+const GSO_TCPV6: u64 = 4;
+
+/// Packets of this `gso_type`, which is not VIRTIO_NET_HDR_GSO_NONE, may be sent.
+#[hw]
+pub fn segmentation_offered(gso_type: Bits<8>, negotiated: Negotiated) -> Bit {
+    let kind = gso_type.get_bits::<7>(0);
+    let ipv4 = kind == bits::<7>(GSO_TCPV4) && negotiated.host_tso4;
+    let ipv6 = kind == bits::<7>(GSO_TCPV6) && negotiated.host_tso6;
+    (ipv4 || ipv6) && (!gso_type.get_bit(7) || negotiated.host_ecn)
+}
+
 /// A beat of a packet, and whose it is.
 #[hw(value)]
 pub struct OwnedBeat {

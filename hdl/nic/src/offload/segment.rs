@@ -3,15 +3,11 @@
 use hematite_lang::prelude::*;
 
 use super::header_walk::{HeaderWalk, MAX_HEADERS, MIN_TRANSPORT};
-use super::job::{CWR, FrameJob, OwnedBeat};
+use super::job::{CWR, FrameJob, OwnedBeat, segmentation_offered};
 use crate::queue::bytes::{count_bytes, keep_some_bytes, merge_bytes, rotate_bytes};
 use crate::statistics::DroppedPacket;
 use crate::virtio::features::Negotiated;
 
-/// VIRTIO_NET_HDR_GSO_TCPV4.
-const GSO_TCPV4: u64 = 1;
-/// VIRTIO_NET_HDR_GSO_TCPV6.
-const GSO_TCPV6: u64 = 4;
 /// Offset of the checksum in a TCP header.
 const TCP_CHECKSUM: u64 = 16;
 /// Offset of the checksum in a UDP header.
@@ -127,7 +123,8 @@ pub struct Segmenter {
     csum_offset: Reg<Bits<16>>,
     field_end: Reg<Bits<14>>,
     field_far: Reg<Bit>,
-    /// The packet is to be cut.
+    /// The packet may be cut, its checksum's place aside, and it is to be.
+    cuttable: Reg<Bit>,
     cuts: Reg<Bit>,
     /// The packet's headers, as they came.
     headers: Ram<Bits<64>, 5>,
@@ -169,7 +166,7 @@ impl Logic for Segmenter {
         registers!(self.clock => self.word, self.unused, self.word_last, self.word_error, self.shift);
         registers!(self.clock => self.carry, self.carried, self.left, self.near, self.needs_csum);
         registers!(self.clock => self.gso_type, self.gso_size, self.csum_start, self.csum_offset);
-        registers!(self.clock => self.field_end, self.field_far, self.cuts, self.kept, self.kept_at, self.head);
+        registers!(self.clock => self.field_end, self.field_far, self.cuttable, self.cuts, self.kept, self.kept_at, self.head);
         registers!(self.clock => self.data_offset, self.header_length, self.room, self.piece, self.piece_near);
         registers!(self.clock => self.limited, self.later, self.again, self.id, self.seq, self.over);
         registers!(self.clock => self.over_error, self.too_long, self.beat, self.ends_packet);
@@ -247,6 +244,12 @@ impl Logic for Segmenter {
         let gso_size = self.gso_size.q.val();
         let header_length = self.header_length.q.val();
         let cuts = self.cuts.q.val();
+        let negotiated = self.negotiated.val();
+        let needs_csum = self.needs_csum.q.val();
+        // Known when `Judge` comes: the request was there in the cycle before.
+        let starts = csum_start >= bits::<16>(MIN_TRANSPORT) && csum_start <= bits::<16>(MAX_TRANSPORT);
+        let offered = segmentation_offered(gso_type, negotiated);
+        self.cuttable.d.next = offered && needs_csum && starts && !csum_start.get_bit(0) && gso_size.any();
         match self.state.q.val() {
             SegmentState::Request => {
                 over = false;
@@ -278,7 +281,7 @@ impl Logic for Segmenter {
                     self.field_end.d.next = field_end.get_bits::<14>(0);
                     self.field_far.d.next = field_end.get_bits::<3>(14).any();
                 }
-                let room_follows = at_offset && self.negotiated.val().hash_report;
+                let room_follows = at_offset && negotiated.hash_report;
                 self.shift.d.next = bits::<3>(4);
                 self.carried.d.next = bits::<3>(0);
                 if some {
@@ -296,33 +299,21 @@ impl Logic for Segmenter {
                 }
             }
             SegmentState::Judge => {
-                let negotiated = self.negotiated.val();
-                let needs_csum = self.needs_csum.q.val();
-                let kind = gso_type.get_bits::<7>(0);
-                let ecn = gso_type.get_bit(7);
                 let none = !gso_type.any();
-                let known = (kind == bits::<7>(GSO_TCPV4) && negotiated.host_tso4)
-                    || (kind == bits::<7>(GSO_TCPV6) && negotiated.host_tso6);
-                let csum_fits = self.csum_offset.q.val() == bits::<16>(TCP_CHECKSUM)
-                    && csum_start >= bits::<16>(MIN_TRANSPORT)
-                    && csum_start <= bits::<16>(MAX_TRANSPORT)
-                    && !csum_start.get_bit(0);
-                let gso_fits =
-                    known && needs_csum && csum_fits && gso_size.any() && (!ecn || negotiated.host_ecn);
+                let at_tcp = self.csum_offset.q.val() == bits::<16>(TCP_CHECKSUM);
                 let csum_bad = needs_csum && (!negotiated.csum || self.field_far.q.val());
                 self.cuts.d.next = !none;
                 self.limited.d.next = true;
+                self.near.d.next = false;
                 head = bits::<6>(0);
                 if none {
                     self.left.d.next = self.max_frame.val();
-                    self.near.d.next = false;
                     self.state.d.next = SegmentState::Payload;
                 } else {
                     self.left.d.next = csum_start + TCP_HEADER;
-                    self.near.d.next = false;
                     self.state.d.next = SegmentState::Headers;
                 }
-                refused = csum_bad || (!none && !gso_fits);
+                refused = csum_bad || (!none && !(self.cuttable.q.val() && at_tcp));
             }
             SegmentState::Headers | SegmentState::Options => {
                 if some {
@@ -554,10 +545,15 @@ impl Logic for Segmenter {
         self.headers.write_enable.next = self.keeping.q.val();
         self.headers.write_address.next = self.kept_at.q.val();
         self.headers.write_data.next = self.kept.q.val();
+        // Before `Repeat` begins, the first.
         self.headers.read_address.next = if self.walk.busy.val() {
             self.walk.read_address.val()
+        } else if !repeats {
+            bits::<5>(0)
+        } else if free {
+            self.head.q.val().get_bits::<5>(0) + 1
         } else {
-            head.get_bits::<5>(0)
+            self.head.q.val().get_bits::<5>(0)
         };
         self.walk.read_data.next = stored;
         self.walk.transport.next = transport;

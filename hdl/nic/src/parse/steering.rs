@@ -79,6 +79,8 @@ pub struct Steering<const N: usize> {
     pub steered_queue: Signal<Out, Bits<3>>,
     /// The frame at hand goes there.
     pub holds: [Signal<Out, Bit>; N],
+    /// Stands long before a frame that must follow it comes.
+    told: Reg<Steer>,
     entries: LutRam<Bits<3>, 7>,
     /// Cycles for which the frame was there: the last says that its queue is known.
     seen: Reg<Bits<2>>,
@@ -99,10 +101,11 @@ impl<const N: usize> Logic for Steering<N> {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.seen, self.known);
         registers!(self.clock => self.hash, self.hashed, self.spread, self.chosen);
-        registers!(self.clock => self.stood);
+        registers!(self.clock => self.stood, self.told);
         registers!(self.clock => self.entry, self.even, self.first);
         clocked!(self.clock => self.entries);
-        let steer = self.steer.val();
+        self.told.d.next = self.steer.val();
+        let steer = self.told.q.val();
         let meta = self.meta.data.val();
         self.entries.write_enable.next = self.table.valid.val();
         self.entries.write_address.next = self.table.index.val();

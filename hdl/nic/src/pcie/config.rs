@@ -161,6 +161,8 @@ pub struct Config<const VECTORS: usize, const QUEUES: usize> {
     bar: Reg<Bits<48>>,
     interrupt_line: Reg<Bits<8>>,
     d3: Reg<Bit>,
+    /// A cycle late: it goes far.
+    masters: Reg<Bit>,
     enable: Reg<Bit>,
     mask: Reg<Bit>,
     window_bar: Reg<Bits<8>>,
@@ -195,7 +197,9 @@ impl<const VECTORS: usize, const QUEUES: usize> Logic for Config<VECTORS, QUEUES
         self.access.read_data.next = self.read.q.val();
 
         self.memory_enable.next = self.command.q.val().get_bit(1) && !self.d3.q.val();
-        self.bus_master.next = self.command.q.val().get_bit(2) && !self.d3.q.val();
+        registers!(self.clock, self.any_reset => self.masters);
+        self.masters.d.next = self.command.q.val().get_bit(2) && !self.d3.q.val();
+        self.bus_master.next = self.masters.q.val();
         self.base.next = cat::<64>((self.bar.q.val(), bits::<16>(0)));
         self.max_payload.next = self.payload.q.val();
         self.max_read_request.next = self.device_control.q.val().get_bits::<3>(12);

@@ -69,6 +69,12 @@ pub fn merge32(old: Bits<32>, new: Bits<32>, enables: Bits<4>) -> Bits<32> {
     cat::<32>((byte3, byte2, byte1, byte0))
 }
 
+/// `value` or nothing: registers are chosen by AND and OR.
+#[hw]
+pub fn only(wanted: Bit, value: Bits<32>) -> Bits<32> {
+    if wanted { value } else { bits::<32>(0) }
+}
+
 /// As [`fn@merge32`], for half a word.
 #[hw]
 pub fn merge16(old: Bits<16>, new: Bits<16>, enables: Bits<2>) -> Bits<16> {

@@ -2,19 +2,13 @@
 
 use hematite_lang::prelude::*;
 
-use super::ports::{RegisterIn, RegisterOut};
+use super::ports::{RegisterIn, RegisterOut, only};
 
 #[hw]
 enum State {
     Idle,
     Access,
     Done,
-}
-
-/// `value` or nothing.
-#[hw]
-fn only(wanted: Bit, value: Bits<32>) -> Bits<32> {
-    if wanted { value } else { bits::<32>(0) }
 }
 
 /// Carries one register access at a time; `writes` goes before `reads`. Addresses below 0x4000 are

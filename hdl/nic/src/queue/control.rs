@@ -441,7 +441,7 @@ impl Logic for ControlEngine {
             }
             ControlState::Failed => {}
         }
-        if self.locate.found.val() {
+        if self.locate.found.val() && self.locate.valid.val() {
             self.address.d.next = self.locate.address.val();
             self.located.d.next = true;
         }

@@ -2,7 +2,7 @@
 
 use hematite_lang::prelude::*;
 
-use super::fetch::{Element, element_length, ends_chain};
+use super::fetch::{Answer, Element, ends_chain};
 
 /// A ring's elements, at the one who fetches its descriptors.
 #[hw(interface)]
@@ -52,7 +52,7 @@ pub struct ElementStore<const N: usize> {
     /// Rising edge.
     pub clock: Signal<In, Clock>,
     /// The half of a descriptor that has just come, for whichever ring.
-    pub answer: Signal<In, Bits<64>>,
+    pub answer: Signal<In, Answer>,
     /// It has.
     pub answered: Signal<In, Bit>,
     /// The rings.
@@ -70,7 +70,7 @@ impl<const N: usize> Logic for ElementStore<N> {
         clocked!(self.clock => self.memory);
         let answer = self.answer.val();
         if self.answered.val() {
-            self.address.d.next = answer;
+            self.address.d.next = answer.data;
         }
         let mut write = false;
         let mut write_place = cat::<8>((bits::<3>(0), self.rings[0].write_place.val()));
@@ -95,10 +95,10 @@ impl<const N: usize> Logic for ElementStore<N> {
         self.memory.write_address.next = write_place;
         self.memory.write_data.next = Element {
             address: self.address.q.val(),
-            length: element_length(answer),
-            id: answer.get_bits::<16>(32),
+            length: answer.length,
+            id: answer.data.get_bits::<16>(32),
             slots: slots.resize::<8>(),
-            last: ends_chain(answer),
+            last: ends_chain(answer.data),
         };
         self.memory.read_address.next = read_place;
     }

@@ -50,13 +50,34 @@ pub struct Element {
     pub last: Bit,
 }
 
-/// The length in a descriptor's second half, as [`Element`] has it.
+/// A beat of a response, and what it says if it is a descriptor's second half.
+#[hw(value)]
+pub struct Answer {
+    /// Eight bytes.
+    pub data: Bits<64>,
+    /// The response ends here.
+    pub last: Bit,
+    /// It could not be read.
+    pub error: Bit,
+    /// The descriptor's length, as [`Element`] has it.
+    pub length: Bits<16>,
+    /// That is 0.
+    pub empty: Bit,
+}
+
+/// Looks at a beat.
 #[hw]
-pub fn element_length(half: Bits<64>) -> Bits<16> {
-    if half.get_bits::<16>(16).any() {
-        bits::<16>(0xffff)
-    } else {
-        half.get_bits::<16>(0)
+pub fn answer(data: Bits<64>, last: Bit, error: Bit) -> Answer {
+    Answer {
+        data,
+        last,
+        error,
+        length: if data.get_bits::<16>(16).any() {
+            bits::<16>(0xffff)
+        } else {
+            data.get_bits::<16>(0)
+        },
+        empty: !data.get_bits::<32>(0).any(),
     }
 }
 
@@ -116,7 +137,7 @@ pub struct DescriptorFetch {
     /// Reads of descriptors.
     pub request: SlotsOut,
     /// A beat of some ring's response, which is always taken.
-    pub answer: Signal<In, Beat>,
+    pub answer: Signal<In, Answer>,
     /// It is of this one's.
     pub answered: Signal<In, Bit>,
     /// Where elements wait.
@@ -241,7 +262,7 @@ impl Logic for DescriptorFetch {
             || (small && self.slots.q.val() >= size.get_bits::<7>(0));
         self.at_ring_end.d.next = next == size;
         self.unsighted.d.next = self.index.q.val() >= self.presighted.q.val();
-        let length = element_length(data);
+        let length = answer.length;
         // Behind the last element there is room for one that does not count, until the read has ended.
         self.elements.write.next = answered && self.half.q.val();
         self.elements.write_place.next = self.tail.q.val().get_bits::<5>(0);
@@ -309,8 +330,7 @@ impl Logic for DescriptorFetch {
                                     } else {
                                         self.position.d.next = next.get_bits::<12>(0);
                                     }
-                                    let empty = !data.get_bits::<32>(0).any();
-                                    if empty
+                                    if answer.empty
                                         || self.full.q.val()
                                         || data.get_bit(INDIRECT)
                                         || data.get_bit(WRITE) != self.writable.val()

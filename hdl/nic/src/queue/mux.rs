@@ -2,6 +2,7 @@
 
 use hematite_lang::prelude::*;
 
+use super::fetch::{Answer, answer};
 use super::slots::SlotsIn;
 use crate::dma::ports::{ReadRequestOut, WriteRequestIn, WriteRequestOut};
 use crate::virtio::ports::LocateOut;
@@ -19,8 +20,8 @@ struct Reader {
 }
 
 /// Descriptor reads and event reads of `N` rings, at most 8, on one client channel of the read engine. Rings say which
-/// descriptors they want; where those are is asked for here, once it is known whose turn it is: six cycles more, one
-/// request every seven cycles. Rings go in turn; within one, the event read goes first when both are asked for. A request
+/// descriptors they want; where those are is asked for here, once it is known whose turn it is: eight cycles more, one
+/// request every nine cycles. Rings go in turn; within one, the event read goes first when both are asked for. A request
 /// that is offered stays offered until it is taken. Up to ten responses are outstanding; each goes back to who asked, who
 /// always takes it.
 #[hw]
@@ -40,7 +41,7 @@ pub struct ReadMux<const N: usize> {
     /// The request is taken.
     pub second_ready: [Signal<Out, Bit>; N],
     /// A beat of a response.
-    pub answer: Signal<Out, Beat>,
+    pub answer: Signal<Out, Answer>,
     /// It answers descriptors that this ring wanted.
     pub first_answered: [Signal<Out, Bit>; N],
     /// It answers an event read of this ring.
@@ -58,7 +59,7 @@ pub struct ReadMux<const N: usize> {
     held: Reg<Bit>,
     order: Fifo<Reader, 3>,
     owner: Skid<Reader>,
-    answer_at_hand: Reg<Beat>,
+    answer_at_hand: Reg<Answer>,
     first_due: [Reg<Bit>; N],
     second_due: [Reg<Bit>; N],
 }
@@ -77,12 +78,13 @@ impl<const N: usize> Logic for ReadMux<N> {
         }
         let pick = self.pick.q.val();
         let picked = self.picked.q.val();
-        let take = self.locate.found.val();
+        let asks = picked && !self.held.q.val() && self.order.write_ready.val();
+        let take = self.locate.found.val() && asks;
         let mut requests = bits::<N>(0);
         let mut second = false;
         for i in 0..N {
-            let asks = self.first[i].valid.val() || self.second_valid[i].val();
-            requests = requests.replace_bit(i, asks);
+            let wants = self.first[i].valid.val() || self.second_valid[i].val();
+            requests = requests.replace_bit(i, wants);
             if self.turn.grant.val().get_bit(i) {
                 second = self.second_valid[i].val();
             }
@@ -112,7 +114,7 @@ impl<const N: usize> Logic for ReadMux<N> {
         self.locate.queue.next = cat::<5>((bits::<1>(0), pick.ring, self.odd.val()));
         self.locate.driver.next = pick.second;
         self.locate.slot.next = slot;
-        self.locate.valid.next = picked && !self.held.q.val() && self.order.write_ready.val();
+        self.locate.valid.next = asks;
         if !self.held.q.val() {
             self.address.d.next = self.locate.address.val();
             self.length.d.next = if pick.second {
@@ -133,12 +135,11 @@ impl<const N: usize> Logic for ReadMux<N> {
         let owner = self.owner.read_data.val();
         let known = self.owner.read_valid.val();
         // By way of a register: what a descriptor says decides much.
-        self.answer_at_hand.d.next = Beat {
-            data: self.response.data.val(),
-            keep: self.response.keep.val(),
-            last: self.response.last.val(),
-            error: self.response.error.val(),
-        };
+        self.answer_at_hand.d.next = answer(
+            self.response.data.val(),
+            self.response.last.val(),
+            self.response.error.val(),
+        );
         self.answer.next = self.answer_at_hand.q.val();
         self.response.ready.next = known;
         let some = self.response.valid.val() && known;
@@ -173,7 +174,7 @@ struct Waiter {
 
 /// Packet writes and used descriptor writes of `N` rings, at most 8, on one client channel of the write engine, so that
 /// the order in which they are granted is the order in which the host sees them. One request every two cycles. Rings go in
-/// turn; for the one whose turn it is, it is asked where its descriptors are, six cycles more, while packets go on, and
+/// turn; for the one whose turn it is, it is asked where its descriptors are, eight cycles more, while packets go on, and
 /// then it goes first. A request that is offered stays offered until it is taken. Up to six requests run ahead of their
 /// data and up to 32 are not done.
 #[hw]
@@ -271,7 +272,7 @@ impl<const N: usize> Logic for WriteMux<N> {
         if !placed {
             self.place.d.next = self.locate.address.val();
             self.count.d.next = count;
-            self.placed.d.next = self.locate.found.val();
+            self.placed.d.next = self.locate.found.val() && picked;
         } else if free {
             self.placed.d.next = false;
             self.picked.d.next = false;

@@ -2,6 +2,7 @@
 
 use hematite_lang::prelude::*;
 
+use super::fetch::Answer;
 use crate::virtio::ports::{Coalesce, InterruptOut};
 
 /// RING_EVENT_FLAGS_DISABLE (virtio 1.3 section 2.8.14).
@@ -56,7 +57,7 @@ pub struct Notifier<const INTERVAL: usize> {
     /// It is taken.
     pub taken: Signal<In, Bit>,
     /// A beat of some response, which is always taken.
-    pub answer: Signal<In, Beat>,
+    pub answer: Signal<In, Answer>,
     /// It is of the structure's.
     pub answered: Signal<In, Bit>,
     /// The interrupt asked for.

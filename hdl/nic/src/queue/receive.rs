@@ -313,7 +313,7 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.buffers.filled_valid.next = self.filled.read_valid.val();
         self.filled.read_ready.next = self.buffers.filled_ready.val();
 
-        self.elements.answer.next = self.read_mux.answer.val().data;
+        self.elements.answer.next = self.read_mux.answer.val();
         self.elements.answered.next = answered;
         self.read_mux.odd.next = false;
         self.write_mux.odd.next = false;

@@ -3,7 +3,7 @@
 use hematite_lang::prelude::*;
 
 use super::elements::ElementsOut;
-use super::fetch::{DescriptorFetch, Element};
+use super::fetch::{Answer, DescriptorFetch, Element};
 use super::lifecycle::Lifecycle;
 use super::notify::Notifier;
 use super::slots::SlotsOut;
@@ -62,7 +62,7 @@ pub struct Ring<const A: usize, const USED_HOLD: usize, const EVENT_INTERVAL: us
     /// Reads of descriptors.
     pub descriptors: SlotsOut,
     /// A beat of some response, which is always taken.
-    pub answer: Signal<In, Beat>,
+    pub answer: Signal<In, Answer>,
     /// It is of the descriptors'.
     pub descriptors_answered: Signal<In, Bit>,
     /// Where elements wait.

@@ -190,7 +190,7 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.packet.valid.next = self.packets.read_valid.val();
         self.packets.read_ready.next = self.packet.ready.val();
 
-        self.elements.answer.next = self.read_mux.answer.val().data;
+        self.elements.answer.next = self.read_mux.answer.val();
         self.elements.answered.next = answered;
         self.read_mux.odd.next = true;
         self.write_mux.odd.next = true;

@@ -14,6 +14,7 @@ const WORDS: usize = 6;
 #[hw]
 enum Lookup {
     Question,
+    Place,
     Memory,
     Base,
     Sum,
@@ -24,8 +25,8 @@ enum Lookup {
 /// block RAM: once for the driver that reads them back, once for the engines, which ask for the address of a descriptor
 /// or of the driver event suppression structure. No engine writes the device area.
 ///
-/// An engine has its answer four cycles after it asked; several are answered in turn, one every five cycles. One that asks
-/// no more, because it was reset, gets none.
+/// An engine has its answer six cycles after it asked; several are answered in turn, one every six cycles. What comes to one
+/// that asks no more, because it was reset, is no answer.
 ///
 /// `number` and `word` must be the same in the cycle before a `write` or a look at `read`, and writes of a word two
 /// cycles apart.
@@ -61,12 +62,16 @@ pub struct Areas<const QUEUES: usize> {
     known: Reg<Bit>,
     turn: RoundRobin<CLIENTS, 3>,
     state: Reg<Lookup>,
-    /// Whom it is for.
+    /// Who asked in the cycle before: engines are far away.
+    asking: Reg<Bits<CLIENTS>>,
+    /// Whom it is for, and what that one asks for.
     pick: Reg<Bits<3>>,
+    asked: Reg<Bits<5>>,
+    driver: Reg<Bit>,
+    slot: Reg<Bits<12>>,
     low_known: Reg<Bit>,
     high_known: Reg<Bit>,
     base: Reg<Bits<64>>,
-    offset: Reg<Bits<16>>,
     address: Reg<Bits<64>>,
 }
 
@@ -77,8 +82,9 @@ impl<const QUEUES: usize> Logic for Areas<QUEUES> {
         registers!(self.clock => self.known);
         clocked!(self.clock => self.memory, self.low, self.high);
         clocked!(self.clock, self.reset => self.turn);
-        registers!(self.clock, self.reset => self.state);
-        registers!(self.clock => self.pick, self.low_known, self.high_known, self.base, self.offset, self.address);
+        registers!(self.clock, self.reset => self.state, self.asking);
+        registers!(self.clock => self.pick, self.asked, self.driver, self.slot);
+        registers!(self.clock => self.low_known, self.high_known, self.base, self.address);
         let queue = self.number.val();
         let word = self.word.val();
         let old = if self.known.q.val() {
@@ -102,30 +108,30 @@ impl<const QUEUES: usize> Logic for Areas<QUEUES> {
         self.high.write_enable.next = engines && word.get_bit(0);
 
         // What is asked for by the engine whose turn it is.
-        let mut asked = bits::<5>(0);
-        let mut driver = false;
-        let mut slot = bits::<12>(0);
+        let asked = self.asked.q.val();
+        let driver = self.driver.q.val();
         let mut asks = false;
         let mut requests = bits::<CLIENTS>(0);
         let answer = matches!(self.state.q.val(), Lookup::Answer);
         for c in 0..CLIENTS {
-            requests = requests.replace_bit(c, self.locate[c].valid.val());
             let mine = self.pick.q.val() == bits::<3>(c as u64);
             if mine {
-                asked = self.locate[c].queue.val();
-                driver = self.locate[c].driver.val();
-                slot = self.locate[c].slot.val();
+                self.asked.d.next = self.locate[c].queue.val();
+                self.driver.d.next = self.locate[c].driver.val();
+                self.slot.d.next = self.locate[c].slot.val();
                 asks = self.locate[c].valid.val();
             }
+            requests = requests.replace_bit(c, self.locate[c].valid.val() && !(answer && mine));
             self.locate[c].address.next = self.address.q.val();
-            self.locate[c].found.next = answer && mine && self.locate[c].valid.val();
+            self.locate[c].found.next = answer && mine;
         }
+        self.asking.d.next = requests;
+        let requests = self.asking.q.val();
         let place = cat::<6>((asked, driver));
         self.low.read_address.next = place;
         self.high.read_address.next = place;
         self.turn.requests.next = requests;
         self.turn.advance.next = false;
-        self.offset.d.next = cat::<16>((slot, bits::<4>(0)));
         self.base.d.next = cat::<64>((
             if self.high_known.q.val() {
                 self.high.read_data.val()
@@ -138,9 +144,10 @@ impl<const QUEUES: usize> Logic for Areas<QUEUES> {
                 bits::<32>(0)
             },
         ));
-        self.address.d.next = self.base.q.val() + self.offset.q.val().resize::<64>();
+        self.address.d.next = self.base.q.val() + cat::<16>((self.slot.q.val(), bits::<4>(0))).resize::<64>();
         self.state.d.next = if asks {
             match self.state.q.val() {
+                Lookup::Place => Lookup::Memory,
                 Lookup::Memory => Lookup::Base,
                 Lookup::Base => Lookup::Sum,
                 Lookup::Sum => Lookup::Answer,
@@ -153,7 +160,7 @@ impl<const QUEUES: usize> Logic for Areas<QUEUES> {
             self.turn.advance.next = true;
             self.pick.d.next = self.turn.index.val();
             self.state.d.next = if requests.any() {
-                Lookup::Memory
+                Lookup::Place
             } else {
                 Lookup::Question
             };

@@ -63,7 +63,7 @@ pub struct LocateOut {
     pub valid: Signal<Out, Bit>,
     /// Its first byte.
     pub address: Signal<In, Bits<64>>,
-    /// That is known: high for one cycle.
+    /// That is known: high for one cycle. Means nothing to one that asks no more.
     pub found: Signal<In, Bit>,
 }
 
@@ -81,7 +81,7 @@ pub struct LocateIn {
     pub valid: Signal<In, Bit>,
     /// Its first byte.
     pub address: Signal<Out, Bits<64>>,
-    /// That is known: high for one cycle.
+    /// That is known: high for one cycle. Means nothing to one that asks no more.
     pub found: Signal<Out, Bit>,
 }
 

@@ -66,6 +66,10 @@ pub struct FlowTable {
     aged: Reg<Bits<3>>,
     aged_open: Reg<Bit>,
     aged_last: Reg<Bit>,
+    /// Each is looked at for two cycles: what the comparisons say counts in the second.
+    second: Reg<Bit>,
+    older: Reg<Bit>,
+    late: Reg<Bit>,
     /// The oldest of those looked at in this round.
     best: Reg<Bits<3>>,
     best_age: Reg<Bits<20>>,
@@ -81,7 +85,8 @@ impl Logic for FlowTable {
     fn update(&mut self) {
         registers!(self.clock, self.reset => self.opened, self.scan, self.aged_open, self.aged_last);
         registers!(self.clock, self.reset => self.best_valid, self.found_valid, self.overdue_valid);
-        registers!(self.clock, self.reset => self.now);
+        registers!(self.clock, self.reset => self.now, self.second);
+        registers!(self.clock => self.older, self.late);
         registers!(self.clock => self.age, self.aged, self.best, self.best_age, self.found, self.overdue);
         clocked!(self.clock => self.stamps);
         for i in 0..CONTEXTS {
@@ -101,30 +106,35 @@ impl Logic for FlowTable {
         }
         self.hits.next = hits;
 
-        // One context a cycle.
+        // One context every other cycle.
         let scan = self.scan.q.val();
         self.stamps.read_address.next = scan;
-        self.scan.d.next = scan + 1;
+        let second = self.second.q.val();
+        self.second.d.next = !second;
+        if second {
+            self.scan.d.next = scan + 1;
+        }
         self.age.d.next = now - self.stamps.read_data.val();
         self.aged.d.next = scan;
         self.aged_open.d.next = open.get_bit(scan.index());
         self.aged_last.d.next = scan.all();
         let age = self.age.q.val();
-        let older = !self.best_valid.q.val() || age > self.best_age.q.val();
+        self.older.d.next = !self.best_valid.q.val() || age > self.best_age.q.val();
+        self.late.d.next = age >= self.timeout.val();
         let mut best = self.best.q.val();
-        if self.aged_open.q.val() {
-            if older {
+        if self.aged_open.q.val() && !second {
+            if self.older.q.val() {
                 best = self.aged.q.val();
                 self.best_age.d.next = age;
             }
             self.best_valid.d.next = true;
-            if age >= self.timeout.val() {
+            if self.late.q.val() {
                 self.overdue.d.next = self.aged.q.val();
                 self.overdue_valid.d.next = true;
             }
         }
         self.best.d.next = best;
-        if self.aged_last.q.val() {
+        if self.aged_last.q.val() && !second {
             self.found.d.next = best;
             self.found_valid.d.next = self.best_valid.q.val() || self.aged_open.q.val();
             self.best_valid.d.next = false;
@@ -162,6 +172,7 @@ impl Logic for FlowTable {
         // What was found out is no longer true: look again.
         if changed {
             self.scan.d.next = bits::<3>(0);
+            self.second.d.next = false;
             self.aged_open.d.next = false;
             self.aged_last.d.next = false;
             self.best_valid.d.next = false;
