@@ -146,7 +146,7 @@ impl<const PAIRS: usize> Logic for MultiQueue<PAIRS> {
         self.bad.d.next = bad && !step.start;
         let enough = step.length.get_bits::<10>(0) > key_at + bits::<10>(KEY_BYTES as u64);
         // Of a longer one `position` would come round again.
-        let whole = enough && !step.length.get_bits::<7>(9).any() && !bad;
+        let whole = enough && !step.length.get_bits::<7>(9).any() && !self.bad.q.val();
         let pairs = word.any() && word <= bits::<16>(PAIRS as u64) && step.length == bits::<16>(2);
         if step.start {
             self.accept.d.next = false;

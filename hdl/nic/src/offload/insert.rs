@@ -97,7 +97,7 @@ pub struct ChecksumInserter<const A: usize> {
     finished: Reg<Bits<POINTER>>,
     commit: Reg<Bits<POINTER>>,
     read: Reg<Bits<POINTER>>,
-    /// Places that are free, as of the cycle before.
+    /// Places that are free, as of two cycles before.
     #[reset(bits::<POINTER>(1 << A))]
     free: Reg<Bits<POINTER>>,
     room: Reg<Bit>,
@@ -201,8 +201,8 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
         let keep = self.frame.keep.val();
         let closing = self.closing.q.val();
         let room = self.room.q.val();
-        // A beat that is taken in this cycle is not counted yet: so the last one stays free.
-        self.room.d.next = self.free.q.val().get_bits::<11>(1).any();
+        // Beats that are taken in this cycle and the one before are not counted yet: so the last ones stay free.
+        self.room.d.next = self.free.q.val().get_bits::<10>(2).any();
         let field_valid = self.field_valid.q.val();
         let ready = room && !field_valid && !(last && closing);
         self.frame.ready.next = ready;
@@ -243,7 +243,7 @@ impl<const A: usize> Logic for ChecksumInserter<A> {
         }
         self.write.d.next = write;
         // Where the writer must stop is the size of the memory ahead of the reader.
-        self.free.d.next = self.read.q.val() + bits::<POINTER>(1 << A) - write;
+        self.free.d.next = self.read.q.val() + bits::<POINTER>(1 << A) - self.write.q.val();
         self.commit.d.next = self.finished.q.val();
 
         // What the memory takes.

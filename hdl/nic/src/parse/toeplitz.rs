@@ -234,7 +234,9 @@ impl Logic for Toeplitz {
         if take {
             self.next.d.next = next + 1;
         }
-        let next_place = self.next.d.val() + skipped;
+        // Both places are known before it is, whether this one is taken.
+        let place_after = place + 1;
+        let next_place = if take { place_after } else { place };
         self.address_words.read_address.next = next_place.get_bits::<2>(3).resize::<5>();
 
         // The key beside it.

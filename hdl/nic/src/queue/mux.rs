@@ -21,7 +21,7 @@ struct Reader {
 
 /// Descriptor reads and event reads of `N` rings, at most 8, on one client channel of the read engine. Rings say which
 /// descriptors they want; where those are is asked for here, once it is known whose turn it is: eight cycles more, one
-/// request every nine cycles. Rings go in turn; within one, the event read goes first when both are asked for. A request
+/// request every ten cycles. Rings go in turn; within one, the event read goes first when both are asked for. A request
 /// that is offered stays offered until it is taken. Up to ten responses are outstanding; each goes back to who asked, who
 /// always takes it.
 #[hw]
@@ -54,6 +54,8 @@ pub struct ReadMux<const N: usize> {
     /// Who goes next.
     pick: Reg<Reader>,
     picked: Reg<Bit>,
+    /// That request was taken in the cycle before, which its ring hears now.
+    taken: Reg<Bit>,
     address: Reg<Bits<64>>,
     length: Reg<Bits<9>>,
     held: Reg<Bit>,
@@ -67,7 +69,7 @@ pub struct ReadMux<const N: usize> {
 #[hw]
 impl<const N: usize> Logic for ReadMux<N> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.held, self.picked);
+        registers!(self.clock, self.reset => self.held, self.picked, self.taken);
         registers!(self.clock => self.address, self.length, self.pick, self.answer_at_hand);
         clocked!(self.clock, self.reset => self.turn, self.order, self.owner);
         self.request.address.next = self.address.q.val();
@@ -78,7 +80,8 @@ impl<const N: usize> Logic for ReadMux<N> {
         }
         let pick = self.pick.q.val();
         let picked = self.picked.q.val();
-        let asks = picked && !self.held.q.val() && self.order.write_ready.val();
+        let taken = self.taken.q.val();
+        let asks = picked && !taken && !self.held.q.val() && self.order.write_ready.val();
         let take = self.locate.found.val() && asks;
         let mut requests = bits::<N>(0);
         let mut second = false;
@@ -97,15 +100,16 @@ impl<const N: usize> Logic for ReadMux<N> {
                 second,
             };
             self.picked.d.next = requests.any();
-        } else if take {
+        } else if taken {
             self.picked.d.next = false;
         }
+        self.taken.d.next = take;
         let mut slot = bits::<12>(0);
         let mut count = bits::<5>(0);
         for i in 0..N {
             let mine = pick.ring == bits::<3>(i as u64);
-            self.second_ready[i].next = take && mine && pick.second;
-            self.first[i].ready.next = take && mine && !pick.second;
+            self.second_ready[i].next = taken && mine && pick.second;
+            self.first[i].ready.next = taken && mine && !pick.second;
             if mine && !pick.second {
                 slot = self.first[i].slot.val();
                 count = self.first[i].count.val();

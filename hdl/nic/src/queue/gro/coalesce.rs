@@ -143,6 +143,9 @@ pub struct Coalescer<const N: usize> {
     /// Counter event: a frame is discarded because its queue does not run.
     pub rx_stopped: Signal<Out, Bit>,
     state: Reg<CoalesceState>,
+    /// `stop`, a cycle late: a queue whose frame is at hand, or that has a context, does not rest meanwhile.
+    #[reset(true)]
+    stopping: [Reg<Bit>; N],
     table: FlowTable,
     contexts: LutRam<Held, 3>,
     /// The frame's flow has these contexts: at most one.
@@ -253,7 +256,9 @@ impl<const N: usize> Logic for Coalescer<N> {
         let mut mine = bits::<8>(0);
         for q in 0..N {
             let here = queue == bits::<3>(q as u64);
-            let ends = self.stop[q].val();
+            registers!(self.clock, self.reset => self.stopping[q]);
+            self.stopping[q].d.next = self.stop[q].val();
+            let ends = self.stopping[q].q.val();
             if here {
                 stop = ends;
                 self.at_hand.d.next = self.stock[q].val().resize::<24>();
