@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::ours::CHUNK;
+use crate::ours::{CHUNK, SEND_BUFFER};
 use crate::{Meter, Transfer};
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -14,8 +14,6 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, IpCidr};
 
 const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-/// Bytes of each buffer of a socket.
-const RING: usize = 256 * 1024;
 /// An acknowledgment is shorter, a segment with payload longer.
 const SHORT: usize = 100;
 
@@ -91,7 +89,7 @@ pub fn run(bytes: usize, idle: usize) -> Transfer {
         });
         iface
     });
-    let ring = || tcp::SocketBuffer::new(vec![0; RING]);
+    let ring = || tcp::SocketBuffer::new(vec![0; SEND_BUFFER]);
     let mut sets = [SocketSet::new(vec![]), SocketSet::new(vec![])];
     let handles = [0, 1].map(|n| sets[n].add(tcp::Socket::new(ring(), ring())));
     sets[1]
