@@ -359,7 +359,12 @@ fn n14_pairs_and_table_change_while_packets_are_merged() -> Result<()> {
         sent.extend(frames);
         rig.host.run_for(SimTime::from_us(rng.random_range(0..200)))?;
         if round % 2 == 0 {
-            let pairs = rng.random_range(1..=PAIRS);
+            // Both at first: each queue must have had something.
+            let pairs = if round == 0 {
+                PAIRS
+            } else {
+                rng.random_range(1..=PAIRS)
+            };
             rig.host.net.set_channels(pairs.into())?;
         } else {
             let pairs = rig.host.net.channels().combined as u16;
