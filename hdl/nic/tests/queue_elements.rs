@@ -51,7 +51,7 @@ fn each_ring_reads_what_was_stored_for_it() {
             show(&mut bench, data, length, answered)?;
             let writer = (answered && second).then(|| rng.random_range(0..RINGS));
             let mut written = None;
-            for ring in 0..RINGS {
+            for (ring, table) in table.iter_mut().enumerate() {
                 let (place, slots) = (rng.random_range(0..PLACES), rng.random_range(1..=64u64));
                 bench.set(&format!("rings_{ring}_write"), (writer == Some(ring)).into())?;
                 bench.set(&format!("rings_{ring}_write_place"), place as u128)?;
@@ -59,7 +59,7 @@ fn each_ring_reads_what_was_stored_for_it() {
                 if writer == Some(ring) {
                     written = Some((ring, place));
                     let id = data >> 32 & 0xffff;
-                    table[ring][place] = Some((address, length, id, slots, data & NEXT == 0));
+                    table[place] = Some((address, length, id, slots, data & NEXT == 0));
                 }
             }
             // Nobody reads what is not there yet.
