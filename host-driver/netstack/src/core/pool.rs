@@ -127,9 +127,12 @@ impl SkbPool {
     #[cold]
     fn create(&mut self, size: usize) -> SkBuff {
         let mut skb = SkBuff::with_capacity(size);
-        // The others have room for the payload.
-        if size == SKB_SMALL_HEAD {
-            skb.reserve_frags();
+        match SizeClass::of(size) {
+            // The others have room for the payload.
+            Some(SizeClass::SmallHead) => skb.reserve_frags(),
+            // Any may be the first of a merged packet.
+            Some(SizeClass::Small) => skb.reserve_frag_list(),
+            _ => {}
         }
         self.stats.created += 1;
         skb

@@ -34,6 +34,9 @@ pub struct Gso {
     pub kind: GsoType,
 }
 
+/// Segments of MTU 1500 in the largest packet.
+const MERGED_SEGS: usize = 45;
+
 /// A place in the pages of a packet.
 #[derive(Debug, Default)]
 pub(crate) struct FragCursor {
@@ -92,6 +95,11 @@ impl SkBuff {
     /// Gets the memory that a packet of TCP may need beside its buffer, now and not when it is first needed.
     pub(crate) fn reserve_frags(&mut self) {
         self.0.shared.frags.reserve();
+    }
+
+    /// Gets the memory that a packet merged of segments of MTU 1500 needs beside its buffer, likewise.
+    pub(crate) fn reserve_frag_list(&mut self) {
+        self.0.frag_list.reserve(MERGED_SEGS - 1);
     }
 
     /// Lets the packet go on with part of a page (`skb_fill_page_desc`), which has one more holder then, or none
