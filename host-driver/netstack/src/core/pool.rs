@@ -13,7 +13,7 @@ pub struct SkbPoolStats {
     pub recycled: u64,
     /// Buffers given back that were freed: the pool was full or they are of no size class.
     pub freed: u64,
-    /// Requests that no memory was found for.
+    /// Requests that no size class is large enough for.
     pub failed: u64,
     /// Pages made anew.
     pub pages_created: u64,
@@ -104,7 +104,8 @@ impl SkbPool {
         }
     }
 
-    /// An empty buffer with room for `size` bytes, or `None` if no size class is large enough. Content of a recycled buffer is not cleared.
+    /// An empty buffer with room for `size` bytes, or `None` if no size class is large enough. Content of a recycled
+    /// buffer is not cleared.
     #[inline]
     pub fn alloc(&mut self, size: usize) -> Option<SkBuff> {
         let Some(class) = self.classes.iter_mut().find(|c| c.size >= size) else {
@@ -183,7 +184,7 @@ impl SkbPool {
     }
 
     /// A copy of a packet in one buffer, headers in front of `data` not included (`skb_copy`), or `None` if
-    /// there is no memory.
+    /// no size class is large enough.
     pub(crate) fn copy(&mut self, skb: &SkBuff) -> Option<SkBuff> {
         let mut copy = self.alloc(skb.headroom() + skb.len())?;
         match copy.copy_packet(skb) {
@@ -207,7 +208,7 @@ impl SkbPool {
     /// The packet in one buffer, as devices without scatter-gather need it (`skb_linearize`).
     ///
     /// # Errors
-    /// The packet as it was, if there is no memory or no buffer is large enough.
+    /// The packet as it was, if no buffer is large enough.
     pub fn linearize(&mut self, skb: SkBuff) -> Result<SkBuff, SkBuff> {
         if !skb.is_nonlinear() {
             return Ok(skb);

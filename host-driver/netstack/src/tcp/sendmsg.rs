@@ -91,7 +91,7 @@ impl TcpSock {
     }
 
     /// Fills one page and queues it, in entries of `goal` bytes at most, of segments of `mss`; how many bytes
-    /// (`skb_copy_to_page_nocache`). None if there is no memory.
+    /// (`skb_copy_to_page_nocache`). 0 if no page is so large.
     fn queue_page(&mut self, net: &mut Net<'_>, buf: &[u8], (goal, mss): (usize, usize)) -> usize {
         let Some(page) = net.pool.alloc_page(buf.len(), mss) else {
             return 0;
