@@ -8,7 +8,7 @@ use crate::pins::CardPins;
 use crate::raw_host::RawHost;
 use crate::time::SimTime;
 use crate::wire::Wire;
-use crate::wire::generator::{Checker, Generator, GeneratorConfig, Pace, write_test_frame};
+use crate::wire::generator::{Arrivals, Checker, Generator, GeneratorConfig, Pace, write_test_frame};
 use hematite_bus::DmaSpace;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -73,8 +73,11 @@ impl Load {
 /// One measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
-    /// Of the line rate; with both directions loaded, of the worse one.
+    /// Of the line rate, transmit from the time on when the card's reads ahead are under way; with both directions
+    /// loaded, of the worse one.
     pub share: f64,
+    /// Octet times that the wire from the card stood idle before that time, its first frame sent.
+    pub fill: u64,
     /// Frames that did not arrive, both directions.
     pub lost: u64,
     /// Core cycles per frame and direction.
@@ -168,15 +171,23 @@ pub fn measure<C: CardPins>(
     let lost = checker.lost_of(to_card) + peer.checker.lost_of(from_card);
     let frame_time = (size + LINE_OVERHEAD) as u64 * PS_PER_OCTET;
     let rx_share = (to_card > 0).then(|| checker.counters().good as f64 / to_card as f64);
-    let tx_share = (from_card > 0).then(|| match peer.received_span() {
-        Some((first, last)) if last > first => {
-            (peer.checker.counters().good.saturating_sub(1) * frame_time) as f64 / (last - first).ps() as f64
+    let arrivals = peer.arrivals();
+    let tx_share = (from_card > 0).then(|| match arrivals {
+        Some(came) if came.latest > came.filled => {
+            (came.since_filled() * frame_time) as f64 / (came.latest - came.filled).ps() as f64
         }
         _ => 0.0,
+    });
+    let fill = arrivals.map_or(0, |came| {
+        (came.filled - came.first)
+            .ps()
+            .saturating_sub(Arrivals::FILLING * frame_time)
+            / PS_PER_OCTET
     });
     let share = rx_share.into_iter().chain(tx_share).fold(1.0, f64::min);
     Ok(Measured {
         share,
+        fill,
         lost,
         cycles_per_packet: frame_time as f64 / share / CYCLE.ps() as f64,
         up: traffic.up.link_bytes() as f64 / frames as f64,

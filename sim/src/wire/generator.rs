@@ -136,6 +136,49 @@ impl Checker {
     }
 }
 
+/// When frames came from the card, at their ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrivals {
+    /// The first.
+    pub first: SimTime,
+    /// The one after [`Arrivals::FILLING`] frames, when the card's reads ahead keep up with the wire; the first
+    /// until then.
+    pub filled: SimTime,
+    /// The latest.
+    pub latest: SimTime,
+    /// How many.
+    pub frames: u64,
+}
+
+impl Arrivals {
+    /// Frames that leave while the card's first descriptor and data reads are still on their way.
+    pub const FILLING: u64 = 16;
+
+    /// Frames from [`Arrivals::filled`] on.
+    pub fn since_filled(&self) -> u64 {
+        self.frames.saturating_sub(Self::FILLING + 1)
+    }
+
+    fn and(earlier: Option<Self>, now: SimTime) -> Self {
+        let before = earlier.unwrap_or(Arrivals {
+            first: now,
+            filled: now,
+            latest: now,
+            frames: 0,
+        });
+        Arrivals {
+            filled: if before.frames == Self::FILLING {
+                now
+            } else {
+                before.filled
+            },
+            latest: now,
+            frames: before.frames + 1,
+            ..before
+        }
+    }
+}
+
 /// Sends seeded frames to the card and checks those that come from it.
 pub struct Generator {
     config: GeneratorConfig,
@@ -146,7 +189,7 @@ pub struct Generator {
     line_time: u64,
     /// Checks the other direction.
     pub checker: Checker,
-    span: Option<(SimTime, SimTime)>,
+    arrivals: Option<Arrivals>,
 }
 
 impl Generator {
@@ -161,7 +204,7 @@ impl Generator {
             sent: 0,
             line_time: 0,
             checker: Checker::default(),
-            span: None,
+            arrivals: None,
         }
     }
 
@@ -175,9 +218,9 @@ impl Generator {
         self.line_time
     }
 
-    /// When the first and the latest frame came from the card, at their ends.
-    pub fn received_span(&self) -> Option<(SimTime, SimTime)> {
-        self.span
+    /// When frames came from the card.
+    pub fn arrivals(&self) -> Option<Arrivals> {
+        self.arrivals
     }
 
     /// Whether all frames have been sent.
@@ -214,8 +257,7 @@ impl WireEndpoint for Generator {
     }
 
     fn receive(&mut self, now: SimTime, frame: &[u8]) {
-        let (first, _) = self.span.unwrap_or((now, now));
-        self.span = Some((first, now));
+        self.arrivals = Some(Arrivals::and(self.arrivals, now));
         self.checker.check(frame);
     }
 }

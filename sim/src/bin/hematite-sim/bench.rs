@@ -6,6 +6,7 @@ use hematite_sim::demo::{self, DemoOptions, MAX_DATAGRAM};
 use hematite_sim::line_rate::{self, FCS, LINE_OVERHEAD, Load};
 use hematite_sim::offload_bench::{self, Receive};
 use hematite_sim::record::{Recorder, Recording};
+use hematite_sim::wire::generator::Arrivals;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use std::io::ErrorKind;
@@ -30,6 +31,7 @@ pub fn run(arguments: &BenchArguments) -> Result<ExitCode> {
     let mut lines = Vec::new();
     let mut pcie = json!({});
     let mut cycles_per_packet_64 = Value::Null;
+    let mut fill = 0;
     for load in Load::ALL {
         let mut by_size = json!({});
         let mut line = format!("  {:<5}", load.name());
@@ -44,7 +46,9 @@ pub fn run(arguments: &BenchArguments) -> Result<ExitCode> {
                 frames,
             )
             .with_context(|| format!("{} at {size} bytes", load.name()))?;
-            by_size[size.to_string()] = json!({"share": measured.share, "lost": measured.lost});
+            by_size[size.to_string()] =
+                json!({"share": measured.share, "lost": measured.lost, "fill": measured.fill});
+            fill = fill.max(measured.fill);
             line += &format!(" {:>7.1} %{}", measured.share * 100.0, lost_mark(measured.lost));
             if size == SIZES[0] {
                 let in_memory = (size - FCS) as f64;
@@ -84,6 +88,10 @@ pub fn run(arguments: &BenchArguments) -> Result<ExitCode> {
     for line in lines {
         println!("{line}");
     }
+    println!(
+        "transmit counts from the {}th frame on: until then the wire idled {fill} octet times at most",
+        Arrivals::FILLING + 1
+    );
     let bytes = |key: &str| pcie[key].as_f64().unwrap_or(f64::NAN);
     println!(
         "core cycles per 64-byte frame, both at once: {:.1} (the wire allows 84; target 16)",
