@@ -40,6 +40,9 @@ pub enum MeasureError {
     /// The card broke a rule.
     #[error("the card broke a rule: {0}")]
     Violation(Violation),
+    /// A share needs frames after those that the start is made of.
+    #[error("{0} frames are too few to measure transmit with: at least {least}", least = Arrivals::FILLING + 2)]
+    TooFewFrames(u64),
     /// A frame into an idle card raised no interrupt.
     #[error("no interrupt for a frame into an idle card")]
     NoInterrupt,
@@ -73,10 +76,10 @@ impl Load {
 /// One measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
-    /// Of the line rate, transmit from the time on when the card's reads ahead are under way; with both directions
-    /// loaded, of the worse one.
+    /// Of the line rate, transmit from the frame after [`Arrivals::FILLING`] on; with both directions loaded, of the
+    /// worse one.
     pub share: f64,
-    /// Octet times that the wire from the card stood idle before that time, its first frame sent.
+    /// Octet times that the wire from the card stood idle between the first frame and that one.
     pub fill: u64,
     /// Frames that did not arrive, both directions.
     pub lost: u64,
@@ -131,6 +134,9 @@ pub fn measure<C: CardPins>(
         Load::Transmit => (0, frames),
         Load::Both => (frames, frames),
     };
+    if from_card > 0 && from_card < Arrivals::FILLING + 2 {
+        return Err(MeasureError::TooFewFrames(from_card));
+    }
     let mut host = raw_host(card, seed, size)?;
     let mac = host.mac();
     let mut checker = Checker::default();
@@ -171,19 +177,23 @@ pub fn measure<C: CardPins>(
     let lost = checker.lost_of(to_card) + peer.checker.lost_of(from_card);
     let frame_time = (size + LINE_OVERHEAD) as u64 * PS_PER_OCTET;
     let rx_share = (to_card > 0).then(|| checker.counters().good as f64 / to_card as f64);
-    let arrivals = peer.arrivals();
-    let tx_share = (from_card > 0).then(|| match arrivals {
-        Some(came) if came.latest > came.filled => {
-            (came.since_filled() * frame_time) as f64 / (came.latest - came.filled).ps() as f64
+    let (tx_share, fill) = match peer.arrivals() {
+        Some(Arrivals {
+            first,
+            filled: Some(filled),
+            latest,
+            frames,
+        }) if latest > filled => {
+            let line_time = (frames - Arrivals::FILLING - 1) * frame_time;
+            let filling = Arrivals::FILLING * frame_time;
+            (
+                line_time as f64 / (latest - filled).ps() as f64,
+                (filled - first).ps().saturating_sub(filling) / PS_PER_OCTET,
+            )
         }
-        _ => 0.0,
-    });
-    let fill = arrivals.map_or(0, |came| {
-        (came.filled - came.first)
-            .ps()
-            .saturating_sub(Arrivals::FILLING * frame_time)
-            / PS_PER_OCTET
-    });
+        _ => (0.0, 0),
+    };
+    let tx_share = (from_card > 0).then_some(tx_share);
     let share = rx_share.into_iter().chain(tx_share).fold(1.0, f64::min);
     Ok(Measured {
         share,
@@ -233,7 +243,9 @@ mod tests {
         assert_eq!(rx.lost, 2000 - (rx.share * 2000.0).round() as u64);
         let tx = measure(SoftCard::endpoint(), 1, Load::Transmit, 64, 300).expect("measured");
         assert!(tx.share < 0.9 && tx.share > 0.05, "{tx:?}");
-        assert_eq!(tx.lost, 0);
+        assert!(tx.lost == 0 && tx.fill > 0, "{tx:?}");
+        let few = measure(SoftCard::endpoint(), 1, Load::Transmit, 64, 17);
+        assert!(matches!(few, Err(MeasureError::TooFewFrames(17))), "{few:?}");
     }
 
     #[test]

@@ -131,6 +131,9 @@ fn line_rate_both_ways_at_once() -> Result<()> {
     let seed = seed();
     let model = hematite_card::card().instantiate(seed)?;
     let measured = measure(VerilatedCard::new(model)?, seed, Load::Both, LONGEST + 4, 60)?;
-    ensure!(measured.lost == 0 && measured.share > 0.999, "{measured:?}");
+    ensure!(
+        measured.lost == 0 && measured.share > 0.999 && measured.fill == 0,
+        "{measured:?}"
+    );
     Ok(())
 }

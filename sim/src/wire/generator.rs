@@ -136,14 +136,13 @@ impl Checker {
     }
 }
 
-/// When frames came from the card, at their ends.
+/// When well-formed test frames came from the card, at their ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrivals {
     /// The first.
     pub first: SimTime,
-    /// The one after [`Arrivals::FILLING`] frames, when the card's reads ahead keep up with the wire; the first
-    /// until then.
-    pub filled: SimTime,
+    /// The one after [`Arrivals::FILLING`] others.
+    pub filled: Option<SimTime>,
     /// The latest.
     pub latest: SimTime,
     /// How many.
@@ -151,30 +150,19 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// Frames that leave while the card's first descriptor and data reads are still on their way.
+    /// Frames that a card may send while its first descriptor and data reads are still on their way: more than leave
+    /// in a few round trips at 64 bytes.
     pub const FILLING: u64 = 16;
 
-    /// Frames from [`Arrivals::filled`] on.
-    pub fn since_filled(&self) -> u64 {
-        self.frames.saturating_sub(Self::FILLING + 1)
-    }
-
     fn and(earlier: Option<Self>, now: SimTime) -> Self {
-        let before = earlier.unwrap_or(Arrivals {
-            first: now,
-            filled: now,
-            latest: now,
-            frames: 0,
-        });
+        let frames = earlier.map_or(0, |before| before.frames);
         Arrivals {
-            filled: if before.frames == Self::FILLING {
-                now
-            } else {
-                before.filled
-            },
+            first: earlier.map_or(now, |before| before.first),
+            filled: earlier
+                .and_then(|before| before.filled)
+                .or((frames == Self::FILLING).then_some(now)),
             latest: now,
-            frames: before.frames + 1,
-            ..before
+            frames: frames + 1,
         }
     }
 }
@@ -218,7 +206,7 @@ impl Generator {
         self.line_time
     }
 
-    /// When frames came from the card.
+    /// When frames came from the card that the checker found good.
     pub fn arrivals(&self) -> Option<Arrivals> {
         self.arrivals
     }
@@ -257,7 +245,46 @@ impl WireEndpoint for Generator {
     }
 
     fn receive(&mut self, now: SimTime, frame: &[u8]) {
-        self.arrivals = Some(Arrivals::and(self.arrivals, now));
+        let good = self.checker.counters().good;
         self.checker.check(frame);
+        if self.checker.counters().good > good {
+            self.arrivals = Some(Arrivals::and(self.arrivals, now));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrivals_are_of_good_frames_and_know_when_the_start_is_over() {
+        let config = GeneratorConfig {
+            destination: [2; 6],
+            source: [4; 6],
+            sizes: MIN_FRAME..=MIN_FRAME,
+            count: 0,
+            pace: Pace::LineRate,
+        };
+        let mut generator = Generator::new(config, 1, SimTime::ZERO);
+        let mut frame = Vec::new();
+        for n in 0..Arrivals::FILLING + 3 {
+            let came = generator.arrivals();
+            assert_eq!(came.and_then(|came| came.filled).is_some(), n > Arrivals::FILLING);
+            write_test_frame(&mut frame, [2; 6], [4; 6], n, MIN_FRAME);
+            generator.receive(SimTime::from_ns(10 + n), &frame);
+        }
+        let last = frame.len() - 1;
+        frame[last] ^= 1;
+        generator.receive(SimTime::from_us(1), &frame);
+        assert_eq!(
+            generator.arrivals(),
+            Some(Arrivals {
+                first: SimTime::from_ns(10),
+                filled: Some(SimTime::from_ns(10 + Arrivals::FILLING)),
+                latest: SimTime::from_ns(10 + Arrivals::FILLING + 2),
+                frames: Arrivals::FILLING + 3,
+            })
+        );
     }
 }
