@@ -11,7 +11,7 @@ use hematite_nic::queue::ReceiveEngine;
 use hematite_testbench::{Bench, Dut, Error, Handle, Pace, Packet, Rng, StreamSource, cases, ns};
 use queue_host::dma::Timing;
 use queue_host::ring::{INDIRECT, NEXT, Step, WRITE};
-use queue_host::{Engine, Host, Pool, feature};
+use queue_host::{Engine, Host, Pool, come_to_rest, feature};
 use rand::RngExt;
 
 static DUT: LazyLock<Dut> =
@@ -158,24 +158,6 @@ impl Setup {
         self.bench.run(5)
     }
 
-    fn quiet(&self) -> bool {
-        let host = &self.bench[self.host];
-        host.write.is_idle() && host.reads.iter().all(|read| read.is_idle())
-    }
-
-    /// Until a queue that has failed asks for nothing: what it asked for before that still comes, at the host's pace.
-    fn come_to_rest(&mut self) -> Result<(), Error> {
-        let mut rest = 0;
-        for _ in 0..50_000 {
-            self.bench.tick()?;
-            rest = if self.quiet() { rest + 1 } else { 0 };
-            if rest == 500 {
-                return Ok(());
-            }
-        }
-        Err(Error::Timeout(50_000))
-    }
-
     /// Frames that still come while the queue is stopped are discarded.
     fn discard_the_rest(&mut self) -> Result<(), Error> {
         let (host, frames) = (self.host, self.frames);
@@ -190,7 +172,7 @@ impl Setup {
         let host = self.host;
         self.bench.run(2)?;
         self.bench.run_until(50_000, |bench| bench[host].idle)?;
-        assert!(self.quiet(), "idle with DMA in flight");
+        assert!(self.host().quiet(), "idle with DMA in flight");
         self.bench.run(rng.random_range(0..50))?;
         assert!(!self.host().failed);
         Ok(())
@@ -429,7 +411,7 @@ fn misuse_fails_the_queue_until_it_is_stopped() {
         setup.frame(100, rng);
         setup.expected.clear();
         setup.bench.run_until(50_000, |bench| bench[host].failed)?;
-        setup.come_to_rest()?;
+        come_to_rest(&mut setup.bench, setup.host)?;
         assert!(setup.host().failed, "kind {kind}");
         assert_eq!(setup.host().counter("queue_failed"), 1);
         setup.stop(rng)?;

@@ -9,7 +9,7 @@ use hematite_nic::queue::TransmitEngine;
 use hematite_testbench::{Bench, Dut, Error, Handle, Pace, Rng, StreamSink, cases, ns};
 use queue_host::dma::Timing;
 use queue_host::ring::{INDIRECT, NEXT, Step, WRITE};
-use queue_host::{Engine, Host, Pool};
+use queue_host::{Engine, Host, Pool, come_to_rest};
 use rand::RngExt;
 
 static DUT: LazyLock<Dut> =
@@ -150,30 +150,12 @@ impl Setup {
         Ok(())
     }
 
-    fn quiet(&self) -> bool {
-        let host = &self.bench[self.host];
-        host.write.is_idle() && host.reads.iter().all(|read| read.is_idle())
-    }
-
-    /// Until a queue that has failed asks for nothing: what it asked for before that still comes, at the host's pace.
-    fn come_to_rest(&mut self) -> Result<(), Error> {
-        let mut rest = 0;
-        for _ in 0..50_000 {
-            self.bench.tick()?;
-            rest = if self.quiet() { rest + 1 } else { 0 };
-            if rest == 500 {
-                return Ok(());
-            }
-        }
-        Err(Error::Timeout(50_000))
-    }
-
     fn stop(&mut self, rng: &mut Rng) -> Result<(), Error> {
         self.host().run = false;
         let (host, packets) = (self.host, self.packets);
         self.bench.run(2)?;
         self.bench.run_until(50_000, |bench| bench[host].idle)?;
-        assert!(self.quiet(), "idle with DMA in flight");
+        assert!(self.host().quiet(), "idle with DMA in flight");
         self.drain()?;
         assert!(!self.bench[packets].in_packet(), "half a packet");
         self.bench.run(rng.random_range(0..50))?;
@@ -311,7 +293,7 @@ fn misuse_fails_the_queue_until_it_is_stopped() {
         setup.doorbell();
         let (host, packets) = (setup.host, setup.packets);
         setup.bench.run_until(50_000, |bench| bench[host].failed)?;
-        setup.come_to_rest()?;
+        come_to_rest(&mut setup.bench, setup.host)?;
         assert!(setup.host().failed, "kind {kind}");
         setup.drain()?;
         assert!(!setup.bench[packets].in_packet(), "half a packet");

@@ -12,7 +12,7 @@ use std::ops::{Deref, DerefMut};
 
 use hematite_nic::parse::FrameMeta;
 use hematite_nic::virtio::features::Negotiated;
-use hematite_testbench::{Agent, Error, Pin, Rng, slice_of};
+use hematite_testbench::{Agent, Bench, Error, Handle, Pin, Rng, slice_of};
 use hematite_verilator::Model;
 use rand::RngExt;
 
@@ -207,6 +207,11 @@ impl Host {
         self.memory.base + self.queues.len() as u64 * QUEUE
     }
 
+    /// No DMA is on its way.
+    pub fn quiet(&self) -> bool {
+        self.write.is_idle() && self.reads.iter().all(|read| read.is_idle())
+    }
+
     pub fn counter(&self, name: &str) -> u64 {
         self.counters.iter().find(|c| c.0 == name).expect("a counter").2
     }
@@ -332,6 +337,19 @@ impl Host {
         }
         Some(chain.tag)
     }
+}
+
+/// Until a queue that has failed asks for nothing: what it asked for before that still comes, at the host's pace.
+pub fn come_to_rest(bench: &mut Bench, host: Handle<Host>) -> Result<(), Error> {
+    let mut rest = 0;
+    for _ in 0..50_000 {
+        bench.tick()?;
+        rest = if bench[host].quiet() { rest + 1 } else { 0 };
+        if rest == 500 {
+            return Ok(());
+        }
+    }
+    Err(Error::Timeout(50_000))
 }
 
 impl Agent for Host {
