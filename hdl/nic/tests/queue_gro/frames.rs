@@ -158,6 +158,12 @@ impl Flow {
         self
     }
 
+    /// With segments of that size.
+    pub fn sized(mut self, size: usize) -> Self {
+        self.size = size;
+        self
+    }
+
     /// The next frame of the flow: in four of five cases one that continues it.
     pub fn frame(&mut self, trouble: f64, longest: usize, rng: &mut Rng) -> Frame {
         let h = Headers::of(&self.headers);

@@ -4,6 +4,7 @@ mod frames;
 mod oracle;
 #[path = "../queue_host/mod.rs"]
 mod queue_host;
+mod reasons;
 mod told;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -20,9 +20,9 @@ pub enum TableChange {
 
 /// Which contexts are open, for which flows, and since when nothing has joined them.
 ///
-/// `hits` is combinational. Ages are looked at one context a cycle: eight cycles and two after a change, and as
-/// long as there is no other, `oldest` is known, and `expired` names a context that has waited for `timeout`
-/// cycles. Ages are right up to 2^20 cycles; what waits longer, because the host takes nothing, may be
+/// `hits` is combinational. Ages are looked at one context every other cycle: sixteen cycles and two after a
+/// change, and as long as there is no other, `oldest` is known, and `expired` names a context that has waited for
+/// `timeout` cycles. Ages are right up to 2^20 cycles; what waits longer, because the host takes nothing, may be
 /// told late to have expired.
 #[hw]
 pub struct FlowTable {
