@@ -252,7 +252,7 @@ fn what_can_be_merged_is_and_nothing_else() {
                 oracle.frame(&frames, number);
                 setup.send(&frames[number]);
             }
-            let mut expected: VecDeque<Vec<usize>> = oracle.packets.into();
+            let mut expected: VecDeque<Vec<usize>> = oracle.finish().into();
             let mut still = 0;
             while !expected.is_empty() {
                 setup.bench.tick()?;

@@ -86,6 +86,12 @@ impl Oracle {
         self.packets.extend(self.open[at].take().map(|open| open.frames));
     }
 
+    /// All packets, with those that are open.
+    pub fn finish(mut self) -> Vec<Vec<usize>> {
+        (0..CONTEXTS).for_each(|at| self.close(at));
+        self.packets
+    }
+
     /// The frame of that number comes in.
     pub fn frame(&mut self, frames: &[Frame], number: usize) {
         let frame = &frames[number];

@@ -371,7 +371,10 @@ fn frame(skb: &SkBuff, bytes: &[u8], place: Payload) -> SkBuff {
 }
 
 proptest! {
-    #![proptest_config(crate::testing::config())]
+    #![proptest_config(ProptestConfig {
+        cases: 2000,
+        ..crate::testing::config()
+    })]
     #[test]
     fn exactly_what_can_be_cut_again_is_merged(frames in traffic()) {
         let mut napi = NapiGro::default();
@@ -423,7 +426,10 @@ proptest! {
         for (flow, n) in expect.drain(..) { expected[flow].push(n) }
         prop_assert_eq!(per_flow, expected);
     }
+}
 
+proptest! {
+    #![proptest_config(crate::testing::config())]
     #[test]
     fn any_frames(frames in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 14..90), any::<bool>()), 0..30)) {
         let frames = frames.into_iter().map(|(mut f, ip)| {
