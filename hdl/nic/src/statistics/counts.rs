@@ -86,9 +86,10 @@ pub struct QueueCounts<const QUEUES: usize> {
     addend: Reg<Bits<24>>,
     factor: Reg<Bits<8>>,
     /// The word that is read next, what is to be added to it, and whether the sum is written. Of pulses, the amount is
-    /// what their count is now.
+    /// what their count is now, of either half of the kinds.
     at: Reg<Bits<9>>,
     amount: Reg<Bits<24>>,
+    pulses: [Reg<Bits<PULSES>>; 2],
     adds: Reg<Bit>,
     counted: Reg<Bit>,
     /// The same of the word that the memory puts out.
@@ -130,7 +131,7 @@ impl<const QUEUES: usize> Logic for QueueCounts<QUEUES> {
         registers!(self.clock, self.reset => self.turn_queue, self.turn, self.rounded);
         registers!(self.clock, self.reset => self.adds, self.read_adds, self.old_adds, self.base_adds);
         registers!(self.clock => self.step, self.product, self.addend, self.factor);
-        registers!(self.clock => self.at, self.amount, self.counted);
+        registers!(self.clock => self.at, self.amount, self.pulses[0], self.pulses[1], self.counted);
         registers!(self.clock => self.read_at, self.read_amount, self.read_counted);
         registers!(self.clock => self.old, self.old_at, self.old_amount, self.old_counted);
         registers!(self.clock, self.clears => self.base, self.base_amount);
@@ -202,7 +203,6 @@ impl<const QUEUES: usize> Logic for QueueCounts<QUEUES> {
                 }
             }
         }
-        pulses = pulses | special_pulses;
         self.commands.d.next = self.commands.q.val() + both(self.command.val(), false);
         self.commands_ok.d.next = self.commands_ok.q.val() + both(self.command_ok.val(), false);
         let mut word = match turn.index() {
@@ -220,6 +220,8 @@ impl<const QUEUES: usize> Logic for QueueCounts<QUEUES> {
                 pulses = self.commands.q.val();
             }
         }
+        self.pulses[0].d.next = pulses;
+        self.pulses[1].d.next = special_pulses;
         let last_turn = if control { turn.get_bit(0) } else { turn.all() };
         self.rounded.d.next = scans && control && last_turn;
         self.read.round.next = self.rounded.q.val();
@@ -381,8 +383,7 @@ impl<const QUEUES: usize> Logic for QueueCounts<QUEUES> {
         } else {
             packet.bytes
         };
-        self.amount.d.next = only(!counting, pulses.resize::<24>())
-            | only(one, bits::<24>(1))
+        self.amount.d.next = only(one, bits::<24>(1))
             | only(bytes, frame_bytes.resize::<24>())
             | only(packet_bytes, frame.packet_bytes.resize::<24>())
             | only(joined, packet.joined.resize::<24>())
@@ -405,7 +406,8 @@ impl<const QUEUES: usize> Logic for QueueCounts<QUEUES> {
         // Read, tell what is to be added, add and write.
         self.counters.read_address.next = self.at.q.val();
         self.read_at.d.next = self.at.q.val();
-        self.read_amount.d.next = self.amount.q.val();
+        let pulses = (self.pulses[0].q.val() | self.pulses[1].q.val()).resize::<24>();
+        self.read_amount.d.next = self.amount.q.val() | only(self.counted.q.val(), pulses);
         self.read_adds.d.next = self.adds.q.val();
         self.read_counted.d.next = self.counted.q.val();
         self.old.d.next = self.counters.read_data.val();
