@@ -83,6 +83,12 @@ pub fn configurations() -> Vec<Configuration> {
         card("card-4", "the same with four pairs of queues", 4, || {
             design::<card!(MAC_ADDRESS, 4)>("card_4")
         }),
+        card(
+            "card-8",
+            "the same with eight pairs of queues, the most",
+            8,
+            || design::<card!(MAC_ADDRESS, 8)>("card_8"),
+        ),
         Configuration {
             name: "packet-fifo",
             summary: "the packet queue in block RAM alone, 512 beats: what it costs and how fast it is",

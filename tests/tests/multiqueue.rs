@@ -201,9 +201,12 @@ fn config(pairs: usize, rng: &mut ChaCha8Rng) -> LabConfig {
         channels: Some(pairs),
         ..Options::default()
     };
-    if pairs > 2 {
-        config.configuration = Some("card-4");
-    }
+    config.configuration = match pairs {
+        1 => Some("card-1"),
+        2 => None,
+        4 => Some("card-4"),
+        _ => Some("card-8"),
+    };
     config
 }
 
@@ -422,17 +425,41 @@ fn n16_a_reset_in_traffic_on_two_pairs() -> Result<()> {
     lab.check()
 }
 
-/// The same with four pairs.
-#[test]
-fn n16_four_pairs_of_queues() -> Result<()> {
+/// The same with other numbers of pairs.
+fn other_pairs(most: usize, in_use: &[usize]) -> Result<()> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed());
-    let mut rig = Rig::bring_up(config(4, &mut rng))?;
-    ensure!(rig.host.net.channels().max_combined == 4);
-    for pairs in [4, 3, 1, 4] {
+    let mut rig = Rig::bring_up(config(most, &mut rng))?;
+    ensure!(rig.host.net.channels().max_combined == most);
+    for &pairs in in_use {
         rig.host.net.set_channels(pairs)?;
         spread(&mut rig, pairs as u16, &mut rng)?;
     }
-    follow_the_table(&mut rig, 4, 3, &mut rng)?;
-    change_in_traffic(&mut rig, 4, 10, &mut rng)?;
+    follow_the_table(&mut rig, most as u16, 3, &mut rng)?;
+    change_in_traffic(&mut rig, most, 10, &mut rng)?;
     rig.check()
+}
+
+#[test]
+fn n16_four_pairs_of_queues() -> Result<()> {
+    other_pairs(4, &[4, 3, 1, 4])
+}
+
+#[test]
+fn n16_eight_pairs_of_queues() -> Result<()> {
+    other_pairs(8, &[8, 5, 1, 8])
+}
+
+/// A card with one pair offers neither `MQ` nor `RSS`; all else is as with more.
+#[test]
+fn n16_one_pair_of_queues() -> Result<()> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed());
+    let mut lab = config(1, &mut rng).bring_up()?;
+    ensure!(lab.host.net.channels().max_combined == 1);
+    for _ in 0..2 {
+        lab.exchange(60)?;
+        lab.host.net.reset_and_restore()?;
+    }
+    lab.exchange(60)?;
+    every_frame_is_counted(&mut lab)?;
+    lab.check()
 }
