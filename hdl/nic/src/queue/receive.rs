@@ -57,8 +57,10 @@ pub struct ReceiveEngine<const N: usize, const USED_HOLD: usize, const EVENT_INT
     pub gro: Signal<In, GroEnable>,
     /// Cycles for which a packet waits for another segment.
     pub gro_timeout: Signal<In, Bits<20>>,
-    /// Cycles without a frame after which no packet waits.
+    /// Cycles after which no packet waits, if none of them has a frame or some of one.
     pub gro_idle: Signal<In, Bits<16>>,
+    /// Some of a frame has come that `frame` will have.
+    pub arriving: Signal<In, Bit>,
     /// A frame without buffers may wait: only while frames go to one queue.
     pub patient: Signal<In, Bit>,
     /// Nothing goes to the queue any more: complete its packets.
@@ -257,6 +259,7 @@ impl<const N: usize, const USED_HOLD: usize, const EVENT_INTERVAL: usize> Logic
         self.coalescer.patient.next = self.waits.q.val();
         self.coalescer.timeout.next = self.gro_timeout.val();
         self.coalescer.idle.next = self.gro_idle.val();
+        self.coalescer.arriving.next = self.arriving.val();
         self.coalescer.tell_checksum.next = told.guest_csum;
         self.meta.link(&mut self.coalescer.meta);
         self.coalescer.queue.next = self.meta_queue.val();

@@ -92,6 +92,7 @@ impl Setup {
         bench.set("meta_queue", 0)?;
         bench.set("gro_timeout", options.timeout.into())?;
         bench.set("gro_idle", options.idle.into())?;
+        bench.set("arriving", 0)?;
         bench.reset(&["reset"], 3)?;
         bench[host].stores = 60;
         bench[host].run = true;
@@ -398,6 +399,13 @@ fn an_idle_wire_completes_packets() {
                     assert!(packet.is_none(), "a packet while frames come");
                 }
             }
+            // A long frame that still comes is no idle wire.
+            setup.bench.set("arriving", 1)?;
+            for _ in 0..2 * IDLE {
+                setup.bench.tick()?;
+                assert!(setup.take().is_none(), "a packet while a frame comes");
+            }
+            setup.bench.set("arriving", 0)?;
             let (mut packets, mut cycles) = (vec![], 0);
             while packets.len() < 2 {
                 setup.bench.tick()?;

@@ -73,8 +73,8 @@ enum CoalesceState {
 /// examined: a cycle for each beat of them and about ten more, plus what the frames before it still need to move.
 /// One that neither joins (its flow has no context) nor begins one (PSH or FIN) goes straight out.
 ///
-/// Packets are completed, in the order of this list, when GRO is switched off (all); when no frame has come for `idle`
-/// cycles (all: the host has nothing else to do than to take them); when their queue stops or is no longer in use; when
+/// Packets are completed, in the order of this list, when GRO is switched off (all); when nothing of a frame has come for
+/// `idle` cycles (all: the host has nothing else to do than to take them); when their queue stops or is no longer in use; when
 /// nothing has joined for `timeout` cycles; before a frame of their flow that does not join, also
 /// because it goes to another queue; behind one that is shorter than the first or has PSH or FIN; when the packet
 /// has too many buffers or an unsuitable one; the oldest when a ninth flow comes; those of a queue that has no
@@ -100,8 +100,10 @@ pub struct Coalescer<const N: usize> {
     pub enable: Signal<In, GroEnable>,
     /// Cycles without a segment after which a packet is complete.
     pub timeout: Signal<In, Bits<20>>,
-    /// Cycles without a frame after which all packets are complete: more than the longest frame takes on the wire.
+    /// Cycles without anything of a frame after which all packets are complete.
     pub idle: Signal<In, Bits<16>>,
+    /// Some of a frame has come that is not offered yet: a long one takes longer on the wire than `idle`.
+    pub arriving: Signal<In, Bit>,
     /// A received packet may say that its checksums were verified.
     pub tell_checksum: Signal<In, Bit>,
     /// The virtio header has a hash.
@@ -186,7 +188,7 @@ pub struct Coalescer<const N: usize> {
     enabled: Reg<GroEnable>,
     /// Something was switched off, or the wire is idle.
     flushing: Reg<Bit>,
-    /// Cycles without a frame, up to `idle`.
+    /// Cycles without anything of a frame, up to `idle`.
     idle_for: Reg<Bits<16>>,
     /// What the planner sees.
     job_made: Reg<Job>,
@@ -234,7 +236,7 @@ impl<const N: usize> Logic for Coalescer<N> {
             (before.ipv4 && !enable.ipv4) || (before.ipv6 && !enable.ipv6) || (before.ecn && !enable.ecn);
         let idle_for = self.idle_for.q.val();
         let idle = idle_for == self.idle.val() && !self.meta.valid.val();
-        if self.meta.valid.val() {
+        if self.meta.valid.val() || self.arriving.val() {
             self.idle_for.d.next = 0.into();
         } else if !idle {
             self.idle_for.d.next = idle_for + 1;
