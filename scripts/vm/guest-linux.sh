@@ -40,14 +40,15 @@ counter() {
 # may take a few runs: an echo that acknowledges each segment with a segment, as a kernel at the far end may do, leaves
 # nothing to merge.
 works() {
-    name=$1 expected=$2
+    local name=$1 expected=$2
     shift 2
     before=$(counter "$name")
     runs=1
-    [ "$name" = rx_gro_packets ] && runs='1 2 3 4 5'
+    [ "$name" = rx_gro_packets ] && runs=$(seq 10)
     for run in $runs; do
         "$@"
         grown=$(($(counter "$name") - before))
+        echo "$name grew by $grown"
         [ $expected = yes ] && [ $grown = 0 ] || break
     done
     case $expected in
@@ -55,21 +56,50 @@ works() {
     no) [ $grown = 0 ] || fail "$name grew by $grown during: $*" ;;
     esac
 }
-transfer() { check hematite --device system tcp 10.0.0.2 --bytes "$BYTES" --timeout 60000; }
+transfer() { check hematite --device system tcp "${1:-10.0.0.2}" --bytes "$BYTES" --timeout 60000; }
+
+if [ "$IPV6" = yes ]; then
+    # Who answers on the link but this machine itself is the far end.
+    own=$(ip addr show dev eth0 | sed -n 's/.*inet6 \(fe80::[^/]*\).*/\1/p')
+    await 'ping -6 -c 2 -W 2 ff02::1%eth0 | grep -o "fe80::[0-9a-f:]*[0-9a-f]" | grep -vx "$own" | head -1 >/tmp/peer; [ -s /tmp/peer ]'
+    peer6=$(cat /tmp/peer)%eth0
+    check ping -6 -c 3 -W 10 -s 1400 "$peer6"
+    check hematite --device system udp "$peer6" --bytes "$BYTES" --timeout 30000
+    works tx_tso_packets yes transfer "$peer6"
+    works rx_gro_packets yes transfer "$peer6"
+    echo "OK IPv6: ping, udp, tcp with $peer6"
+fi
+
 offload() { ethtool -k eth0 | sed -n "s/^[[:space:]]*$1: \([a-z]*\).*/\1/p"; }
-# ethtool's word for it, the name that -k shows and the card's counter.
-for row in tx:tx-checksumming:tx_csum tso:tx-tcp-segmentation:tx_tso_packets rx-gro-hw:rx-gro-hw:rx_gro_packets; do
-    set -- $(echo $row | tr : ' ')
+# switch WORD NAME on|off: ethtool's word for an offload, the name that -k shows.
+switch() {
+    check ethtool -K eth0 "$1" "$3"
+    [ "$(offload "$2")" = "$3" ] || fail "$2 is not $3: $(ethtool -k eth0)"
+}
+# counted WORD NAME COUNTER [ADDRESS]: off and on again, with transfers to the address, as the card counts them.
+counted() {
     [ "$(offload "$2")" = on ] || fail "$2 is off: $(ethtool -k eth0)"
-    works "$3" yes transfer
-    check ethtool -K eth0 "$1" off
-    [ "$(offload "$2")" = off ] || fail "$2 is still on"
-    works "$3" no transfer
-    check ethtool -K eth0 "$1" on
+    switch "$1" "$2" off
+    works "$3" no transfer "${4:-}"
+    switch "$1" "$2" on
     [ "$1" = tx ] && ethtool -K eth0 tso on
-    works "$3" yes transfer
+    works "$3" yes transfer "${4:-}"
     echo "OK $2: on, off, on"
-done
+}
+# uncounted WORD NAME: the same where the card counts nothing of it.
+uncounted() {
+    [ "$(offload "$2")" = on ] || fail "$2 is off: $(ethtool -k eth0)"
+    switch "$1" "$2" off
+    transfer
+    switch "$1" "$2" on
+    echo "OK $2: on, off, on"
+}
+counted tx tx-checksumming tx_csum
+counted tso tx-tcp-segmentation tx_tso_packets
+[ "$IPV6" = yes ] && counted tx-tcp6-segmentation tx-tcp6-segmentation tx_tso_packets "$peer6"
+counted rx-gro-hw rx-gro-hw rx_gro_packets
+uncounted tx-tcp-ecn-segmentation tx-tcp-ecn-segmentation
+uncounted sg scatter-gather
 
 channels() { ethtool -l eth0 | sed -n 's/^Combined:[[:space:]]*//p' | tail -1; }
 pairs=$(channels)
@@ -87,9 +117,18 @@ check ethtool -X eth0 weight 0 1
 before=$(interrupts)
 transfer
 [ "$(interrupts)" -gt "$before" ] || fail "nothing came by the second queue: $(ethtool -x eth0)"
+# Off takes the hash types along: what has no hash goes to the first queue, whatever the table says.
+check ethtool -K eth0 rxhash on
+switch rxhash receive-hashing off
+before=$(interrupts)
+transfer
+[ "$(interrupts)" = "$before" ] || fail "it came by the second queue without a hash"
+switch rxhash receive-hashing on
+transfer
+[ "$(interrupts)" -gt "$before" ] || fail "nothing came by the second queue with receive-hashing: $(ethtool -x eth0)"
 check ethtool -X eth0 default
 transfer
-echo "OK receive-side scaling"
+echo "OK receive-side scaling, receive-hashing: on, off, on"
 
 moderation() { ethtool -c eth0 | sed -n "s/^$1:[[:space:]]*//p"; }
 check ethtool -C eth0 rx-usecs 200 rx-frames 16 tx-usecs 100 tx-frames 32
@@ -132,15 +171,15 @@ echo "OK receive modes, address"
 # Nothing is on its way any more: the kernel's counters are those that the card will show.
 sleep 1
 statistic() { cat /sys/class/net/eth0/statistics/"$1"; }
-# counted NAME: the card's counter, as the kernel shows it.
-counted() { ethtool -S eth0 | sed -n "s/^ *$1: //p"; }
+# shown NAME: the card's counter, as the kernel shows it.
+shown() { ethtool -S eth0 | sed -n "s/^ *$1: //p"; }
 ethtool -S eth0 | grep _hw_
 for what in packets bytes; do
-    [ "$(statistic rx_$what)" = "$(counted rx_hw_$what)" ] ||
-        fail "received $what: the kernel $(statistic rx_$what), the card $(counted rx_hw_$what)"
+    [ "$(statistic rx_$what)" = "$(shown rx_hw_$what)" ] ||
+        fail "received $what: the kernel $(statistic rx_$what), the card $(shown rx_hw_$what)"
 done
-[ "$(counted tx_hw_packets)" -ge "$(statistic tx_packets)" ] || fail "the card sent less than the kernel"
-[ "$(counted cq_hw_command_num)" -gt 10 ] || fail "control commands are not counted"
-echo "OK device statistics: $(counted rx_hw_packets) packets received, for the kernel and for the card"
+[ "$(shown tx_hw_packets)" -ge "$(statistic tx_packets)" ] || fail "the card sent less than the kernel"
+[ "$(shown cq_hw_command_num)" -gt 10 ] || fail "control commands are not counted"
+echo "OK device statistics: $(shown rx_hw_packets) packets received, for the kernel and for the card"
 cat /proc/net/dev
 echo "COUNTERS rx $(statistic rx_packets) tx $(statistic tx_packets) errors $(($(statistic rx_errors) + $(statistic tx_errors) + $(statistic rx_dropped)))"

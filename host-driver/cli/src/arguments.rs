@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use hematite_netstack::Ipv4Cidr;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::path::Path;
 
 /// Driver and IP stack of the Hematite network card (or any virtio-net device with packed rings) in user space.
@@ -83,8 +83,9 @@ pub struct PingOptions {
 
 #[derive(clap::Args)]
 pub struct TransferOptions {
-    /// The echo server.
-    pub host: Ipv4Addr,
+    /// The echo server. Over the card an IPv4 address; of the system's a link-local one is fe80::1%eth0.
+    #[arg(value_parser = host)]
+    pub host: SocketAddr,
     /// Its port.
     #[arg(long, default_value_t = 7)]
     pub port: u16,
@@ -97,6 +98,31 @@ pub struct TransferOptions {
     /// Without progress for so long the transfer has failed, milliseconds.
     #[arg(long, default_value_t = 10_000)]
     pub timeout: u64,
+}
+
+/// An address, which may have a `%` and its interface, with port 0.
+fn host(text: &str) -> Result<SocketAddr, String> {
+    let (address, _) = text.split_once('%').unwrap_or((text, ""));
+    address.parse::<IpAddr>().map_err(|error| error.to_string())?;
+    let mut found = (text, 0).to_socket_addrs().map_err(|error| error.to_string())?;
+    found.next().ok_or_else(|| "no such address".to_owned())
+}
+
+impl TransferOptions {
+    /// Where the echo server listens.
+    pub fn server(&self) -> SocketAddr {
+        let mut server = self.host;
+        server.set_port(self.port);
+        server
+    }
+
+    /// The same over the card.
+    pub fn server_v4(&self) -> Result<SocketAddrV4> {
+        match self.server() {
+            SocketAddr::V4(server) => Ok(server),
+            SocketAddr::V6(_) => bail!("over the card transfers take IPv4, over --device system IPv6 too"),
+        }
+    }
 }
 
 /// What `--device` names.

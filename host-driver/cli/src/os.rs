@@ -5,7 +5,7 @@ use crate::transfer::{ByteStream, Datagrams, echo, stream_echo};
 use anyhow::{Result, bail};
 use std::io;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 pub fn run(command: &Command) -> Result<bool> {
@@ -21,9 +21,11 @@ pub fn run(command: &Command) -> Result<bool> {
 
 /// Echoes datagrams and streams until the process is ended. Port 0 is any that is free.
 fn up(port: u16) -> Result<bool> {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?;
-    let port = listener.local_addr()?.port();
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
+    // Of both families, unless the system has no IPv6.
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
+        .or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))?;
+    let address = listener.local_addr()?;
+    let (port, socket) = (address.port(), UdpSocket::bind(address)?);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             std::thread::spawn(move || io::copy(&mut &stream, &mut &stream));
@@ -62,8 +64,12 @@ impl Datagrams for System {
 }
 
 fn udp(options: &TransferOptions) -> Result<bool> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.connect((options.host, options.port))?;
+    let any: IpAddr = match options.server() {
+        server if server.is_ipv4() => Ipv4Addr::UNSPECIFIED.into(),
+        _ => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(options.server())?;
     echo(&mut System(socket), options)
 }
 
@@ -94,6 +100,6 @@ impl ByteStream for TcpStream {
 
 fn tcp(options: &TransferOptions) -> Result<bool> {
     let limit = Duration::from_millis(options.timeout);
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((options.host, options.port)), limit)?;
+    let mut stream = TcpStream::connect_timeout(&options.server(), limit)?;
     stream_echo(&mut stream, options)
 }

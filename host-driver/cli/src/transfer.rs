@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 /// Datagrams on their way at once.
 const WINDOW: usize = 24;
-/// Largest datagram of one frame of MTU 1500.
-const MOST: usize = 1472;
+/// MTU of a usual interface, and the length of a UDP header.
+const MTU: usize = 1500;
+const UDP_HEADER: usize = 8;
 /// Sequence number.
 const HEADER: usize = 8;
 
@@ -50,10 +51,12 @@ impl Pattern {
     }
 }
 
-/// A datagram's content comes from its number, so that either end can check it.
-fn fill(out: &mut Vec<u8>, seed: u64, number: u64) {
-    let mut pattern = Pattern::new(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let len = HEADER + (pattern.next() as usize) % (MOST - HEADER + 1);
+/// A datagram's content comes from its number, so that either end can check it. It fits one frame.
+fn fill(out: &mut Vec<u8>, options: &TransferOptions, number: u64) {
+    let ip_header = if options.host.is_ipv4() { 20 } else { 40 };
+    let most = MTU - ip_header - UDP_HEADER;
+    let mut pattern = Pattern::new(options.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let len = HEADER + (pattern.next() as usize) % (most - HEADER + 1);
     out.clear();
     out.extend_from_slice(&number.to_be_bytes());
     out.resize(len, 0);
@@ -77,7 +80,7 @@ pub fn echo(port: &mut impl Datagrams, options: &TransferOptions) -> Result<bool
                 .map(|number| u64::from_be_bytes(*number));
             let known = number.filter(|number| outstanding.remove(number));
             if let Some(number) = known {
-                fill(&mut expected, options.seed, number);
+                fill(&mut expected, options, number);
             }
             if known.is_some() && expected == bytes {
                 received += 1;
@@ -89,7 +92,7 @@ pub fn echo(port: &mut impl Datagrams, options: &TransferOptions) -> Result<bool
         // After the receiving, which makes room in the window: else all answers at once would leave nothing on its way
         // and nothing to wait for.
         while sent_bytes < options.bytes && outstanding.len() < WINDOW {
-            fill(&mut datagram, options.seed, next);
+            fill(&mut datagram, options, next);
             match port.send(&datagram) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -215,12 +218,9 @@ impl<P: Port> Datagrams for OnCard<'_, P> {
 
 /// `hematite udp` over the card.
 pub fn udp<P: Port>(session: &mut Session<P>, options: &TransferOptions) -> Result<bool> {
+    let to = options.server_v4()?;
     let socket = UdpSocket::bind(&mut session.host().stack, (Ipv4Addr::UNSPECIFIED, 0))?;
-    let mut port = OnCard {
-        session,
-        socket,
-        to: SocketAddrV4::new(options.host, options.port),
-    };
+    let mut port = OnCard { session, socket, to };
     let right = echo(&mut port, options)?;
     port.socket.close(&mut port.session.host().stack);
     Ok(right)
@@ -253,10 +253,8 @@ impl<P: Port> ByteStream for StreamOnCard<'_, P> {
 
 /// `hematite tcp` over the card.
 pub fn tcp<P: Port>(session: &mut Session<P>, options: &TransferOptions) -> Result<bool> {
-    let stream = TcpStream::connect(
-        &mut session.host().stack,
-        SocketAddrV4::new(options.host, options.port),
-    )?;
+    let server = options.server_v4()?;
+    let stream = TcpStream::connect(&mut session.host().stack, server)?;
     let mut port = StreamOnCard { session, stream };
     let right = stream_echo(&mut port, options)?;
     port.stream.close(&mut port.session.host().stack);
@@ -270,7 +268,7 @@ mod tests {
 
     fn options(bytes: u64) -> TransferOptions {
         TransferOptions {
-            host: Ipv4Addr::LOCALHOST,
+            host: (Ipv4Addr::LOCALHOST, 0).into(),
             port: 7,
             bytes,
             seed: 1,

@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use std::collections::VecDeque;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 
 /// Datagrams on their way at once.
 const WINDOW: usize = 48;
@@ -47,12 +47,12 @@ pub struct EchoServer {
 }
 
 impl EchoServer {
-    /// Opens its socket.
+    /// Opens its socket, of IPv6 and IPv4.
     ///
     /// # Errors
     /// What the stack said.
     pub fn start(stack: &mut Stack) -> io::Result<Self> {
-        let socket = UdpSocket::bind(stack, (Ipv4Addr::UNSPECIFIED, ECHO_PORT))?;
+        let socket = UdpSocket::bind(stack, (Ipv6Addr::UNSPECIFIED, ECHO_PORT))?;
         Ok(EchoServer {
             socket,
             buffer: vec![0; 2048],

@@ -4,7 +4,7 @@ use crate::demo::{ECHO_PORT, EchoServer};
 use crate::wire::host::PeerApplication;
 use hematite_netstack::{Stack, TcpListener, TcpStream};
 use std::io;
-use std::net::{Ipv4Addr, Shutdown};
+use std::net::{Ipv6Addr, Shutdown};
 
 /// Bytes of a stream on their way back.
 const BUFFER: usize = 16 << 10;
@@ -30,14 +30,14 @@ enum Progress {
 }
 
 impl Echo {
-    /// Opens its sockets.
+    /// Opens its sockets, of IPv6 and IPv4.
     ///
     /// # Errors
     /// What the stack said.
     pub fn start(stack: &mut Stack) -> io::Result<Self> {
         Ok(Echo {
             datagrams: EchoServer::start(stack)?,
-            listener: TcpListener::bind(stack, (Ipv4Addr::UNSPECIFIED, ECHO_PORT))?,
+            listener: TcpListener::bind(stack, (Ipv6Addr::UNSPECIFIED, ECHO_PORT))?,
             streams: Vec::new(),
         })
     }
