@@ -3,12 +3,26 @@
 use crate::lab::{Card, LabConfig, no_violations};
 use crate::peer::Peer;
 use anyhow::{Context, Result, ensure};
+use hematite_abi::counter;
 use hematite_driver::CardCounters;
-use hematite_netstack::NetDevice;
+use hematite_netstack::{NetDevice, SkBuff, TxBusy};
 use hematite_sim::SimTime;
 use hematite_sim::host::CpuModel;
 use hematite_sim::packet_host::PacketHost;
 use hematite_sim::wire::Damage;
+
+/// Virtual time between two looks at the transmit queues.
+const LOOK: SimTime = SimTime::from_us(20);
+/// Longer than any packet waits in the card, and time to come up.
+const SETTLE: SimTime = SimTime::from_us(300);
+
+/// What left in [`Rig::load`].
+pub struct Left {
+    /// The frames, in their order on the wire.
+    pub frames: Vec<Vec<u8>>,
+    /// When the first and the last one ended.
+    pub span: Option<[SimTime; 2]>,
+}
 
 /// See the module's documentation.
 pub struct Rig {
@@ -62,6 +76,62 @@ impl Rig {
             self.host.run_for(SimTime::from_us(20))?;
         }
         Ok(self.host.run_for(span)?)
+    }
+
+    /// Frames into the card and packets out of it at once, as fast as the wire goes, until `expected` frames have left and
+    /// what came has come up.
+    ///
+    /// # Errors
+    /// What the host reported; frames that don't leave within 50 ms of virtual time, and any that the card lost.
+    pub fn load(
+        &mut self,
+        incoming: &[Vec<u8>],
+        packets: impl IntoIterator<Item = SkBuff>,
+        expected: usize,
+    ) -> Result<Left> {
+        let before = self.counters()?;
+        {
+            let peer = &mut self.host.machine().borrow_mut().wire.endpoint;
+            (peer.record, peer.span) = (Some(Vec::new()), None);
+        }
+        self.send(incoming);
+        let end = self.host.now() + SimTime::from_ms(50);
+        let mut waiting = packets.into_iter();
+        let mut refused = None;
+        let mut left = 0;
+        while self.unsent() > 0 || left < expected {
+            while let Some(skb) = refused.take().or_else(|| waiting.next()) {
+                if let Err(TxBusy(skb)) = self.host.net.start_xmit(skb) {
+                    refused = Some(skb);
+                    break;
+                }
+            }
+            self.host.net.xmit_flush();
+            self.host.run_for(LOOK)?;
+            let machine = self.host.machine().borrow();
+            left = machine.wire.endpoint.record.as_ref().map_or(0, Vec::len);
+            drop(machine);
+            ensure!(self.host.now() < end, "{left} of {expected} frames have left");
+        }
+        self.host.run_for(SETTLE)?;
+        let after = self.counters()?;
+        for lost in [
+            counter::RX_MISSED,
+            counter::RX_STARVED,
+            counter::TX_UNDERRUN,
+            counter::TX_DISCARDED,
+        ] {
+            ensure!(
+                after.get(lost) == before.get(lost),
+                "{} grew",
+                counter::ALL[lost].name
+            );
+        }
+        let peer = &mut self.host.machine().borrow_mut().wire.endpoint;
+        Ok(Left {
+            frames: peer.record.take().unwrap_or_default(),
+            span: peer.span,
+        })
     }
 
     /// The card's own counters.

@@ -3,10 +3,8 @@
 
 use anyhow::{Context, Result, ensure};
 use etherparse::PacketBuilder;
-use hematite_abi::counter;
 use hematite_driver::Options;
-use hematite_netstack::{NetDevice, SkBuff, TxBusy};
-use hematite_sim::SimTime;
+use hematite_netstack::SkBuff;
 use hematite_tests::lab::LabConfig;
 use hematite_tests::rig::Rig;
 use hematite_tests::seed;
@@ -20,10 +18,6 @@ const FCS: usize = 4;
 /// Octet times that a frame costs beside itself: preamble and gap.
 const OVERHEAD: usize = 20;
 const NS_PER_OCTET: u64 = 8;
-/// Virtual time between two looks of the test at the transmit queues.
-const LOOK: SimTime = SimTime::from_us(20);
-/// Longer than a frame takes through the card.
-const SETTLE: SimTime = SimTime::from_us(300);
 
 /// A datagram of some flow, which bears its number.
 fn datagram(number: u32, size: usize, ends: [[u8; 6]; 2], rng: &mut ChaCha8Rng) -> Vec<u8> {
@@ -72,67 +66,16 @@ fn load(rig: &mut Rig, size: usize, [receive, transmit]: [usize; 2], rng: &mut C
     let outgoing: Vec<_> = (0..transmit as u32)
         .map(|n| datagram(n, size, [mac, other], rng))
         .collect();
-    let before = rig.counters()?;
     let packets_before: Vec<_> = rig.host.net.queue_stats().collect();
-    {
-        let peer = &mut rig.host.machine().borrow_mut().wire.endpoint;
-        (peer.record, peer.span) = (Some(Vec::new()), None);
-    }
-    rig.send(&incoming);
-    let start = rig.host.now();
-    let mut waiting = outgoing.iter();
-    let mut refused: Option<SkBuff> = None;
-    let mut sent = 0;
-    while rig.unsent() > 0 || sent < transmit {
-        while let Some(skb) = refused
-            .take()
-            .or_else(|| waiting.next().map(|frame| SkBuff::from_slice(frame)))
-        {
-            if let Err(TxBusy(skb)) = rig.host.net.start_xmit(skb) {
-                refused = Some(skb);
-                break;
-            }
-        }
-        rig.host.net.xmit_flush();
-        rig.host.run_for(LOOK)?;
-        sent = rig
-            .host
-            .machine()
-            .borrow()
-            .wire
-            .endpoint
-            .record
-            .as_ref()
-            .map_or(0, Vec::len);
-        let span = rig.host.now() - start;
-        ensure!(
-            span < SimTime::from_ms(100),
-            "{what}: {sent} frames out after {span:?}"
-        );
-    }
-    rig.host.run_for(SETTLE)?;
-    let (record, span) = {
-        let peer = &mut rig.host.machine().borrow_mut().wire.endpoint;
-        (peer.record.take(), peer.span)
-    };
+    let packets = outgoing.iter().map(|frame| SkBuff::from_slice(frame));
+    let left = rig
+        .load(&incoming, packets, transmit)
+        .with_context(|| what.clone())?;
     let arrived: Vec<_> = rig.host.take().into_iter().map(|packet| packet.bytes).collect();
     all_came(arrived.iter(), &incoming, &format!("{what}, in"))?;
-    all_came(record.iter().flatten(), &outgoing, &format!("{what}, out"))?;
-    let after = rig.counters()?;
-    for lost in [
-        counter::RX_MISSED,
-        counter::RX_STARVED,
-        counter::TX_UNDERRUN,
-        counter::TX_DISCARDED,
-    ] {
-        ensure!(
-            after.get(lost) == before.get(lost),
-            "{what}: {}",
-            counter::ALL[lost].name
-        );
-    }
+    all_came(left.frames.iter(), &outgoing, &format!("{what}, out"))?;
     // From the first frame's end to the last one's.
-    if let Some([first, last]) = span.filter(|_| transmit > 0) {
+    if let Some([first, last]) = left.span.filter(|_| transmit > 0) {
         let wire = ((transmit - 1) * (size + OVERHEAD)) as u64 * NS_PER_OCTET;
         let took = (last - first).ns();
         ensure!(

@@ -59,6 +59,28 @@ struct Options {
     timing: Timing,
 }
 
+impl Options {
+    /// All kinds merge, packets wait for ever, and the host is quick.
+    fn quick(rng: &mut Rng) -> Self {
+        Options {
+            ipv4: true,
+            ipv6: true,
+            ecn: true,
+            counts: rng.random(),
+            hash: rng.random(),
+            timeout: NEVER,
+            idle: NEVER_IDLE,
+            size: 256,
+            buffer: (2000, 2000),
+            timing: Timing {
+                latency: (5, 10),
+                willing: 100,
+                cells: 12,
+            },
+        }
+    }
+}
+
 impl Setup {
     fn new(options: &Options, rng: &mut Rng) -> Result<Self, Error> {
         let mut bench = DUT.bench(rng)?;
@@ -368,20 +390,9 @@ fn an_idle_wire_completes_packets() {
     const BURST: usize = 20;
     cases(20, |rng| {
         let options = Options {
-            ipv4: true,
-            ipv6: true,
-            ecn: true,
-            counts: rng.random(),
-            hash: rng.random(),
-            timeout: NEVER,
             idle: IDLE,
             size: 64,
-            buffer: (2000, 2000),
-            timing: Timing {
-                latency: (5, 10),
-                willing: 100,
-                cells: 12,
-            },
+            ..Options::quick(rng)
         };
         let mut setup = Setup::new(&options, rng)?;
         setup.refill(64, rng);

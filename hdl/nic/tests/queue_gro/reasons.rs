@@ -1,35 +1,15 @@
 //! Why a packet takes no more: each reason alone, in the counter that says so.
 
-use hematite_testbench::{Error, Rng, cases};
+use hematite_testbench::{Error, cases};
 use rand::RngExt;
 
 use super::frames::{Flow, Frame, segments};
-use super::queue_host::dma::Timing;
-use super::{NEVER, NEVER_IDLE, Options, Setup, assert_cut_again};
+use super::{Options, Setup, assert_cut_again};
 
 /// Places in `rx_gro_flush`.
 const TIMEOUT: &str = "rx_gro_flush_1";
 const FULL: &str = "rx_gro_flush_4";
 const QUEUE: &str = "rx_gro_flush_6";
-
-fn options(rng: &mut Rng) -> Options {
-    Options {
-        ipv4: true,
-        ipv6: true,
-        ecn: true,
-        counts: rng.random(),
-        hash: rng.random(),
-        timeout: NEVER,
-        idle: NEVER_IDLE,
-        size: 256,
-        buffer: (2000, 2000),
-        timing: Timing {
-            latency: (5, 10),
-            willing: 100,
-            cells: 12,
-        },
-    }
-}
 
 /// Ticks until all frames sent are taken in.
 fn taken(setup: &mut Setup) -> Result<(), Error> {
@@ -65,7 +45,7 @@ fn a_flow_that_stops_is_complete_after_the_timeout() {
         let options = Options {
             timeout,
             idle: IDLE,
-            ..options(rng)
+            ..Options::quick(rng)
         };
         let mut setup = Setup::new(&options, rng)?;
         setup.refill(128, rng);
@@ -117,7 +97,7 @@ fn a_packet_that_cannot_grow_is_complete() {
         for (buffer, frames, complete) in [((200, 255), 3, 3), ((256, 300), 80, 1)] {
             let options = Options {
                 buffer,
-                ..options(rng)
+                ..Options::quick(rng)
             };
             let mut setup = Setup::new(&options, rng)?;
             setup.refill(128, rng);
@@ -147,7 +127,7 @@ fn a_packet_that_cannot_grow_is_complete() {
 #[test]
 fn a_dry_queue_completes_its_packets() {
     cases(20, |rng| {
-        let mut setup = Setup::new(&options(rng), rng)?;
+        let mut setup = Setup::new(&Options::quick(rng), rng)?;
         setup.refill(1, rng);
         setup.bench.run(400)?;
         let mut flows = [0, 1].map(|n| Flow::random(n, 50, rng).counting());

@@ -73,9 +73,9 @@ enum CoalesceState {
 /// examined: a cycle for each beat of them and about ten more, plus what the frames before it still need to move.
 /// One that neither joins (its flow has no context) nor begins one (PSH or FIN) goes straight out.
 ///
-/// Packets are completed, in the order of this list, when GRO is switched off (all); when nothing of a frame has come for
-/// `idle` cycles (all: the host has nothing else to do than to take them); when their queue stops or is no longer in use; when
-/// nothing has joined for `timeout` cycles; before a frame of their flow that does not join, also
+/// Packets are completed, in the order of this list, when GRO is switched off (all); when nothing of a frame has come
+/// for `idle` cycles (all: the host has nothing else to do than to take them); when their queue stops or is no longer in
+/// use; when nothing has joined for `timeout` cycles; before a frame of their flow that does not join, also
 /// because it goes to another queue; behind one that is shorter than the first or has PSH or FIN; when the packet
 /// has too many buffers or an unsuitable one; the oldest when a ninth flow comes; those of a queue that has no
 /// buffers left when a frame for it needs some.
